@@ -1,0 +1,1 @@
+"""Benchmarks of Tenuto beside its peers and the storage's own limit. Never imported by the product."""

@@ -1,0 +1,137 @@
+"""The compiled form of a definition: what routing needs, resolved once per digest.
+
+Nodes of loops and map bodies live in *regions*. A region instance is a *scope*: the empty string for the
+run itself, and one frame `~<owner>.<n>` per enclosing loop pass (from 1) or map item (from 0), outermost first.
+A step is a node in a scope; its key is the node's id followed by the scope, which is safe in a URL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tenuto.domain.graph.model import Definition, Node
+
+ROOT = 0
+
+
+@dataclass(slots=True, eq=False)
+class PlanEdge:
+    """An edge with its place in the region tree.
+
+    Attributes:
+        index: Position in `Plan.edges`; recorded in the journal, so it follows the author's order.
+        back: Whether it leads to the header of a loop the source is in.
+        limit: Passes allowed, on back edges.
+        leaves: Regions (loops) the edge leaves, innermost first; empty inside one region.
+        enters: The loop region whose header it enters from outside, or `None`.
+    """
+
+    index: int
+    src: str
+    dst: str
+    when: str
+    on: str
+    back: bool = False
+    limit: int = 0
+    leaves: tuple[int, ...] = ()
+    enters: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class PlanNode:
+    """A node with everything that is looked up per step.
+
+    Attributes:
+        region: Index of the innermost region that holds the node.
+        need: Taken edges that fire the node: 0 means every edge must be resolved (`all`).
+        n_in: Forward edges that arrive at the node, from inside and outside its region.
+        out: Outgoing edges in the author's order.
+        plain: Whether every outgoing edge is a forward success edge without a condition inside one region.
+        body: Region of a map's body, or `None`.
+        map_config: `concurrency` (0 = no limit) and how failures of items count, for maps.
+    """
+
+    node: Node
+    region: int
+    n_in: int = 0
+    need: int = 0
+    out: tuple[PlanEdge, ...] = ()
+    plain: bool = True
+    body: int | None = None
+    concurrency: int = 0
+    tolerate: int = 0
+    """Failed items a map survives: 0 = fail fast, -1 = any number (collect)."""
+
+    @property
+    def id(self) -> str:
+        """Return the node's id."""
+        return self.node.id
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """The run itself, a loop, or the body of a map.
+
+    Attributes:
+        owner: Header of a loop, the map node of a body, empty for the run.
+        members: Nodes directly inside plus loops directly inside: what must be resolved before an instance ends.
+        entries: Nodes that start when an instance does (for a loop, its header).
+        nodes: Ids of the nodes directly inside.
+        single: For a map body of one node: that node's id, whose output is the item's output.
+    """
+
+    index: int
+    kind: Literal["root", "loop", "map"]
+    owner: str
+    parent: int
+    members: int = 0
+    entries: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    single: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """A definition compiled for execution; equal digests have equal plans.
+
+    Attributes:
+        entries: `(node, scope)` of the steps a run starts with; the scope is not empty when an entry heads a loop.
+    """
+
+    digest: str
+    definition: Definition
+    nodes: dict[str, PlanNode]
+    edges: tuple[PlanEdge, ...]
+    regions: tuple[Region, ...]
+    handlers: frozenset[str] = field(default_factory=frozenset)
+
+    def region_path(self, region: int) -> list[int]:
+        """Return the regions from a region up to the run, innermost first, the run excluded."""
+        path: list[int] = []
+        while region != ROOT:
+            path.append(region)
+            region = self.regions[region].parent
+        return path
+
+
+def step_key(node: str, scope: str) -> str:
+    """Return the key of a step: stable, unique in its run, safe in a URL."""
+    return node + scope
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Return the node and the scope of a step's key."""
+    at = key.find("~")
+    return (key, "") if at < 0 else (key[:at], key[at:])
+
+
+def parent_scope(scope: str) -> str:
+    """Return the scope one frame further out."""
+    return scope[: scope.rindex("~")]
+
+
+def last_frame(scope: str) -> tuple[str, int]:
+    """Return the owner and the number of the innermost frame."""
+    owner, _, number = scope[scope.rindex("~") + 1 :].rpartition(".")
+    return owner, int(number)
