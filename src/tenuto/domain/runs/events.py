@@ -1,0 +1,526 @@
+"""What can be written in a run's journal: a closed union of past-tense facts.
+
+Field names are short because every step pays for them; the public event stream has its own. An event is never edited; a changed meaning is a new event. Times are integers:
+milliseconds since 1970 by the store's clock. Values (`Raw`) are described in `domain.base.values`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.graph.model import Budget
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="e", kw_only=True):
+    """The base of all journal events; `tag` is its stable name."""
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why an attempt, call or run did not succeed, as a person may see it.
+
+    Attributes:
+        code: Stable reason, such as `step.failed` or `attempt.timeout`.
+        type: Class name of the exception, for retry policies.
+        retryable: Whether trying again may help.
+        unknown: Whether the work may have happened all the same.
+    """
+
+    code: str
+    message: str
+    type: str = ""
+    retryable: bool = True
+    unknown: bool = False
+    details: dict[str, Any] = {}
+
+
+class Charge(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An amount of a run's budget, either asked for or used."""
+
+    tokens: int = 0
+    tool_calls: int = 0
+    cost_usd_micros: int = 0
+    tool: str = ""
+
+
+class Parent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The step of another run that started this one."""
+
+    run: str
+    step: str
+    key: str
+
+
+class Fork(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The run this one replays and what it takes over from it.
+
+    Attributes:
+        seq: Last record of the origin that counts.
+        chain: Hex digest of the origin's chain at `seq`.
+        mode: `live`, `freeze` or `shadow`.
+        reuse: Digest of the stored map `step key -> Reused`; empty when nothing is taken over.
+        from_step: As the caller gave it, for display.
+    """
+
+    run: str
+    seq: int
+    chain: str
+    mode: str = "live"
+    reuse: str = ""
+    from_step: str | int | None = None
+    from_node: str | None = None
+
+
+class Reused(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An outcome of the origin that a replay takes over instead of running the step.
+
+    Attributes:
+        seq: The origin's record that holds the outcome.
+        taken: Indexes of the edges the origin took; `None` when all plain edges were.
+        status: `completed`, `failed` (handled) or `skipped`.
+    """
+
+    seq: int
+    output: Raw = Raw(b"null")
+    status: str = "completed"
+    taken: tuple[int, ...] | None = None
+    how: str = ""
+    failure: Failure | None = None
+
+
+# --- the run ---------------------------------------------------------------------------------------------------
+
+
+class RunCreated(Event, tag="run.created"):
+    """A run exists; always the first event. `deadline_s` and caps come from `budget`."""
+
+    ns: str
+    workflow: str
+    digest: str
+    input: Raw
+    goal: str = ""
+    priority: int = 1
+    labels: dict[str, str] = {}
+    budget: Budget | None = None
+    parent: Parent | None = None
+    fork: Fork | None = None
+    fidelity: str = "full"
+    start_at: int = 0
+    by: str = ""
+
+
+class Claimed(Event, tag="run.claimed"):
+    """A worker owns the run from here on; written by the new owner as the first thing it writes."""
+
+    worker: str
+    epoch: int
+
+
+class LeaseTaken(Event, tag="run.lease_taken"):
+    """The run was taken from a worker whose lease had ended."""
+
+    epoch: int
+    by: str
+    from_: str = msgspec.field(name="from")
+
+
+class RunStarted(Event, tag="run.started"):
+    """Work began; wall-clock caps count from here."""
+
+
+class PauseRequested(Event, tag="run.paused"):
+    """Nothing new starts until the run is resumed."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Resumed(Event, tag="run.resumed"):
+    """A pause ended."""
+
+    by: str = ""
+
+
+class CancelRequested(Event, tag="run.cancelling"):
+    """The run ends as cancelled once its attempts have stopped or the grace is over."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class RunCompleted(Event, tag="run.completed"):
+    """Every step is resolved; the output is that of the steps no edge followed, by id."""
+
+    output: Raw
+
+
+class RunFailed(Event, tag="run.failed"):
+    """Nothing more can happen and something failed without being handled."""
+
+    failure: Failure
+
+
+class RunCancelled(Event, tag="run.cancelled"):
+    """The run was cancelled; it takes no more messages."""
+
+    reason: str = ""
+
+
+class RunExceeded(Event, tag="run.budget_exceeded"):
+    """A cap was reached; the call that would have passed it was not made."""
+
+    cap: str
+    limit: float
+    ask: float
+    spent: float
+    message: str
+
+
+class RunReopened(Event, tag="run.reopened"):
+    """A stopped run goes on: a dead letter was redriven or a cap raised."""
+
+    by: str = ""
+    reason: str = ""
+    budget: Budget | None = None
+
+
+class DivergenceFound(Event, tag="run.diverged"):
+    """A frozen replay decided otherwise than its origin."""
+
+    step: str
+    expected: Any
+    found: Any
+    what: str = "routing"
+
+
+# --- steps -----------------------------------------------------------------------------------------------------
+
+
+class AttemptStarted(Event, tag="attempt.started"):
+    """A try of a step begins as soon as this is committed. `n` counts every try, lost ones included."""
+
+    step: str
+    n: int = 1
+
+
+class AttemptFailed(Event, tag="attempt.failed"):
+    """A try failed and another follows at `retry_at`."""
+
+    step: str
+    n: int
+    failure: Failure
+    retry_at: int
+
+
+class AttemptLost(Event, tag="attempt.lost"):
+    """The worker died during a try; its outcome is not known."""
+
+    step: str
+    n: int
+
+
+class AttemptInterrupted(Event, tag="attempt.interrupted"):
+    """A worker that shuts down gave a try back; it counts neither as failure nor as loss."""
+
+    step: str
+    n: int
+
+
+class StepCompleted(Event, tag="step.completed"):
+    """A step's outcome stands.
+
+    Attributes:
+        taken: Indexes of the outgoing edges taken; `None` when they are all plain.
+        queued_ms: From ready to the first line of its code.
+        took_ms: Of the attempt that succeeded.
+    """
+
+    step: str
+    out: Raw
+    n: int = 1
+    taken: tuple[int, ...] | None = None
+    queued_ms: int = msgspec.field(default=0, name="q")
+    took_ms: int = msgspec.field(default=0, name="d")
+
+
+class StepReused(Event, tag="step.reused"):
+    """A replay took a step's outcome from its origin."""
+
+    step: str
+    run: str
+    seq: int
+    out: Raw
+    status: str = "completed"
+    taken: tuple[int, ...] | None = None
+    how: str = ""
+    failure: Failure | None = None
+
+
+class StepFailed(Event, tag="step.failed"):
+    """A step's attempts are spent and its author said what follows.
+
+    Attributes:
+        how: `skip`, `continue`, `route` (error edges), `fallback`, or `item` (the map decides).
+        out: Output that stands in, for `fallback` and `continue`.
+    """
+
+    step: str
+    failure: Failure
+    how: str
+    n: int = 1
+    out: Raw = Raw(b"null")
+    taken: tuple[int, ...] = ()
+
+
+class StepDeadLettered(Event, tag="step.dead_lettered"):
+    """A step failed for good and nothing handles it; it can be redriven."""
+
+    step: str
+    failure: Failure
+    n: int = 1
+
+
+class StepSkipped(Event, tag="step.skipped"):
+    """No incoming edge was taken, so the step never runs and its outgoing edges die."""
+
+    step: str
+
+
+class StepCancelled(Event, tag="step.cancelled"):
+    """A step that had begun, or could have, ends without an outcome."""
+
+    step: str
+    reason: str = ""
+
+
+class StepRedriven(Event, tag="step.redriven"):
+    """A person sent a failed step round again; `fresh` gives its effects a new key."""
+
+    step: str
+    by: str = ""
+    fresh: bool = False
+    guidance: str = ""
+    config: dict[str, Any] | None = None
+
+
+class LoopPassed(Event, tag="loop.passed"):
+    """A pass of a loop ended. `next` is the pass that follows, 0 when the loop is left, -1 at its limit."""
+
+    scope: str
+    next: int
+
+
+class MapOpened(Event, tag="map.opened"):
+    """A map's list was evaluated, once and for all."""
+
+    step: str
+    items: Raw
+    count: int
+
+
+class ItemStarted(Event, tag="map.item"):
+    """Items of a map begin, `first` to `last` inclusive."""
+
+    step: str
+    first: int
+    last: int
+
+
+# --- waits -----------------------------------------------------------------------------------------------------
+
+
+class WaitStarted(Event, tag="wait.started"):
+    """A step waits durably.
+
+    Attributes:
+        call: The call inside the step that waits; empty when the node itself does.
+        kind: `timer`, `signal`, `approval`, `child`.
+        until: When the wait ends by itself, in ms; 0 = never.
+        name: Signal's name, ticket's id or child run's id.
+    """
+
+    step: str
+    kind: str
+    call: str = ""
+    name: str = ""
+    until: int = 0
+
+
+class WaitEnded(Event, tag="wait.ended"):
+    """A wait inside a step's code is over; the value is what the call returns."""
+
+    step: str
+    call: str
+    out: Raw
+    timed_out: bool = False
+
+
+class SignalReceived(Event, tag="signal.received"):
+    """A signal arrived and waits in line for somebody to want it."""
+
+    name: str
+    key: str
+    payload: Raw
+    by: str = ""
+
+
+class SignalTaken(Event, tag="signal.taken"):
+    """The first signal of a name was given to a waiter."""
+
+    name: str
+    key: str
+    step: str
+
+
+class TicketOpened(Event, tag="ticket.opened"):
+    """A question to a person is open.
+
+    Attributes:
+        kind: `approval`, `escalation`, `unknown_outcome`, `integrity`.
+        call: The call that asks, when a step's code did.
+    """
+
+    ticket: str
+    kind: str
+    step: str
+    message: str
+    call: str = ""
+    data: dict[str, Any] = {}
+    expires_at: int = 0
+
+
+class TicketDecided(Event, tag="ticket.decided"):
+    """A person, or a time-out by declared rule, answered."""
+
+    ticket: str
+    decision: str
+    by: str
+    reason: str = ""
+    data: Any = None
+
+
+class TicketClosed(Event, tag="ticket.closed"):
+    """A question lost its point before it was answered."""
+
+    ticket: str
+    reason: str
+
+
+class ChildStarted(Event, tag="child.started"):
+    """A child run is asked for; it exists once the message is delivered."""
+
+    step: str
+    run: str
+    workflow: str
+    digest: str
+    input: Raw
+    budget: Budget | None = None
+    detach: bool = False
+    hold: Charge | None = None
+
+
+# --- calls inside a step ---------------------------------------------------------------------------------------
+
+
+class CallIntended(Event, tag="call.intended"):
+    """A call is about to be made; committed before it is.
+
+    Attributes:
+        kind: `tool`, `model`, `call`.
+        key: Idempotency key given to whoever is called.
+        digest: Digest of the arguments.
+        hold: Upper bound reserved from the run's budget.
+    """
+
+    step: str
+    call: str
+    kind: str
+    name: str = ""
+    key: str = ""
+    digest: str = ""
+    effect: str = "idempotent"
+    on_unknown: str = "retry"
+    hold: Charge | None = None
+
+
+class CallCompleted(Event, tag="call.completed"):
+    """A call's result; the same call is never made again for this step."""
+
+    step: str
+    call: str
+    out: Raw
+    kind: str = "call"
+    name: str = ""
+    digest: str = ""
+    used: Charge | None = None
+    took_ms: int = msgspec.field(default=0, name="d")
+    meta: dict[str, Any] = {}
+
+
+class CallFailed(Event, tag="call.failed"):
+    """A call definitely failed; `used` is what it cost all the same."""
+
+    step: str
+    call: str
+    failure: Failure
+    used: Charge | None = None
+
+
+class CallUnknown(Event, tag="call.unknown"):
+    """A call's outcome was lost; its reservation counts as spent until it is known."""
+
+    step: str
+    call: str
+    reason: str = ""
+
+
+class CallResolved(Event, tag="call.resolved"):
+    """What became of a call with a lost outcome: `retry`, `succeeded` (with the result) or `failed`."""
+
+    step: str
+    call: str
+    resolution: str
+    by: str = ""
+    out: Raw = Raw(b"null")
+    used: Charge | None = None
+
+
+class BudgetWarned(Event, tag="budget.warned"):
+    """A cap is used to its warning share."""
+
+    cap: str
+    limit: float
+    spent: float
+
+
+class Overrun(Event, tag="budget.overrun"):
+    """A call used more than the upper bound it had reserved."""
+
+    cap: str
+    amount: int
+
+
+Events = (
+    RunCreated | Claimed | LeaseTaken | RunStarted | PauseRequested | Resumed | CancelRequested | RunCompleted
+    | RunFailed | RunCancelled | RunExceeded | RunReopened | DivergenceFound
+    | AttemptStarted | AttemptFailed | AttemptLost | AttemptInterrupted | StepCompleted | StepReused | StepFailed
+    | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | LoopPassed | MapOpened | ItemStarted
+    | WaitStarted | WaitEnded | SignalReceived | SignalTaken | TicketOpened | TicketDecided | TicketClosed
+    | ChildStarted | CallIntended | CallCompleted | CallFailed | CallUnknown | CallResolved | BudgetWarned | Overrun
+)
+
+
+class Body(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of one record: the moment, the facts, and the inbox messages they answer.
+
+    Attributes:
+        t: Milliseconds by the store's clock; never less than in the record before.
+        ev: 1..n events that happened together.
+        inbox: Keys of the messages consumed; a key seen before is consumed without effect.
+    """
+
+    t: int
+    ev: tuple[Events, ...]
+    inbox: tuple[str, ...] = ()
