@@ -1,0 +1,102 @@
+"""Messages to a run: what others may ask of it. They wait in the inbox until the owner answers them in a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.graph.model import Budget
+from tenuto.domain.runs.events import Failure
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="m", kw_only=True):
+    """The base of all messages; `by` names who sent it."""
+
+    by: str = ""
+
+
+class Signal(Message, tag="signal"):
+    """Deliver a payload to whoever waits, or will wait, for `name`."""
+
+    name: str
+    payload: Raw = Raw(b"null")
+
+
+class Decision(Message, tag="decision"):
+    """Answer a ticket. `decision`: `approve`/`reject` for approvals; `retry`, `skip`, `fail`, … for escalations."""
+
+    ticket: str
+    decision: str
+    reason: str = ""
+    data: Any = None
+
+
+class Cancel(Message, tag="cancel"):
+    """End the run."""
+
+    reason: str = ""
+
+
+class Pause(Message, tag="pause"):
+    """Start nothing new."""
+
+    reason: str = ""
+
+
+class Resume(Message, tag="resume"):
+    """End a pause; a stopped run is reopened, with `budget` raising its caps."""
+
+    budget: Budget | None = None
+
+
+class Redrive(Message, tag="redrive"):
+    """Send a dead-lettered (or retrying, or failed) step round again.
+
+    Attributes:
+        fresh: Give effects a new idempotency key.
+        config: Overrides merged into the node's config, for this run only.
+    """
+
+    step: str
+    fresh: bool = False
+    guidance: str = ""
+    config: dict[str, Any] | None = None
+    reason: str = ""
+
+
+class ChildEnded(Message, tag="child"):
+    """A child run reached its end."""
+
+    step: str
+    run: str
+    status: str
+    output: Raw = Raw(b"null")
+    failure: Failure | None = None
+    tokens: int = 0
+    tool_calls: int = 0
+    cost_usd_micros: int = 0
+
+
+class TaskEnded(Message, tag="task"):
+    """An executor finished an attempt of a step that ran outside the owner.
+
+    Attributes:
+        began: When its code began, ms.
+    """
+
+    step: str
+    n: int
+    worker: str = ""
+    out: Raw | None = None
+    blob: bool = False
+    failure: Failure | None = None
+    began: int = 0
+    took_ms: int = 0
+
+
+Messages = Signal | Decision | Cancel | Pause | Resume | Redrive | ChildEnded | TaskEnded
+
+encode_message = msgspec.json.Encoder().encode
+decode_message = msgspec.json.Decoder(Messages).decode

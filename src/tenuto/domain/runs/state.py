@@ -1,0 +1,272 @@
+"""A run's state: what folding its journal yields, and the bytes of a snapshot.
+
+Only `fold` changes a state. Fields are ordered and defaulted so that encoding is deterministic: equal journals give
+equal bytes. Keys of `steps`, `joins` and `calls` are step keys (`plan.step_key`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.graph.model import Budget
+from tenuto.domain.runs.events import Charge, Failure, Fork, Parent
+
+RunStatus = Literal[
+    "queued", "running", "paused", "cancelling", "completed", "failed", "cancelled", "budget_exceeded"
+]
+"""Stored status. The public `waiting` is derived: running, with nothing but waits. See `public_status`."""
+
+StepStatus = Literal[
+    "ready", "running", "waiting", "retrying", "completed", "skipped", "failed", "dead_letter", "cancelled"
+]
+
+TERMINAL: frozenset[str] = frozenset({"completed", "cancelled"})
+STOPPED: frozenset[str] = frozenset({"failed", "budget_exceeded"})
+ENDED: frozenset[str] = TERMINAL | STOPPED
+ACTIVE_STEP: frozenset[str] = frozenset({"ready", "running", "waiting", "retrying"})
+
+
+class Call(msgspec.Struct, omit_defaults=True):
+    """A call inside a step, by its identity.
+
+    Attributes:
+        status: `open` (intent without outcome), `done`, `failed`, `waiting` (a durable wait), `unknown`.
+        until: For waits: when it ends by itself, ms; 0 = never.
+        name: For waits: the signal, ticket or child it waits for.
+    """
+
+    kind: str = "call"
+    status: str = "open"
+    digest: str = ""
+    out: Raw | None = None
+    failure: Failure | None = None
+    hold: Charge | None = None
+    key: str = ""
+    name: str = ""
+    until: int = 0
+    effect: str = "idempotent"
+    on_unknown: str = "retry"
+    timed_out: bool = False
+
+
+class Wait(msgspec.Struct, omit_defaults=True):
+    """What a node of a waiting kind waits for."""
+
+    kind: str
+    name: str = ""
+    until: int = 0
+    since: int = 0
+
+
+class Step(msgspec.Struct, omit_defaults=True):
+    """One execution of a node in a scope.
+
+    Attributes:
+        attempt: Tries begun, lost and interrupted ones included.
+        fails: Tries that definitely failed; counts against `retry.attempts`.
+        losses: Tries lost with their worker; counts against its own limit.
+        via: Indexes of the taken incoming edges.
+        leaf: Completed with no outgoing edge taken: part of the run's output.
+        how: How a failure was handled.
+        group: Number of the key group; grows with a fresh redrive.
+        retry_at: When the next attempt is due, for `retrying`.
+    """
+
+    status: str = "ready"
+    attempt: int = 0
+    fails: int = 0
+    losses: int = 0
+    out: Raw | None = None
+    failure: Failure | None = None
+    how: str = ""
+    via: list[int] = []
+    leaf: bool = False
+    group: int = 0
+    retry_at: int = 0
+    ready_at: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    queued_ms: int = 0
+    took_ms: int = 0
+    wait: Wait | None = None
+    calls: dict[str, Call] = {}
+    guidance: str = ""
+    config: dict[str, Any] | None = None
+    isolate: bool = False
+
+
+class Join(msgspec.Struct, omit_defaults=True):
+    """Arrivals at a node with several incoming edges. `fired` joins count later arrivals as `late`."""
+
+    seen: int = 0
+    taken: list[int] = []
+    fired: bool = False
+    late: int = 0
+
+
+class Region(msgspec.Struct, omit_defaults=True):
+    """An instance of a region: the run, a pass of a loop, an item of a map.
+
+    Attributes:
+        open: Members not yet resolved.
+        back: Back edges taken in this pass.
+        exits: Edges that leave the loop, by index: whether they were taken in this pass.
+        failed: The failure that ended an item of a map.
+    """
+
+    region: int = 0
+    open: int = 0
+    back: list[int] = []
+    exits: dict[int, bool] = {}
+    failed: Failure | None = None
+    ended: bool = False
+
+
+class MapState(msgspec.Struct, omit_defaults=True):
+    """Progress of a map: items `0..count-1`, started in order."""
+
+    items: Raw
+    count: int = 0
+    started: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+class Signal(msgspec.Struct, omit_defaults=True):
+    """A signal nobody took yet."""
+
+    key: str
+    payload: Raw
+
+
+class Ticket(msgspec.Struct, omit_defaults=True):
+    """An open or answered question to a person."""
+
+    kind: str
+    step: str
+    message: str
+    call: str = ""
+    status: str = "open"
+    expires_at: int = 0
+    opened_at: int = 0
+    data: dict[str, Any] = {}
+    decision: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+class Ledger(msgspec.Struct, omit_defaults=True):
+    """A run's money: caps, what was spent, what is held for calls in flight, what was lost sight of.
+
+    Attributes:
+        unknown: Part of `spent` whose calls' outcomes are unknown.
+        overrun: Usage above an upper bound, by cap.
+        warned: Caps whose warning was given.
+    """
+
+    caps: Budget | None = None
+    spent: Charge = Charge()
+    held: Charge = Charge()
+    unknown: Charge = Charge()
+    spent_per_tool: dict[str, int] = {}
+    held_per_tool: dict[str, int] = {}
+    overrun: dict[str, int] = {}
+    warned: list[str] = []
+
+
+class RunState(msgspec.Struct, omit_defaults=True):
+    """Everything the engine knows of a run.
+
+    Attributes:
+        t: Time of the newest record.
+        seen: Keys of inbox messages consumed.
+        ready: Steps that may start, in the order they became ready.
+        active: Steps ready, running, waiting or retrying.
+        open_regions: Instances by scope.
+        to_skip, to_fail, ended: Consequences `decide` has yet to write down; empty between records.
+    """
+
+    id: str
+    ns: str = "default"
+    workflow: str = ""
+    digest: str = ""
+    seq: int = 0
+    epoch: int = 0
+    t: int = 0
+    chain: bytes = bytes(32)
+    status: str = "queued"
+    input: Raw = Raw(b"null")
+    output: Raw | None = None
+    failure: Failure | None = None
+    goal: str = ""
+    priority: int = 1
+    labels: dict[str, str] = {}
+    fidelity: str = "full"
+    parent: Parent | None = None
+    fork: Fork | None = None
+    by: str = ""
+    start_at: int = 0
+    worker: str = ""
+    created_at: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    paused_from: str = ""
+    reason: str = ""
+    deadline: int = 0
+    ledger: Ledger = msgspec.field(default_factory=Ledger)
+    steps: dict[str, Step] = {}
+    joins: dict[str, Join] = {}
+    regions: dict[str, Region] = {}
+    maps: dict[str, MapState] = {}
+    signals: dict[str, list[Signal]] = {}
+    tickets: dict[str, Ticket] = {}
+    children: dict[str, str] = {}
+    ready: dict[str, int] = {}
+    active: int = 0
+    dead: list[str] = []
+    seen: dict[str, int] = {}
+    divergences: int = 0
+    to_skip: dict[str, int] = {}
+    to_fail: dict[str, int] = {}
+    ended: dict[str, int] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(RunState).decode
+
+
+def encode_state(state: RunState) -> bytes:
+    """Return the snapshot's bytes; equal states have equal bytes."""
+    return _encode(state)
+
+
+def decode_state(body: bytes) -> RunState:
+    """Return the state a snapshot holds."""
+    return _decode(body)
+
+
+def public_status(state: RunState) -> str:
+    """Return the status the API shows: `waiting` when a running run has nothing but waits."""
+    if state.status == "cancelling":
+        return "running"
+    if state.status != "running":
+        return state.status
+    if state.active and not state.ready:
+        for step in state.steps.values():
+            if step.status == "running" and not suspended(step):
+                return "running"
+        return "waiting"
+    return "running"
+
+
+def suspended(step: Step) -> bool:
+    """Return whether a running step's code does nothing but wait durably."""
+    waiting = False
+    for call in step.calls.values():
+        if call.status == "open":
+            return False
+        waiting = waiting or call.status in ("waiting", "unknown")
+    return waiting
