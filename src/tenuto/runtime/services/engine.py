@@ -1,0 +1,57 @@
+"""The facade over all use cases, grouped by what they concern; HTTP and Python callers use the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tenuto.ports.store import Store
+from tenuto.runtime.services.audit import Audit
+from tenuto.runtime.services.context import Commits, Context
+from tenuto.runtime.services.dead_letters import DeadLetters
+from tenuto.runtime.services.history import History
+from tenuto.runtime.services.readers import Artifacts, Steps, Usage, Workers
+from tenuto.runtime.services.runs import Runs
+from tenuto.runtime.services.tickets import Tickets
+from tenuto.runtime.services.workflows import Workflows
+
+
+class Engine:
+    """Grouped clients over one store.
+
+    Attributes:
+        history: Events, states, graphs and streams of runs.
+    """
+
+    def __init__(
+        self, store: Store, committer: Commits, definitions: Any = None, catalog: Any = None, *,
+        bus: Any = None, clock: Callable[[], int] | None = None, ns: str = "default",
+    ) -> None:
+        """Build the clients.
+
+        Args:
+            catalog: What nodes may name (handlers, tools, models); `None` accepts any name.
+            bus: Where this process's workers announce committed records; `None` follows the store alone.
+            clock: Milliseconds by the store's clock; `None` uses this machine's.
+        """
+        self.context = Context(store, committer, definitions, catalog, bus, clock or (lambda: 0), ns)
+        self.workflows = Workflows(self.context)
+        self.runs = Runs(self.context)
+        self.history = History(self.context)
+        self.tickets = Tickets(self.context)
+        self.dead_letters = DeadLetters(self.context)
+        self.artifacts = Artifacts(self.context)
+        self.steps = Steps(self.context)
+        self.workers = Workers(self.context)
+        self.usage = Usage(self.context)
+        self.audit = Audit(self.context)
+
+    @property
+    def store(self) -> Store:
+        """Return the store, for health and statistics."""
+        return self.context.store
+
+    def within(self, ns: str) -> Engine:
+        """Return the same engine, bound to another namespace."""
+        c = self.context
+        return Engine(c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns)

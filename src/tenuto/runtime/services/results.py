@@ -1,0 +1,232 @@
+"""What the use cases answer, beside the views of runs; each is the JSON body of its endpoint."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from tenuto.domain.runs.check import Violation
+from tenuto.domain.runs.views import BudgetView, GraphView, View
+
+T = TypeVar("T")
+
+
+class Page(msgspec.Struct, Generic[T], kw_only=True):
+    """A part of a list; `next` is the cursor of the following part, `None` at the end."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class Accepted(View):
+    """A command was taken; the run answers it in its own time."""
+
+    id: str
+    status: str
+
+
+class Started(Accepted):
+    """A run exists and is queued.
+
+    Attributes:
+        replayed: The idempotency key was used before with the same body: this is the run made then.
+        attached: An unfinished run had the business key: this is that run.
+    """
+
+    replay_of: str | None = None
+    replayed: bool = False
+    attached: bool = False
+
+
+class ProblemView(View):
+    """One fault in a document; `place` is a JSON pointer into it."""
+
+    place: str
+    message: str
+    hint: str = ""
+    code: str = ""
+
+
+class Validation(View):
+    """What checking a definition found; `version` is its digest when it can be compiled."""
+
+    valid: bool
+    version: str | None = None
+    problems: list[ProblemView] = []
+    warnings: list[ProblemView] = []
+
+
+class WorkflowVersion(View):
+    """A stored version of a workflow."""
+
+    name: str
+    version: str
+    tags: list[str] = []
+    retired: bool = False
+    created_at: datetime | None = None
+
+
+class WorkflowView(WorkflowVersion):
+    """A version with its definition, in canonical form, and its shape."""
+
+    definition: dict[str, Any] = {}
+    graph: GraphView | None = None
+
+
+class TicketView(View):
+    """A question to a person.
+
+    Attributes:
+        kind: `approval`, `escalation`, `unknown_outcome`, `integrity`, `dead_letter`.
+        state: `open`, `decided`, `closed`.
+        choices: Decisions that are accepted while the ticket is open.
+    """
+
+    id: str
+    kind: str
+    state: str
+    run: str
+    step: str
+    message: str
+    data: dict[str, Any] = {}
+    choices: list[str] = []
+    decision: str | None = None
+    reason: str | None = None
+    by: str | None = None
+    answer: Any = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    decided_at: datetime | None = None
+
+
+class DeadLetterView(View):
+    """A step that failed for good and that nothing handled; redriving it sends it round again."""
+
+    id: str
+    state: str
+    run: str
+    step: str
+    node: str
+    message: str
+    error: dict[str, Any] = {}
+    attempt: int = 0
+    created_at: datetime | None = None
+
+
+class ArtifactView(View):
+    """A stored value a run refers to; the digest is that of its bytes."""
+
+    digest: str
+    size: int
+    step: str = ""
+    role: str = ""
+
+
+class StepRowView(View):
+    """A step as the list across runs shows it; a projection that may lag."""
+
+    id: str
+    run: str
+    node: str
+    kind: str
+    status: str
+    attempt: int = 0
+    error: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class WorkerView(View):
+    """A worker and its lease.
+
+    Attributes:
+        alive: Whether its lease has not ended by the store's clock.
+        manifest: What it can serve.
+    """
+
+    id: str
+    host: str
+    pid: int
+    alive: bool
+    lease_until: datetime | None = None
+    started_at: datetime | None = None
+    manifest: dict[str, Any] = {}
+
+
+class RunUsage(View):
+    """What one run used, current."""
+
+    run: str
+    workflow: str
+    status: str
+    budget: BudgetView
+    calls: dict[str, int] = {}
+
+
+class UsageView(View):
+    """Totals over the runs looked at.
+
+    Attributes:
+        complete: `False` when there were more runs than the limit.
+    """
+
+    runs: int
+    spent: dict[str, int] = {}
+    by_workflow: dict[str, dict[str, int]] = {}
+    by_status: dict[str, int] = {}
+    complete: bool = True
+    items: list[RunUsage] = []
+
+
+class AuditEntry(View):
+    """One transition as the journal holds it, with the proof of its place."""
+
+    id: str
+    seq: int
+    epoch: int
+    type: str
+    at: datetime | None
+    step: str = ""
+    by: str = ""
+    worker: str = ""
+    data: dict[str, Any] = {}
+    chain: str = ""
+
+
+class AuditTrail(View):
+    """A run's whole story; `verified` says whether the chain and the invariants hold."""
+
+    run: str
+    verified: bool
+    head: str
+    records: int
+    problem: str = ""
+    entries: list[AuditEntry] = []
+    next: str | None = None
+
+
+class Verification(View):
+    """What verifying journals found; `heads` maps run to `{seq, chain}`, to be kept elsewhere."""
+
+    runs: int
+    records: int
+    ok: bool
+    violations: list[Violation] = []
+    heads: dict[str, dict[str, Any]] = {}
+
+
+class StateView(View):
+    """A run's folded state as of one record, as plain data."""
+
+    run: str
+    at: int
+    head: int
+    state: dict[str, Any] = {}
+
+
+class DeletedView(View):
+    """How many runs were deleted."""
+
+    deleted: int
