@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.budgets.ledger import Amounts
 from tenuto.domain.graph.model import Budget
 
 
@@ -36,12 +37,9 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
-class Charge(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An amount of a run's budget, either asked for or used."""
+class Charge(Amounts, frozen=True, omit_defaults=True):
+    """An amount of a run's budget, either asked for or used; `tool` names the tool whose own cap counts it."""
 
-    tokens: int = 0
-    tool_calls: int = 0
-    cost_usd_micros: int = 0
     tool: str = ""
 
 
@@ -305,6 +303,12 @@ class StepRedriven(Event, tag="step.redriven"):
     config: dict[str, Any] | None = None
 
 
+class JoinUnreachable(Event, tag="join.unreachable"):
+    """Too many incoming edges of a quorum are dead; its step fails."""
+
+    step: str
+
+
 class LoopPassed(Event, tag="loop.passed"):
     """A pass of a loop ended. `next` is the pass that follows, 0 when the loop is left, -1 at its limit."""
 
@@ -506,7 +510,7 @@ Events = (
     RunCreated | Claimed | LeaseTaken | RunStarted | PauseRequested | Resumed | CancelRequested | RunCompleted
     | RunFailed | RunCancelled | RunExceeded | RunReopened | DivergenceFound
     | AttemptStarted | AttemptFailed | AttemptLost | AttemptInterrupted | StepCompleted | StepReused | StepFailed
-    | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | LoopPassed | MapOpened | ItemStarted
+    | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted
     | WaitStarted | WaitEnded | SignalReceived | SignalTaken | TicketOpened | TicketDecided | TicketClosed
     | ChildStarted | CallIntended | CallCompleted | CallFailed | CallUnknown | CallResolved | BudgetWarned | Overrun
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from tenuto.domain.runs.views import View, WaitView
+import msgspec
+
+from tenuto.domain.graph.plan import Plan, split_key
+from tenuto.domain.runs.present import blocked_keys, blocked_wait, step_status, wait_of
+from tenuto.domain.runs.state import RunState, public_status
+from tenuto.domain.runs.views import View, WaitView, instant
+
+WAITS_SHOWN = 100
 
 
 class Explanation(View):
@@ -15,6 +23,7 @@ class Explanation(View):
         owner: The worker that owns the run now.
         lease_until: When its lease ends unless it is renewed; past = the run is about to be taken over.
         waits: Everything waited for, the most pressing first; empty when the run has ended or is progressing.
+        n_waits: How many there are; at most 100 are listed.
         running: Steps whose code runs just now.
     """
 
@@ -25,4 +34,170 @@ class Explanation(View):
     owner: str | None = None
     lease_until: datetime | None = None
     waits: list[WaitView] = []
+    n_waits: int = 0
     running: list[str] = []
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal does not say: who owns the run by its row, and who is alive.
+
+    Attributes:
+        now: The store's clock, ms.
+        row_state: `ready`, `owned`, `waiting` or `done`.
+        lease_until: Of the owner; 0 when it is gone.
+        unread: Whether messages wait in the run's inbox.
+        alive: Workers with a lease.
+        missing: Handlers of the run's version that no live worker serves.
+        children: Public status of child runs that are waited for.
+    """
+
+    now: int
+    row_state: str
+    owner: str = ""
+    lease_until: int = 0
+    unread: bool = False
+    alive: int = 0
+    missing: tuple[str, ...] = ()
+    children: Mapping[str, str] = {}
+
+
+def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
+    """Say what a run waits for; every run that has not ended gets at least one reason or a running step."""
+    found = Explanation(id=st.id, status=public_status(st), summary="")
+    if facts.owner:
+        found.owner, found.lease_until = facts.owner, instant(facts.lease_until)
+    if st.status in ("completed", "cancelled"):
+        found.since, found.summary = instant(st.finished_at), f"The run is {st.status}; nothing can move it."
+        return found
+    waits = _of_run(st, plan, facts)
+    if st.status not in ("failed", "budget_exceeded"):
+        for key, step in st.steps.items():
+            wait = wait_of(st, plan, key, step)
+            if wait is not None and wait.kind != "worker":
+                waits.append(_with_child(wait, facts))
+            elif step_status(step) == "running" and key not in st.maps:
+                found.running.append(key)
+        waits.extend(_ready(st, plan, facts, found))
+        waits.extend(blocked_wait(st, plan, key) for key in blocked_keys(st, plan) if st.steps)
+    found.n_waits, found.waits = len(waits), waits[:WAITS_SHOWN]
+    found.since = min((wait.since for wait in waits if wait.since), default=instant(st.t))
+    found.summary = _summary(found, facts)
+    return found
+
+
+def _of_run(st: RunState, plan: Plan, facts: Facts) -> list[WaitView]:
+    """Return what the run as a whole waits for."""
+    waits: list[WaitView] = []
+    if st.status == "paused":
+        waits.append(WaitView(
+            kind="paused", since=instant(st.t), who="anyone who may resume the run", message=st.reason or "paused",
+        ))
+    if st.status == "failed":
+        waits.extend(_dead(st))
+    if st.status == "budget_exceeded":
+        cap = str(st.failure.details.get("cap", "")) if st.failure else ""
+        waits.append(WaitView(
+            kind="budget", name=cap, since=instant(st.finished_at), who="anyone who resumes the run with a raised cap",
+            message=st.failure.message if st.failure else "",
+        ))
+    if st.status == "cancelling":
+        waits.append(WaitView(
+            kind="cancelling", since=instant(st.t), until=instant(st.timers.get("g", 0)),
+            who="the attempts in flight, or the end of the grace", message=st.reason,
+        ))
+    waits.extend(_of_row(st, plan, facts))
+    return waits
+
+
+def _of_row(st: RunState, plan: Plan, facts: Facts) -> list[WaitView]:
+    """Return what the run's ownership waits for."""
+    if facts.row_state == "owned":
+        if facts.lease_until > facts.now:
+            return []
+        return [WaitView(
+            kind="worker", name=facts.owner, since=instant(facts.lease_until), who=_takers(facts),
+            message=f"the lease of its worker {facts.owner} has ended; the run is waiting to be taken over",
+        )]
+    if facts.row_state == "ready":
+        if st.status == "queued" and st.start_at > facts.now:
+            return [WaitView(
+                kind="start_at", since=instant(st.created_at), until=instant(st.start_at), who="the clock",
+                message="the run was asked to start later",
+            )]
+        return [_claim(st, facts)]
+    if facts.row_state == "waiting" and facts.unread:
+        return [WaitView(kind="message", since=instant(st.t), who=_takers(facts), message="a message waits to be read")]
+    return []
+
+
+def _claim(st: RunState, facts: Facts) -> WaitView:
+    if facts.missing:
+        names = ", ".join(repr(name) for name in facts.missing)
+        return WaitView(
+            kind="worker", name=facts.missing[0], since=instant(st.t), message=f"no live worker has {names}",
+            who=f"a worker that serves {names}",
+        )
+    message = "waits to be claimed" if facts.alive else "no worker is running"
+    return WaitView(kind="worker", since=instant(st.t), who=_takers(facts), message=message)
+
+
+def _takers(facts: Facts) -> str:
+    return f"any of {facts.alive} live workers" if facts.alive else "a worker, once one is started"
+
+
+def _dead(st: RunState) -> list[WaitView]:
+    waits: list[WaitView] = []
+    for key in st.dead:
+        failure = st.steps[key].failure
+        waits.append(WaitView(
+            kind="dead_letter", step=key, node=split_key(key)[0], since=instant(st.steps[key].finished_at),
+            who="anyone who retries the step", message=failure.message if failure else "",
+        ))
+    if not waits:
+        message = st.failure.message if st.failure else "the run failed"
+        waits.append(WaitView(kind="failed", since=instant(st.finished_at), who="anyone who replays it", message=message))
+    return waits
+
+
+def _ready(st: RunState, plan: Plan, facts: Facts, found: Explanation) -> list[WaitView]:
+    """Return the steps that could start but have not; while the run is owned they wait for room on its worker."""
+    owned = facts.row_state == "owned" and facts.lease_until > facts.now
+    if not owned or st.status != "running":
+        return []
+    waits: list[WaitView] = []
+    for key in st.ready:
+        node = split_key(key)[0]
+        handler = str(plan.nodes[node].node.config.get("handler", ""))
+        if handler and handler in facts.missing:
+            message = f"no live worker has {handler!r}"
+            waits.append(WaitView(kind="worker", step=key, node=node, name=handler, since=instant(st.steps[key].ready_at),
+                                  who=f"a worker that serves {handler!r}", message=message))
+        else:
+            waits.append(WaitView(
+                kind="concurrency", step=key, node=node, since=instant(st.steps[key].ready_at),
+                who=f"worker {facts.owner}, once it has room", message="ready to start",
+            ))
+    return waits
+
+
+def _with_child(wait: WaitView, facts: Facts) -> WaitView:
+    status = facts.children.get(wait.name)
+    if wait.kind == "child" and status:
+        wait.message = f"the child run is {status}"
+    return wait
+
+
+def _summary(found: Explanation, facts: Facts) -> str:
+    if found.running and found.owner:
+        return f"{len(found.running)} step(s) run on worker {found.owner}: {', '.join(found.running[:3])}."
+    if not found.waits:
+        return f"Worker {found.owner} is moving the run." if found.owner else "The run is about to be claimed."
+    first = found.waits[0]
+    where = f"Step {first.step} waits" if first.step else "The run waits"
+    what = {"predecessors": "for other steps", "worker": "for a worker", "start_at": "for its start time"}.get(
+        first.kind, f"for {first.kind.replace('_', ' ')}" + (f" {first.name!r}" if first.name else "")
+    )
+    until = f" until {first.until.isoformat(timespec='seconds')}" if first.until else ""
+    said = f": {first.message}" if first.message else ""
+    who = f" {first.who[:1].upper()}{first.who[1:]} can move it." if first.who else ""
+    return f"{where} {what}{until}{said}.{who}"

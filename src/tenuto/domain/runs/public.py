@@ -5,10 +5,19 @@ An event's id is `seq.i`: the record it stands in and its place there, from 0. I
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from tenuto.domain.runs.views import View
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.graph.plan import split_key
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.views import View, instant
+from tenuto.errors import Invalid
+
+PRIORITY_NAMES = ("high", "medium", "low")
 
 
 class PublicEvent(View):
@@ -28,3 +37,188 @@ class PublicEvent(View):
     step: str = ""
     node: str = ""
     data: dict[str, Any] = {}
+
+
+class Public(NamedTuple):
+    """How one journal event appears outside.
+
+    Attributes:
+        name: Its public type.
+        fields: Journal field -> public field in `data`; fields not listed here are not shown.
+        says: What it means, for the reference.
+        error: Whether it says that something went wrong.
+        final: Whether it ends a run's stream.
+    """
+
+    name: str
+    fields: dict[str, str]
+    says: str
+    error: bool = False
+    final: bool = False
+
+
+def _same(*names: str, **renamed: str) -> dict[str, str]:
+    return {**{name: name for name in names}, **renamed}
+
+
+TABLE: dict[type[ev.Event], Public] = {
+    ev.RunCreated: Public(
+        "run.created",
+        _same("workflow", "input", "goal", "priority", "labels", "budget", "parent", "start_at", "by",
+              digest="version", fork="replay_of"),
+        "A run exists; `replay_of` names the run it replays and the cut.",
+    ),
+    ev.Claimed: Public("run.claimed", _same("worker", "epoch"), "A worker owns the run."),
+    ev.LeaseTaken: Public(
+        "run.lease_taken", _same("epoch", by="worker", from_="from"),
+        "The run was taken over from a worker whose lease had ended.",
+    ),
+    ev.RunStarted: Public("run.started", {}, "Work began."),
+    ev.PauseRequested: Public("run.paused", _same("by", "reason"), "Nothing new starts until it is resumed."),
+    ev.Resumed: Public("run.resumed", _same("by"), "A pause ended."),
+    ev.CancelRequested: Public("run.cancelling", _same("by", "reason"), "The run is being stopped."),
+    ev.RunCompleted: Public("run.completed", _same("output"), "Every step is resolved.", final=True),
+    ev.RunFailed: Public("run.failed", _same(failure="error"), "Something failed unhandled.", error=True, final=True),
+    ev.RunCancelled: Public("run.cancelled", _same("reason"), "The run was cancelled.", final=True),
+    ev.RunExceeded: Public(
+        "run.budget_exceeded", _same("cap", "limit", "ask", "spent", "message"),
+        "A cap was reached; the call that would have passed it was not made.", error=True, final=True,
+    ),
+    ev.RunReopened: Public("run.reopened", _same("by", "reason", "budget"), "A stopped run goes on."),
+    ev.DivergenceFound: Public(
+        "run.diverged", _same("expected", "found", "what"), "A frozen replay decided otherwise.", error=True
+    ),
+    ev.AttemptStarted: Public("step.started", _same(n="attempt"), "A try of the step begins."),
+    ev.AttemptFailed: Public(
+        "step.retrying", _same("retry_at", n="attempt", failure="error"), "A try failed; another follows.", error=True
+    ),
+    ev.AttemptLost: Public("step.lost", _same(n="attempt"), "The worker died during a try.", error=True),
+    ev.AttemptInterrupted: Public("step.interrupted", _same(n="attempt"), "A worker gave the try back."),
+    ev.StepCompleted: Public(
+        "step.completed", _same("queued_ms", "took_ms", out="output", n="attempt", taken="edges_taken"),
+        "The step's outcome stands.",
+    ),
+    ev.StepReused: Public(
+        "step.replayed",
+        _same("seq", "status", "how", run="from_run", out="output", taken="edges_taken", failure="error"),
+        "A replay took the outcome over from its origin.",
+    ),
+    ev.StepFailed: Public(
+        "step.failed", _same("how", out="output", n="attempt", failure="error", taken="edges_taken"),
+        "The attempts are spent and the workflow says what follows.", error=True,
+    ),
+    ev.StepDeadLettered: Public(
+        "step.dead_lettered", _same(n="attempt", failure="error"), "It failed and nothing handles it.", error=True
+    ),
+    ev.StepSkipped: Public("step.skipped", {}, "No incoming edge was taken."),
+    ev.StepCancelled: Public("step.cancelled", _same("reason"), "The step ends without an outcome."),
+    ev.StepRedriven: Public(
+        "step.redriven", _same("by", "fresh", "guidance", "config"), "A person sent the step round again."
+    ),
+    ev.LoopPassed: Public("step.loop_passed", _same("next"), "A pass of a loop ended; `next` follows, 0 = left."),
+    ev.MapOpened: Public("step.map_opened", _same("count"), "A map's list was evaluated."),
+    ev.ItemStarted: Public("step.items_started", _same("first", "last"), "Items of a map begin."),
+    ev.WaitStarted: Public(
+        "step.waiting", _same("kind", "call", "name", "until"), "The step waits; no worker is held."
+    ),
+    ev.WaitEnded: Public("step.wait_ended", _same("call", "timed_out", out="output"), "A wait is over."),
+    ev.SignalReceived: Public("run.signal_received", _same("name", "key", "payload", "by"), "A signal arrived."),
+    ev.SignalTaken: Public("step.signal_taken", _same("name", "key"), "A waiter got the signal."),
+    ev.TicketOpened: Public(
+        "ticket.opened", _same("ticket", "kind", "message", "call", "data", "expires_at"), "A person is asked."
+    ),
+    ev.TicketDecided: Public(
+        "ticket.decided", _same("ticket", "decision", "by", "reason", "data"), "The question was answered."
+    ),
+    ev.TicketClosed: Public("ticket.closed", _same("ticket", "reason"), "The question lost its point."),
+    ev.ChildStarted: Public(
+        "step.child_started", _same("workflow", "input", "budget", "detach", run="child", digest="version"),
+        "A child run is asked for.",
+    ),
+    ev.CallIntended: Public(
+        "call.started", _same("call", "kind", "name", "key", "effect", hold="reserved"), "A call is about to be made."
+    ),
+    ev.CallCompleted: Public(
+        "call.completed", _same("call", "kind", "name", "used", "took_ms", "meta", out="output"), "A call's result."
+    ),
+    ev.CallFailed: Public(
+        "call.failed", _same("call", "used", failure="error"), "A call definitely failed.", error=True
+    ),
+    ev.CallUnknown: Public("call.unknown", _same("call", "reason"), "A call's outcome was lost.", error=True),
+    ev.CallResolved: Public(
+        "call.resolved", _same("call", "resolution", "by", "used", out="output"), "A lost call's outcome is known."
+    ),
+    ev.BudgetWarned: Public("run.budget_warning", _same("cap", "limit", "spent"), "A cap is used to its warning share."),
+    ev.Overrun: Public(
+        "run.budget_overrun", _same("cap", "amount"), "A call used more than it had reserved.", error=True
+    ),
+}
+
+NAMES: tuple[str, ...] = tuple(entry.name for entry in TABLE.values())
+ERRORS = frozenset(entry.name for entry in TABLE.values() if entry.error)
+FINAL = frozenset(entry.name for entry in TABLE.values() if entry.final)
+"""Names after which a run's stream ends; a stopped run may be reopened, a new stream then follows on."""
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_INSTANTS = frozenset({"retry_at", "start_at", "expires_at", "until"})
+
+
+def event_id(seq: int, index: int) -> str:
+    """Return the id of the event at `index` of record `seq`."""
+    return f"{seq}.{index}"
+
+
+def parse_id(text: str) -> tuple[int, int]:
+    """Return the record and the place an event id names; an empty text is before the first, `7` after all of 7.
+
+    Raises:
+        Invalid: It is not an event id.
+    """
+    if not text:
+        return 0, -1
+    seq, dot, index = text.partition(".")
+    if not seq.isdecimal() or (dot and not index.isdecimal()) or len(text) > 24:
+        raise Invalid(f"{text!r} is not an event id; ids look like '12.0'", code="event.id")
+    return int(seq), int(index) if dot else 1 << 30
+
+
+def public_events(run_id: str, seq: int, body: ev.Body, *, after: int = -1) -> Iterator[PublicEvent]:
+    """Yield the events of one record in order, leaving out those up to index `after`."""
+    at = instant(body.t)
+    for index, event in enumerate(body.ev):
+        if index > after:
+            yield public_event(run_id, seq, index, event, at)
+
+
+def public_event(run_id: str, seq: int, index: int, event: ev.Event, at: datetime | None) -> PublicEvent:
+    """Return one journal event as anyone outside reads it."""
+    entry = TABLE[type(event)]
+    step = step_of(event)
+    data = {public: _plain(field, getattr(event, field)) for field, public in entry.fields.items()}
+    if type(event) is ev.RunCreated:
+        data["priority"] = PRIORITY_NAMES[event.priority]
+    return PublicEvent(
+        id=event_id(seq, index), run=run_id, type=entry.name, at=at, step=step,
+        node=split_key(step)[0] if step else "", data=data,
+    )
+
+
+def step_of(event: ev.Event) -> str:
+    """Return the key of the step an event is about; for a loop, its scope's header step; empty for the run."""
+    if type(event) is ev.LoopPassed:
+        scope = event.scope
+        header = scope[scope.rindex("~") + 1 :].rpartition(".")[0]
+        return header + scope
+    return cast("str", getattr(event, "step", ""))
+
+
+def _plain(field: str, value: Any) -> Any:
+    """Return a journal value as plain JSON data."""
+    if isinstance(value, Raw):
+        return _decode(value)
+    if isinstance(value, msgspec.Struct):
+        return _decode(_encode(value))
+    if field in _INSTANTS:
+        return instant(value)
+    return value

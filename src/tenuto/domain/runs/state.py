@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.budgets.ledger import Amounts
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs.events import Charge, Failure, Fork, Parent
 
@@ -132,7 +133,7 @@ class MapState(msgspec.Struct, omit_defaults=True):
     count: int = 0
     started: int = 0
     done: int = 0
-    failed: int = 0
+    errors: dict[int, Failure] = {}
 
 
 class Signal(msgspec.Struct, omit_defaults=True):
@@ -168,9 +169,9 @@ class Ledger(msgspec.Struct, omit_defaults=True):
     """
 
     caps: Budget | None = None
-    spent: Charge = Charge()
-    held: Charge = Charge()
-    unknown: Charge = Charge()
+    spent: Amounts = Amounts()
+    held: Amounts = Amounts()
+    unknown: Amounts = Amounts()
     spent_per_tool: dict[str, int] = {}
     held_per_tool: dict[str, int] = {}
     overrun: dict[str, int] = {}
@@ -182,6 +183,10 @@ class RunState(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         t: Time of the newest record.
+        loops: Newest pass of each loop, by the scope it lives in followed by `~header`.
+        timers: When something is due by itself, ms, by kind: `d` deadline, `g` end of a cancel's grace,
+            `r|step` retry, `w|step` wait of a node, `c|step|call` wait of a call, `t|ticket` expiry.
+        listeners: Who waits for a signal, first come first served: `step` or `step|call`.
         seen: Keys of inbox messages consumed.
         ready: Steps that may start, in the order they became ready.
         active: Steps ready, running, waiting or retrying.
@@ -221,6 +226,9 @@ class RunState(msgspec.Struct, omit_defaults=True):
     joins: dict[str, Join] = {}
     regions: dict[str, Region] = {}
     maps: dict[str, MapState] = {}
+    loops: dict[str, int] = {}
+    timers: dict[str, int] = {}
+    listeners: dict[str, list[str]] = {}
     signals: dict[str, list[Signal]] = {}
     tickets: dict[str, Ticket] = {}
     children: dict[str, str] = {}

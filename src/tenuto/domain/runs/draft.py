@@ -1,0 +1,39 @@
+"""A decision in the making: events are folded as they are written, so each next thought sees the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenuto.domain.graph.plan import Plan, PlanNode, split_key
+from tenuto.domain.runs.events import Events, Failure
+from tenuto.domain.runs.fold import FOLDS
+from tenuto.domain.runs.inputs import Decision, Env, Reply
+from tenuto.domain.runs.state import RunState
+
+
+class Draft:
+    """One decision on one run at one moment. `emit` is the only way anything changes."""
+
+    __slots__ = ("env", "failing", "out", "plan", "st", "t")
+
+    def __init__(self, st: RunState, plan: Plan, t: int, env: Env):
+        """Begin with nothing decided."""
+        self.st = st
+        self.plan = plan
+        self.t = t
+        self.env = env
+        self.failing: Failure | None = None
+        self.out = Decision([], [], [], [], [], [], [], [], [], [])
+
+    def emit(self, event: Events) -> None:
+        """Write an event and let the state follow."""
+        self.out.events.append(event)
+        FOLDS[type(event)](self.st, self.plan, event, self.t)
+
+    def reply(self, token: Any, answer: Reply) -> None:
+        """Answer a step's code once the record is durable."""
+        self.out.replies.append((token, answer))
+
+    def node(self, key: str) -> PlanNode:
+        """Return the node a step executes."""
+        return self.plan.nodes[split_key(key)[0]]

@@ -1,0 +1,217 @@
+"""What follows when an attempt fails: another try, what the author declared, or a dead letter."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.base.values import NULL, pack
+from tenuto.domain.graph.plan import PlanNode, split_key
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.draft import Draft
+from tenuto.domain.runs.fold_graph import item_scope
+from tenuto.domain.runs.retry import MAX_LOSSES, NO_RETRY, delay_ms, may_retry
+from tenuto.domain.runs.routing import route
+from tenuto.domain.runs.state import ACTIVE_STEP
+from tenuto.errors import RoutingFailed, TenutoError
+
+LOST = ev.Failure(code="attempt.worker_lost", type="WorkerLost", message="the worker died during every attempt")
+
+
+def failure_of(exc: TenutoError) -> ev.Failure:
+    """Return an engine error as a journal failure."""
+    return ev.Failure(code=exc.reason, type=type(exc).__name__, message=exc.message, retryable=exc.retryable)
+
+
+def effect_of(node: PlanNode) -> str:
+    """Return what a repeat of a node's attempt does to the world; function nodes are idempotent unless declared."""
+    return node.node.effect or "idempotent"
+
+
+def attempt_failed(d: Draft, key: str, failure: ev.Failure) -> None:
+    """Decide what a failed attempt leads to."""
+    step = d.st.steps[key]
+    node = d.node(key)
+    if failure.unknown and effect_of(node) == "effect":
+        outcome_unknown(d, key, failure.message)
+        return
+    policy = node.node.retry or NO_RETRY
+    fails = step.fails + 1
+    if may_retry(policy, fails, failure) and d.st.status != "cancelling":
+        at = d.t + delay_ms(policy, fails, d.st.id, key)
+        d.emit(ev.AttemptFailed(step=key, n=step.attempt, failure=failure, retry_at=at))
+    else:
+        step_failed(d, key, failure)
+
+
+def outcome_unknown(d: Draft, key: str, why: str) -> None:
+    """Apply a step's policy for an attempt whose outcome was lost."""
+    node = d.node(key)
+    policy = node.node.on_unknown or "ask"
+    if policy == "retry":
+        d.emit(ev.AttemptInterrupted(step=key, n=d.st.steps[key].attempt))
+        return
+    d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, "unknown")))
+    open_ticket(
+        d, key, "unknown_outcome", "unknown",
+        f"Did step {key!r} take effect? Its outcome was lost: {why}",
+        {"key": idempotency_key(d, key), "choices": ["retry", "succeeded", "failed"], "hook": policy},
+    )
+
+
+def worker_lost(d: Draft, key: str) -> None:
+    """Decide what follows when the worker died during an attempt."""
+    step = d.st.steps[key]
+    d.emit(ev.AttemptLost(step=key, n=step.attempt))
+    for name in [name for name, call in step.calls.items() if call.status == "open"]:
+        d.emit(ev.CallUnknown(step=key, call=name, reason="the worker died"))
+    if step.losses >= MAX_LOSSES:
+        step_failed(d, key, LOST)
+    elif effect_of(d.node(key)) == "effect" and d.node(key).node.on_unknown != "retry":
+        outcome_unknown(d, key, "the worker died")
+    else:
+        d.emit(ev.AttemptStarted(step=key, n=step.attempt + 1))
+        d.out.start.append(key)
+
+
+def step_failed(d: Draft, key: str, failure: ev.Failure) -> None:
+    """Apply what the author declared for a step whose attempts are spent."""
+    node = d.node(key)
+    step = d.st.steps[key]
+    on_error = node.node.on_error
+    action = on_error.action if on_error is not None else "fail"
+    try:
+        if action == "skip":
+            _handled(d, key, failure, "skip", NULL, ())
+        elif action == "continue":
+            _handled(d, key, failure, "continue", NULL, _all_success(d, key, node, NULL))
+        elif action == "fallback" and on_error is not None and on_error.fallback is not None and (
+            on_error.fallback.value is not msgspec.UNSET
+        ):
+            out = keep(d, on_error.fallback.value)
+            _handled(d, key, failure, "fallback", out, _all_success(d, key, node, out))
+        elif action == "escalate" and step.guidance != "fail":
+            escalate(d, key, failure)
+        elif any(edge.on == "error" for edge in node.out):
+            d.failing = failure
+            taken = route(d, key, node, NULL, "error") or ()
+            if taken:
+                _handled(d, key, failure, "route", NULL, taken)
+            else:
+                unhandled(d, key, failure)
+        else:
+            unhandled(d, key, failure)
+    except RoutingFailed as exc:
+        unhandled(d, key, failure_of(exc))
+    finally:
+        d.failing = None
+
+
+def _all_success(d: Draft, key: str, node: PlanNode, out: Raw) -> tuple[int, ...]:
+    taken = route(d, key, node, out)
+    return tuple(edge.index for edge in node.out) if taken is None else taken
+
+
+def _handled(d: Draft, key: str, failure: ev.Failure, how: str, out: Raw, taken: tuple[int, ...]) -> None:
+    n = d.st.steps[key].attempt
+    d.emit(ev.StepFailed(step=key, failure=failure, how=how, n=n, out=out, taken=taken))
+    _stop(d, key)
+
+
+def _stop(d: Draft, key: str) -> None:
+    d.out.stop.append(key)
+
+
+def unhandled(d: Draft, key: str, failure: ev.Failure) -> None:
+    """Let a step end as a dead letter, or end the item of the map it belongs to."""
+    n = d.st.steps[key].attempt
+    scope = item_scope(d.plan, key)
+    if not scope:
+        d.emit(ev.StepDeadLettered(step=key, failure=failure, n=n))
+        _stop(d, key)
+        return
+    crowded = d.st.regions[scope].open > 1 if scope in d.st.regions else False
+    d.emit(ev.StepFailed(step=key, failure=failure, how="item", n=n))
+    _stop(d, key)
+    if crowded:
+        cancel_within(d, scope, "item")
+
+
+def cancel_within(d: Draft, scope: str, reason: str) -> None:
+    """Cancel every active step in a scope and the scopes inside it."""
+    for key in [k for k, s in d.st.steps.items() if s.status in ACTIVE_STEP and _inside(k, scope)]:
+        cancel_step(d, key, reason)
+
+
+def _inside(key: str, scope: str) -> bool:
+    own = split_key(key)[1]
+    return own == scope or own.startswith(scope if scope.endswith(".") else scope + "~")
+
+
+def cancel_step(d: Draft, key: str, reason: str) -> None:
+    """End an active step without an outcome, and all it has open."""
+    step = d.st.steps[key]
+    running = step.status == "running"
+    for name in [name for name, call in step.calls.items() if call.status == "open" or call.hold is not None]:
+        d.emit(ev.CallUnknown(step=key, call=name, reason=reason))
+    for ticket_id_, ticket in d.st.tickets.items():
+        if ticket.step == key and ticket.status == "open":
+            d.emit(ev.TicketClosed(ticket=ticket_id_, reason=reason))
+    if step.wait is not None and step.wait.kind == "child":
+        d.out.stop_children.append(step.wait.name)
+    d.emit(ev.StepCancelled(step=key, reason=reason))
+    if running:
+        d.out.stop.append(key)
+
+
+def escalate(d: Draft, key: str, failure: ev.Failure) -> None:
+    """Ask a person what to do with a step whose attempts are spent."""
+    step = d.st.steps[key]
+    part = f"escalate{step.attempt}"
+    step_failure = msgspec.to_builtins(failure)
+    d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, part)))
+    open_ticket(
+        d, key, "escalation", part, f"Step {key!r} failed: {failure.message}",
+        {"failure": step_failure, "attempts": step.attempt, "choices": ["retry", "skip", "fail"]},
+    )
+
+
+def open_ticket(
+    d: Draft, key: str, kind: str, part: str, message: str, data: dict[str, Any], *, call: str = "", expires_at: int = 0
+) -> str:
+    """Open a question to a person and return its id."""
+    ticket = ticket_id(d, key, part)
+    d.emit(
+        ev.TicketOpened(
+            ticket=ticket, kind=kind, step=key, message=message, call=call, data=data, expires_at=expires_at
+        )
+    )
+    return ticket
+
+
+def ticket_id(d: Draft, key: str, part: str) -> str:
+    """Return the id of a step's ticket: derived, so that deciding twice opens one ticket."""
+    group = d.st.steps[key].group
+    return "tk-" + sha256(f"{d.st.id}/{key}/{group}/{part}".encode()).hexdigest()[:20]
+
+
+def idempotency_key(d: Draft, key: str, call: str = "") -> str:
+    """Return the key an effect is made under: the same over takeovers and retries, new after a fresh redrive."""
+    group = d.st.steps[key].group
+    base = f"{d.st.id}/{key}/{group}" if group else f"{d.st.id}/{key}"
+    return f"{base}/{call}" if call else base
+
+
+def keep(d: Draft, value: Any) -> Raw:
+    """Return a value's journal form; a large one is stored with the record."""
+    out, body = pack(value)
+    if body is not None:
+        d.out.blobs.append((_digest(out), body))
+    return out
+
+
+def _digest(out: Raw) -> str:
+    return msgspec.json.decode(out)["$blob"]

@@ -1,0 +1,265 @@
+"""What `decide` is given and what it answers. None of this is stored; only the events are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.graph.model import Budget
+from tenuto.domain.runs.events import Charge, Events, Failure, Parent, Reused
+from tenuto.domain.runs.messages import Messages
+
+
+class NeedValues(Exception):
+    """A decision reads stored values that were not loaded; load them, rebuild the state and decide again."""
+
+    def __init__(self, digests: tuple[str, ...]):
+        """Name what is needed."""
+        super().__init__(", ".join(digests))
+        self.digests = digests
+
+
+class Env(Protocol):
+    """What a decision may read besides the state: stored values, predicates, a replay's outcomes. All pure."""
+
+    predicates: Mapping[str, Callable[..., Any]]
+    reuse: Mapping[str, Reused]
+
+    def load(self, value: Raw) -> Any:
+        """Return a value as Python objects; the result is shared and must not be changed.
+
+        Raises:
+            NeedValues: The value is stored under a digest that is not at hand.
+        """
+        ...
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """A worker owns the run. `lost` says that the former owner's attempts died with it."""
+
+    worker: str
+    epoch: int
+    lost: bool = False
+
+
+class Release(msgspec.Struct, frozen=True):
+    """The worker shuts down and gives unfinished attempts back."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time passed; whatever is due happens."""
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """An attempt returned. `blob` holds the bytes of a large value that `out` points at."""
+
+    step: str
+    n: int
+    out: Raw
+    blob: bytes | None = None
+    queued_ms: int = 0
+    took_ms: int = 0
+
+
+class Errored(msgspec.Struct, frozen=True):
+    """An attempt raised, timed out, or its executor died."""
+
+    step: str
+    n: int
+    failure: Failure
+    lost: bool = False
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """An attempt was cancelled on request and has ended."""
+
+    step: str
+    n: int
+
+
+class MapItems(msgspec.Struct, frozen=True):
+    """The list of a map was evaluated."""
+
+    step: str
+    n: int
+    items: Raw
+    count: int
+    blob: bytes | None = None
+
+
+class ChildAsked(msgspec.Struct, frozen=True):
+    """A sub-flow's workflow was resolved to a version and its input to a value."""
+
+    step: str
+    n: int
+    workflow: str
+    digest: str
+    input: Raw
+    blob: bytes | None = None
+    budget: Budget | None = None
+    detach: bool = False
+
+
+class CallAsked(msgspec.Struct, frozen=True):
+    """A step's code is about to make a call; `token` comes back with the answer."""
+
+    step: str
+    n: int
+    call: str
+    token: Any
+    kind: str = "call"
+    name: str = ""
+    digest: str = ""
+    effect: str = "idempotent"
+    on_unknown: str = "retry"
+    hold: Charge | None = None
+
+
+class WaitAsked(msgspec.Struct, frozen=True):
+    """A step's code waits durably: for a moment, a signal, or a person."""
+
+    step: str
+    n: int
+    call: str
+    token: Any
+    kind: str
+    name: str = ""
+    until: int = 0
+    message: str = ""
+    data: dict[str, Any] = {}
+
+
+class CallDone(msgspec.Struct, frozen=True):
+    """A call returned."""
+
+    step: str
+    n: int
+    call: str
+    token: Any
+    out: Raw
+    blob: bytes | None = None
+    kind: str = "call"
+    name: str = ""
+    digest: str = ""
+    used: Charge | None = None
+    took_ms: int = 0
+    meta: dict[str, Any] = {}
+
+
+class CallBroke(msgspec.Struct, frozen=True):
+    """A call failed, definitely or with an unknown outcome."""
+
+    step: str
+    n: int
+    call: str
+    token: Any
+    failure: Failure
+    used: Charge | None = None
+
+
+class CallSettled(msgspec.Struct, frozen=True):
+    """A status hook said what became of a call with a lost outcome: `retry`, `succeeded` or `failed`."""
+
+    step: str
+    call: str
+    token: Any
+    resolution: str
+    out: Raw = Raw(b"null")
+    blob: bytes | None = None
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """A message from the inbox."""
+
+    n: int
+    key: str
+    message: Messages
+
+
+Input = (
+    Begin | Release | Tick | Succeeded | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked | CallDone
+    | CallBroke | CallSettled | Arrived
+)
+
+
+# --- answers to a step's code ----------------------------------------------------------------------------------
+
+
+class Go(msgspec.Struct, frozen=True):
+    """Make the call now, with this idempotency key."""
+
+    key: str
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The call was made before; this is its result."""
+
+    out: Raw
+    timed_out: bool = False
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """The call cannot be made, or its code must not go on."""
+
+    failure: Failure
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A durable wait has begun; its end is announced."""
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """The budget has room only once calls in flight are settled; ask again then."""
+
+
+class AskHook(msgspec.Struct, frozen=True):
+    """The call's outcome was lost; ask its status hook."""
+
+    hook: str
+    key: str
+
+
+Reply = Go | Known | Broken | Waiting | Hold | AskHook
+
+
+class ChildRun(msgspec.Struct, frozen=True):
+    """A run to be created for a sub-flow."""
+
+    run: str
+    workflow: str
+    digest: str
+    input: Raw
+    parent: Parent
+    budget: Budget | None
+    priority: int
+    ns: str
+
+
+class Decision(msgspec.Struct):
+    """What follows from some inputs. The state given to `decide` already has `events` folded in.
+
+    Attributes:
+        events: What to write; empty when nothing changed.
+        eaten: Numbers of the inbox messages consumed, and their keys.
+        start: Steps whose attempt begins (or goes on) once the record is durable.
+        stop: Steps whose running attempt must end.
+        wake: `(step, call)` whose durable wait ended.
+        replies: Answers to calls, given once the record is durable.
+        blobs: Large values to store with the record.
+        children: Runs to create.
+        stop_children: Ids of children to cancel.
+    """
+
+    events: list[Events]
+    eaten: list[int]
+    keys: list[str]
+    start: list[str]
+    stop: list[str]
+    wake: list[tuple[str, str]]
+    replies: list[tuple[Any, Reply]]
+    blobs: list[tuple[str, bytes]]
+    children: list[ChildRun]
+    stop_children: list[str]

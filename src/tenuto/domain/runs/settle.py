@@ -1,0 +1,410 @@
+"""Following a record's consequences to their end: skips cascade, loops pass, maps advance, steps start, runs end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.domain.base.values import TooLarge
+from tenuto.domain.graph.plan import PlanNode, last_frame, parent_scope, split_key
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.data import render, step_input
+from tenuto.domain.runs.draft import Draft
+from tenuto.domain.runs.failure import (
+    cancel_step,
+    cancel_within,
+    failure_of,
+    keep,
+    open_ticket,
+    step_failed,
+    ticket_id,
+)
+from tenuto.domain.runs.fold_graph import forget_marks
+from tenuto.domain.runs.routing import route
+from tenuto.domain.runs.state import ACTIVE_STEP
+from tenuto.errors import InputMissing, RoutingFailed
+
+UNREACHABLE = ev.Failure(
+    code="join.unreachable", type="JoinUnreachable", retryable=False,
+    message="too many incoming edges are dead for the quorum to be reached",
+)
+LOOP_LIMIT = "loop.limit"
+
+
+def settle(d: Draft) -> None:
+    """Write down everything that follows from the state, until nothing does."""
+    st = d.st
+    while True:
+        if st.to_skip:
+            d.emit(ev.StepSkipped(step=next(iter(st.to_skip))))
+        elif st.to_fail:
+            _unreachable(d, next(iter(st.to_fail)))
+        elif st.ended and (st.status in ("running", "paused")) and _end_something(d):
+            continue
+        elif st.ready and st.status == "running":
+            start(d, next(iter(st.ready)))
+        else:
+            break
+    if st.ended:
+        forget_marks(st)
+    _end_run(d)
+
+
+def _unreachable(d: Draft, key: str) -> None:
+    d.emit(ev.JoinUnreachable(step=key))
+    step_failed(d, key, UNREACHABLE)
+
+
+def _end_something(d: Draft) -> bool:
+    """Handle one ended region or one map that moved; return whether there was one."""
+    st = d.st
+    for name in st.ended:
+        if name == "":
+            continue
+        if name.startswith("~"):
+            _pass_loop(d, name)
+            return True
+        if st.status == "running" or _map_full(d, name):
+            st.ended.pop(name)
+            _advance_map(d, name)
+            return True
+    return False
+
+
+def _map_full(d: Draft, key: str) -> bool:
+    state = d.st.maps.get(key)
+    return state is not None and state.done >= state.count
+
+
+# --- loops -----------------------------------------------------------------------------------------------------
+
+
+def _pass_loop(d: Draft, scope: str) -> None:
+    """Decide what follows a finished pass: another one, the way out, or the limit."""
+    st = d.st
+    inst = st.regions[scope]
+    region = d.plan.regions[inst.region]
+    header, number = last_frame(scope)
+    if not inst.back:
+        d.emit(ev.LoopPassed(scope=scope, next=0))
+        return
+    if any(number < d.plan.edges[index].limit for index in inst.back):
+        d.emit(ev.LoopPassed(scope=scope, next=number + 1))
+        return
+    edges = [d.plan.edges[index] for index in inst.exits]
+    if any(edge.on == "limit" for edge in edges):
+        d.emit(ev.LoopPassed(scope=scope, next=-1))
+    elif any(edge.on == "error" and edge.src == region.owner for edge in edges):
+        d.emit(ev.LoopPassed(scope=scope, next=-2))
+    else:
+        failure = ev.Failure(
+            code=LOOP_LIMIT, type="LoopLimit", retryable=False,
+            message=f"the loop at {header!r} asked for another pass after {number}, its limit",
+        )
+        d.emit(ev.StepDeadLettered(step=header + scope, failure=failure, n=st.steps[header + scope].attempt))
+
+
+# --- maps ------------------------------------------------------------------------------------------------------
+
+
+def _advance_map(d: Draft, key: str) -> None:
+    """Start the next items of a map, end it when all are done, or fail it by its policy."""
+    st = d.st
+    state, step = st.maps.get(key), st.steps.get(key)
+    if state is None or step is None or step.status != "running":
+        return
+    node = d.node(key)
+    if state.errors and 0 <= node.tolerate < len(state.errors):
+        _fail_map(d, key, node)
+        return
+    if state.done == state.count:
+        _complete_map(d, key, node)
+        return
+    limit = node.concurrency or state.count
+    last = min(state.count, state.done + limit) - 1
+    if last >= state.started:
+        d.emit(ev.ItemStarted(step=key, first=state.started, last=last))
+
+
+def _fail_map(d: Draft, key: str, node: PlanNode) -> None:
+    errors = d.st.maps[key].errors
+    index = min(errors)
+    cause = errors[index]
+    _, scope = split_key(key)
+    cancel_within(d, f"{scope}~{node.id}.", "map failed")
+    message = f"{len(errors)} of {d.st.maps[key].count} items failed; the first is item {index}: {cause.message}"
+    failure = ev.Failure(
+        code="map.item_failed", type="MapFailed", message=message, retryable=False,
+        details={"items": sorted(errors)[:100], "cause": msgspec.to_builtins(cause)},
+    )
+    step_failed(d, key, failure)
+
+
+def _complete_map(d: Draft, key: str, node: PlanNode) -> None:
+    state = d.st.maps[key]
+    values = [_item_output(d, key, node, index) for index in range(state.count)]
+    try:
+        out = keep(d, values)
+    except TooLarge as exc:
+        step_failed(d, key, ev.Failure(code="output.invalid", type="TooLarge", message=str(exc), retryable=False))
+        return
+    complete(d, key, out)
+
+
+def _item_output(d: Draft, key: str, node: PlanNode, index: int) -> Any:
+    """Return what an item yields: the output of its only node, or of the nodes no edge followed, by id."""
+    error = d.st.maps[key].errors.get(index)
+    if error is not None:
+        return {"error": msgspec.to_builtins(error)}
+    assert node.body is not None
+    region = d.plan.regions[node.body]
+    scope = f"{split_key(key)[1]}~{node.id}.{index}"
+    if region.single:
+        step = d.st.steps.get(region.single + scope)
+        return None if step is None or step.out is None else d.env.load(step.out)
+    leaves = leaf_outputs(d, scope, region.nodes)
+    return next(iter(leaves.values())) if len(leaves) == 1 else leaves
+
+
+def leaf_outputs(d: Draft, scope: str, nodes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the outputs of the steps directly in a scope that no taken edge left, by node id."""
+    found: dict[str, Any] = {}
+    for node_id in nodes:
+        step = d.st.steps.get(node_id + scope)
+        if step is not None and step.leaf and step.out is not None:
+            found[node_id] = d.env.load(step.out)
+    return found
+
+
+# --- starting --------------------------------------------------------------------------------------------------
+
+
+def start(d: Draft, key: str) -> None:
+    """Begin a ready step as its kind asks."""
+    st = d.st
+    fork = st.fork
+    if fork is not None and _take_over(d, key, fork.mode):
+        return
+    node = d.node(key)
+    kind = node.node.kind
+    if kind == "approval":
+        _ask(d, key, node)
+    elif kind == "wait":
+        _wait(d, key, node)
+    elif kind in ("join", "switch"):
+        _pass_through(d, key)
+    else:
+        d.emit(ev.AttemptStarted(step=key, n=st.steps[key].attempt + 1))
+        d.out.start.append(key)
+
+
+def _take_over(d: Draft, key: str, mode: str) -> bool:
+    """Take a step's outcome from the run that is replayed, when it is to be taken over."""
+    fork = d.st.fork
+    assert fork is not None
+    reused = d.env.reuse.get(key)
+    if reused is None:
+        if mode == "freeze":
+            d.emit(ev.DivergenceFound(step=key, expected=None, found="ready", what="no recorded outcome"))
+            failure = ev.Failure(
+                code="replay.diverged", type="ReplayDiverged", retryable=False,
+                message=f"step {key!r} has no recorded outcome in run {fork.run}",
+            )
+            d.emit(ev.StepDeadLettered(step=key, failure=failure))
+            return True
+        return False
+    taken = reused.taken
+    if mode == "freeze" and reused.status == "completed":
+        try:
+            taken = route(d, key, d.node(key), reused.output)
+        except RoutingFailed as exc:
+            d.emit(ev.DivergenceFound(step=key, expected=list(taken or ()), found=str(exc)))
+    d.emit(
+        ev.StepReused(
+            step=key, run=fork.run, seq=reused.seq, out=reused.output, status=reused.status, taken=taken,
+            how=reused.how, failure=reused.failure,
+        )
+    )
+    return True
+
+
+def _pass_through(d: Draft, key: str) -> None:
+    try:
+        out = keep(d, step_input(d.st, d.plan, d.env, key))
+    except InputMissing as exc:
+        step_failed(d, key, failure_of(exc))
+        return
+    complete(d, key, out)
+
+
+def _ask(d: Draft, key: str, node: PlanNode) -> None:
+    """Open an approval."""
+    config = node.node.config
+    try:
+        message = render(d.st, d.plan, d.env, config.get("message", f"Approve {key}?"), key)
+        shown = step_input(d.st, d.plan, d.env, key)
+    except InputMissing as exc:
+        step_failed(d, key, failure_of(exc))
+        return
+    timeout = config.get("timeout_s")
+    expires = d.t + int(timeout * 1000) if timeout else 0
+    data: dict[str, Any] = {"input": shown}
+    if config.get("approvers"):
+        data["approvers"] = config["approvers"]
+    if config.get("schema"):
+        data["schema"] = config["schema"]
+    part = f"approval{d.st.steps[key].attempt}"
+    d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, part)))
+    open_ticket(d, key, "approval", part, str(message), data, expires_at=expires)
+
+
+def _wait(d: Draft, key: str, node: PlanNode) -> None:
+    """Begin a wait for a signal, a span of time or a moment."""
+    config = node.node.config
+    if "signal" in config:
+        timeout = config.get("timeout_s")
+        until = d.t + int(timeout * 1000) if timeout else 0
+        name = config["signal"]
+        d.emit(ev.WaitStarted(step=key, kind="signal", name=name, until=until))
+        deliver(d, name)
+        return
+    try:
+        seconds = render(d.st, d.plan, d.env, config.get("seconds", 0), key)
+        moment = render(d.st, d.plan, d.env, config.get("until", 0), key)
+        until = moment_ms(moment) if moment else d.t + int(float(seconds) * 1000)
+    except (InputMissing, ValueError, TypeError) as exc:
+        failure = ev.Failure(code="input.missing", type="BadWait", message=str(exc), retryable=False)
+        step_failed(d, key, failure)
+        return
+    d.emit(ev.WaitStarted(step=key, kind="timer", until=max(until, d.t)))
+
+
+def moment_ms(value: Any) -> int:
+    """Return a moment given as milliseconds since 1970 or as RFC 3339 text.
+
+    Raises:
+        ValueError: The text is not a date and time with an offset.
+    """
+    if isinstance(value, (int, float)):
+        return int(value)
+    moment = msgspec.convert(value, datetime)
+    if moment.tzinfo is None:
+        raise ValueError(f"{value!r} has no offset; write it as 2026-01-31T12:00:00Z")
+    return int(moment.timestamp() * 1000)
+
+
+def deliver(d: Draft, name: str) -> None:
+    """Give queued signals of a name to those who wait for it, first come first served."""
+    st = d.st
+    while st.signals.get(name) and st.listeners.get(name):
+        signal = st.signals[name][0]
+        who, _, call = st.listeners[name][0].partition("|")
+        d.emit(ev.SignalTaken(name=name, key=signal.key, step=who))
+        if call:
+            d.emit(ev.WaitEnded(step=who, call=call, out=signal.payload))
+            d.out.wake.append((who, call))
+        else:
+            body = b'{"signal":%b,"payload":%b,"timed_out":false}' % (msgspec.json.encode(name), bytes(signal.payload))
+            complete(d, who, Raw(body))
+
+
+def complete(
+    d: Draft, key: str, out: Raw, *, outcome: str = "success", queued_ms: int = 0, took_ms: int = 0
+) -> None:
+    """Let a step's outcome stand and route on; a condition that cannot be evaluated fails the step instead."""
+    step = d.st.steps[key]
+    try:
+        taken = route(d, key, d.node(key), out, outcome)
+    except RoutingFailed as exc:
+        step_failed(d, key, failure_of(exc))
+        return
+    d.emit(
+        ev.StepCompleted(step=key, out=out, n=step.attempt or 1, taken=taken, queued_ms=queued_ms, took_ms=took_ms)
+    )
+    node = d.node(key)
+    if taken is not None:
+        for index in taken:
+            _cancel_losers(d, d.plan.edges[index].dst, key)
+    elif any(d.plan.nodes[edge.dst].node.cancel_losers for edge in node.out):
+        for edge in node.out:
+            _cancel_losers(d, edge.dst, key)
+
+
+def _cancel_losers(d: Draft, target: str, source: str) -> None:
+    """Cancel the branches a fired `any` or quorum join did not wait for, where its author asks for it."""
+    node = d.plan.nodes[target]
+    if not node.node.cancel_losers:
+        return
+    scope = split_key(source)[1]
+    join = d.st.joins.get(target + scope)
+    if join is None or not join.fired or join.late:
+        return
+    for edge in d.plan.edges:
+        if edge.dst == target and edge.index not in join.taken:
+            step = d.st.steps.get(edge.src + scope)
+            if step is not None and step.status in ACTIVE_STEP and edge.src + scope != source:
+                cancel_step(d, edge.src + scope, "loser")
+
+
+# --- the end ---------------------------------------------------------------------------------------------------
+
+
+def _end_run(d: Draft) -> None:
+    """End the run when nothing is ready, running or waiting."""
+    st = d.st
+    if st.active or st.ready:
+        return
+    if st.status == "cancelling":
+        d.emit(ev.RunCancelled(reason=st.reason))
+    elif st.status == "running":
+        if "" in st.ended:
+            _complete_run(d)
+        elif st.dead:
+            first = st.steps[st.dead[0]].failure
+            assert first is not None
+            failure = ev.Failure(
+                code=first.code, type=first.type, message=f"step {st.dead[0]!r}: {first.message}", retryable=False,
+                details={"step": st.dead[0], "dead_letters": list(st.dead)},
+            )
+            d.emit(ev.RunFailed(failure=failure))
+        else:
+            failure = ev.Failure(
+                code="run.no_progress", type="NoProgress", retryable=False,
+                message="steps are left, but nothing is ready, running or waiting",
+            )
+            d.emit(ev.RunFailed(failure=failure))
+
+
+def _complete_run(d: Draft) -> None:
+    try:
+        out = keep(d, run_output(d))
+    except TooLarge as exc:
+        d.emit(ev.RunFailed(failure=ev.Failure(code="output.invalid", message=str(exc), retryable=False)))
+        return
+    d.emit(ev.RunCompleted(output=out))
+
+
+def run_output(d: Draft) -> dict[str, Any]:
+    """Return the outputs of the steps no taken edge left, by node id; of loops, those of the last pass."""
+    st = d.st
+    found: dict[str, Any] = {}
+    for key, step in st.steps.items():
+        if not step.leaf or step.out is None or step.status == "cancelled":
+            continue
+        node_id, scope = split_key(key)
+        if not scope or _is_last(d, scope):
+            found[node_id] = d.env.load(step.out)
+    return found
+
+
+def _is_last(d: Draft, scope: str) -> bool:
+    while scope:
+        owner, number = last_frame(scope)
+        outside = parent_scope(scope)
+        if d.plan.nodes[owner].body is not None or d.st.loops.get(f"{outside}~{owner}") != number:
+            return False
+        scope = outside
+    return True
