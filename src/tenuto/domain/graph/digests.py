@@ -1,0 +1,22 @@
+"""Content addresses of definitions: equal meaning, equal digest, whatever the key order of the document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tenuto.domain.base.values import blob_digest
+from tenuto.domain.graph.model import Definition
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def definition_to_json(definition: Definition) -> dict[str, Any]:
+    """Return the canonical form as plain JSON objects, defaults left out."""
+    return msgspec.to_builtins(definition)
+
+
+def digest_of_definition(definition: Definition) -> str:
+    """Return the digest that is the workflow's version."""
+    return blob_digest(_encode(definition))

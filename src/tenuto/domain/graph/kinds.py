@@ -1,0 +1,95 @@
+"""What each kind of node takes in its config, in one table that reading and checking share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from tenuto.domain.graph.model import Kind
+
+PATTERNS = ("pipeline", "supervisor", "swarm")
+KINDS: tuple[str, ...] = get_args(Kind)
+AGGREGATES = ("sum", "count", "min", "max", "avg", "collect", "concat", "first", "last", "unique")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+
+class ConfigRule(msgspec.Struct, frozen=True):
+    """The fields of one kind's config.
+
+    Attributes:
+        keys: Every field and its type, as for `msgspec.convert`.
+        one_of: Groups of which exactly one field must be given.
+        required: Fields that must be given.
+        templates: Fields that may hold references to other nodes.
+        conditions: Fields that hold a CEL expression.
+    """
+
+    keys: dict[str, Any]
+    required: tuple[str, ...] = ()
+    one_of: tuple[tuple[str, ...], ...] = ()
+    templates: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+
+
+CONFIG: dict[str, ConfigRule] = {
+    "function": ConfigRule(
+        keys={"handler": str, "tool": str, "args": Any, "name": str},
+        one_of=(("handler", "tool"),),
+        templates=("args",),
+    ),
+    "agent": ConfigRule(
+        keys={
+            "pattern": Literal["pipeline", "supervisor", "swarm"], "model": str, "prompt": Any, "system": str,
+            "tools": list[Any], "n": int, "merge": str, "choices": list[str], "max_rounds": int, "max_tokens": int,
+            "schema": dict[str, Any], "temperature": float, "args": Any,
+        },
+        required=("pattern",),
+        templates=("prompt", "args"),
+    ),
+    "http": ConfigRule(
+        keys={
+            "url": str, "method": str, "headers": dict[str, Any], "query": dict[str, Any], "body": Any,
+            "allow": list[str], "expect_status": int | list[int] | str,
+        },
+        required=("url",),
+        templates=("url", "headers", "query", "body"),
+    ),
+    "transform": ConfigRule(
+        keys={"value": str, "template": Any},
+        one_of=(("value", "template"),),
+        templates=("template",),
+        conditions=("value",),
+    ),
+    "aggregate": ConfigRule(
+        keys={"over": Any, "op": Literal[AGGREGATES], "field": str, "initial": Any},
+        required=("over", "op"),
+        templates=("over",),
+    ),
+    "filter": ConfigRule(
+        keys={"over": Any, "when": str}, required=("over", "when"), templates=("over",), conditions=("when",)
+    ),
+    "switch": ConfigRule(keys={}),
+    "map": ConfigRule(
+        keys={"over": Any, "body": dict[str, Any], "concurrency": int, "on_failure": str | dict[str, int]},
+        required=("over", "body"),
+        templates=("over",),
+    ),
+    "join": ConfigRule(keys={}),
+    "approval": ConfigRule(
+        keys={
+            "message": str, "approvers": list[str], "timeout_s": float, "data": Any,
+            "on_timeout": Literal["approve", "reject"],
+        },
+        templates=("message", "data"),
+    ),
+    "wait": ConfigRule(
+        keys={"signal": str, "timeout_s": float, "seconds": Any, "until": Any},
+        one_of=(("signal", "seconds", "until"),),
+        templates=("seconds", "until"),
+    ),
+    "subflow": ConfigRule(
+        keys={"workflow": str, "tag": str, "version": str, "detach": bool, "budget": dict[str, Any]},
+        required=("workflow",),
+    ),
+}

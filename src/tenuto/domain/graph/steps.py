@@ -1,0 +1,147 @@
+"""Turns a plain list of named steps into a definition.
+
+A step's handler follows from the prefix of its name, so a list runs without any code of its own:
+`tool_call.charge` and `llm_call.draft` name handlers, and everything else does nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from tenuto.domain.graph.cycles import first_cycle
+from tenuto.domain.graph.loops import adjacency
+from tenuto.domain.graph.model import Definition, Edge, Node
+from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer
+from tenuto.errors import InvalidGraph
+
+PREFIXES = ("tool_call", "llm_call")
+NOOP = "noop"
+_FIELDS = ("name", "input", "dependsOn", "depends_on")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(slots=True)
+class _Step:
+    """One step as read; `needs` are names with their places."""
+
+    name: str
+    place: str
+    node: str = ""
+    input: Any = msgspec.UNSET
+    needs: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+
+def steps_to_definition(document: Any, *, name: str = "steps") -> Definition:
+    """Return the definition of a step list `{goal?, steps: [{name, input?, dependsOn?}]}`.
+
+    A step gets its own `input`, whatever it depends on; without one it gets the outputs of what it depends on.
+
+    Raises:
+        InvalidGraph: Names are missing or repeated, a dependency does not exist, or steps wait for each other;
+            `problems` has every fault with its place.
+    """
+    found = Findings()
+    top: Any = json_copy(document, "", found)
+    if isinstance(top, list):
+        top = {"steps": top}
+    fields = cast("dict[str, Any]", top) if isinstance(top, dict) else {}
+    items = fields.get("steps")
+    if not isinstance(items, list) or not items:
+        found.add("/steps", f"is {kind_of(items)}; allowed: a list of at least one step", code="steps.none")
+        items = []
+    steps = [_read_step(item, pointer("/steps", at), found) for at, item in enumerate(cast("list[Any]", items))]
+    steps = [step for step in steps if step is not None]
+    edges = _link(cast("list[_Step]", steps), found)
+    if found.items:
+        raise InvalidGraph("the list of steps is not valid", problems=tuple(found.items))
+    goal = fields.get("goal")
+    return Definition(
+        name=name,
+        nodes=tuple(_node(step) for step in cast("list[_Step]", steps)),
+        edges=tuple(edges),
+        description=goal if isinstance(goal, str) else "",
+    )
+
+
+def handler_of(name: str) -> str:
+    """Return the handler a step's name asks for: its prefix before the first dot when that is one, else `noop`."""
+    prefix, dot, _ = name.partition(".")
+    return name if dot and prefix in PREFIXES else NOOP
+
+
+def _read_step(data: Any, place: str, found: Findings) -> _Step | None:
+    if not isinstance(data, dict):
+        found.add(place, f"a step is an object with 'name', not {kind_of(data)}", code="graph.type")
+        return None
+    fields = cast("dict[str, Any]", data)
+    for key in fields:
+        if key not in _FIELDS:
+            found.unknown_field(place, key, _FIELDS, "a step")
+    title = fields.get("name")
+    if not isinstance(title, str) or not title.strip():
+        found.add(pointer(place, "name"), "a step needs a 'name' of text", code="graph.missing_field")
+        return None
+    key = "dependsOn" if "dependsOn" in fields else "depends_on"
+    names = fields.get(key) or []
+    if not isinstance(names, list) or not all(isinstance(item, str) for item in cast("list[Any]", names)):
+        found.add(pointer(place, key), f"is {kind_of(names)}; allowed: a list of step names", code="graph.type")
+        names = []
+    needs = [(item, pointer(place, key, at)) for at, item in enumerate(cast("list[str]", names))]
+    return _Step(title, place, input=fields.get("input", msgspec.UNSET), needs=needs)
+
+
+def _link(steps: list[_Step], found: Findings) -> list[Edge]:
+    """Name the nodes and return the edges of the dependencies, noting every name that does not work."""
+    by_name: dict[str, _Step] = {}
+    taken: set[str] = set()
+    for step in steps:
+        if step.name in by_name:
+            other = by_name[step.name].place
+            message = f"the name {step.name!r} is already used by {other}"
+            found.add(pointer(step.place, "name"), message, code="graph.duplicate_id")
+            continue
+        step.node = _unique(step.name, taken)
+        taken.add(step.node)
+        by_name[step.name] = step
+    edges: list[Edge] = []
+    for step in by_name.values():
+        for need, place in dict(step.needs).items():
+            if need not in by_name:
+                message = f"{step.name!r} depends on {need!r}, which does not exist"
+                found.add(place, message, hint=nearest(need, by_name), code="graph.unknown_node")
+            else:
+                edges.append(Edge(from_=by_name[need].node, to=step.node))
+    _check_cycle(by_name, found)
+    return edges
+
+
+def _check_cycle(by_name: dict[str, _Step], found: Findings) -> None:
+    pairs = [(need, step.name) for step in by_name.values() for need, _ in step.needs if need in by_name]
+    cycle = first_cycle(by_name, adjacency(pairs))
+    if cycle:
+        message = f"these steps wait for each other: {' -> '.join(cycle)}"
+        found.add(by_name[cycle[0]].place, message, hint="remove one of the dependencies", code="graph.cycle")
+
+
+def _unique(name: str, taken: Iterable[str]) -> str:
+    base = _UNSAFE.sub("_", name).strip("_") or "step"
+    candidate, n = base, 1
+    while candidate in taken:
+        n += 1
+        candidate = f"{base}_{n}"
+    return candidate
+
+
+def _node(step: _Step) -> Node:
+    return Node(
+        id=step.node,
+        kind="function",
+        config={"handler": handler_of(step.name), "name": step.name},
+        input=step.input,
+        description="" if step.node == step.name else step.name,
+    )
