@@ -1,0 +1,126 @@
+"""Invariants of steps and calls: one accepted outcome each, begun before it ends, nothing repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tenuto.domain.graph.plan import Plan, split_key
+from tenuto.domain.runs import events as ev
+
+OUTCOMES = (
+    ev.StepCompleted, ev.StepReused, ev.StepFailed, ev.StepDeadLettered, ev.StepSkipped, ev.StepCancelled,
+)
+_CODE_KINDS = frozenset({"function", "agent", "http"})
+Report = Callable[[str, str], None]
+CallId = tuple[str, str]
+
+
+class StepRules:
+    """I5 and the parts of I7 that concern waits and tickets, event by event."""
+
+    def __init__(self, report: Report) -> None:
+        """Report broken rules as `(rule, message)`."""
+        self._report = report
+        self._outcome: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+        self._begun: set[tuple[str, int]] = set()
+        self._stopped: set[str] = set()
+        self._calls: dict[CallId, str] = {}
+        self._waits: dict[CallId, bool] = {}
+        self._answered: set[str] = set()
+
+    def event(self, event: ev.Event, plan: Plan | None) -> None:
+        """Check one event in its order."""
+        if isinstance(event, OUTCOMES):
+            self._ends(event, plan)
+        elif isinstance(event, ev.AttemptStarted):
+            self._begins(event)
+        elif isinstance(event, ev.AttemptFailed | ev.AttemptLost | ev.AttemptInterrupted):
+            self._breaks(event)
+        elif isinstance(event, ev.StepRedriven):
+            self._again(event)
+        elif isinstance(event, ev.RunReopened):
+            for step in self._stopped:
+                self._outcome.pop(step, None)
+            self._stopped.clear()
+        elif isinstance(event, ev.TicketDecided):
+            if event.ticket in self._answered:
+                self._report("I7.decided_twice", f"ticket {event.ticket} was decided twice")
+            self._answered.add(event.ticket)
+        else:
+            self._call(event)
+
+    def _ends(self, event: Any, plan: Plan | None) -> None:
+        step: str = event.step
+        before = self._outcome.get(step)
+        name = type(event).__name__
+        if before is not None and not (before == "StepCompleted" and isinstance(event, ev.StepDeadLettered)):
+            self._report("I5.second_outcome", f"step {step!r}: {name} after {before}")
+        self._outcome[step] = name
+        if isinstance(event, ev.StepCancelled) and event.reason == "stopped":
+            self._stopped.add(step)
+        if isinstance(event, ev.StepCompleted) and plan is not None:
+            node = plan.nodes.get(split_key(step)[0])
+            runs_code = node is not None and node.node.kind in _CODE_KINDS
+            if runs_code and (step, event.n) not in self._begun:
+                self._report("I5.not_begun", f"step {step!r}: attempt {event.n} completed but never began")
+
+    def _begins(self, event: ev.AttemptStarted) -> None:
+        before = self._outcome.get(event.step)
+        if before is not None:
+            self._report("I5.after_outcome", f"step {event.step!r}: attempt {event.n} began after {before}")
+        last = self._attempts.get(event.step, 0)
+        if event.n < last:
+            self._report("I5.attempt_order", f"step {event.step!r}: attempt {event.n} began after attempt {last}")
+        self._attempts[event.step] = event.n
+        self._begun.add((event.step, event.n))
+
+    def _breaks(self, event: ev.AttemptFailed | ev.AttemptLost | ev.AttemptInterrupted) -> None:
+        before = self._outcome.get(event.step)
+        if before is not None:
+            self._report("I5.after_outcome", f"step {event.step!r}: {type(event).__name__} after {before}")
+
+    def _again(self, event: ev.StepRedriven) -> None:
+        self._outcome.pop(event.step, None)
+        self._stopped.discard(event.step)
+        if event.fresh:
+            for known in (self._calls, self._waits):
+                for call in [call for call in known if call[0] == event.step]:
+                    del known[call]
+
+    def _call(self, event: ev.Event) -> None:
+        if isinstance(event, ev.CallIntended):
+            self._intends(event)
+        elif isinstance(event, ev.CallCompleted):
+            self._completes(event)
+        elif isinstance(event, ev.CallFailed):
+            self._calls.pop((event.step, event.call), None)
+        elif isinstance(event, ev.CallUnknown):
+            self._calls[event.step, event.call] = "unknown"
+        elif isinstance(event, ev.CallResolved):
+            if event.resolution == "succeeded":
+                self._calls[event.step, event.call] = "done"
+            else:
+                self._calls.pop((event.step, event.call), None)
+        elif isinstance(event, ev.WaitStarted) and event.call:
+            self._waits[event.step, event.call] = False
+        elif isinstance(event, ev.WaitEnded):
+            if self._waits.get((event.step, event.call), True):
+                self._report("I7.woken_twice", f"step {event.step!r}: the wait {event.call!r} ended twice")
+            self._waits[event.step, event.call] = True
+
+    def _intends(self, event: ev.CallIntended) -> None:
+        at = (event.step, event.call)
+        if self._calls.get(at) == "done":
+            self._report("I5.call_repeated", f"step {event.step!r}: the finished call {event.call!r} is made again")
+        self._calls[at] = "open"
+
+    def _completes(self, event: ev.CallCompleted) -> None:
+        at = (event.step, event.call)
+        known = self._calls.get(at)
+        if known == "done":
+            self._report("I5.call_repeated", f"step {event.step!r}: the call {event.call!r} has two results")
+        if known is None and event.used is not None:
+            self._report("I5.no_intent", f"step {event.step!r}: the call {event.call!r} was charged without an intent")
+        self._calls[at] = "done"
