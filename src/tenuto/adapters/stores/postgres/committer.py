@@ -1,0 +1,207 @@
+"""The group commit: one connection, one statement, one answer per commit.
+
+The statement is sent whole or not at all, so a lost connection leaves either everything or nothing; what became
+of it is read back by chain before anyone is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tenuto.adapters.stores.postgres import faults
+from tenuto.adapters.stores.postgres.batch import Batch
+from tenuto.adapters.stores.postgres.link import Connection, Link
+from tenuto.adapters.stores.postgres.sql import SQL
+from tenuto.ports.store import Commit, Committed
+
+MAX_CREATES = 256
+Key = tuple[str, str, str]
+_OK = Committed("ok")
+_APPLIED = Committed("ok", True)
+_FENCED = Committed("fenced")
+
+
+class Committer:
+    """All appends of a process except takeovers, in the order they were asked for.
+
+    Args:
+        woke: Called after a commit that gives other processes something to do.
+    """
+
+    def __init__(self, link: Link, woke: Callable[[], None]) -> None:
+        self._link = link
+        self._woke = woke
+        self._turn = asyncio.Lock()
+        self._writer = 0
+        self._n = 0
+        self._waiting: list[tuple[Commit, Key | None, asyncio.Future[Committed]]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def commit(self, batch: Sequence[Commit]) -> list[Committed]:
+        """Make a group durable; one answer per commit, in order. Not undone by cancelling the caller."""
+        if not batch:
+            return []
+        return await asyncio.shield(self._start(self._serve(batch, {})))
+
+    async def create(self, commit: Commit, key: Key | None) -> Committed:
+        """Commit a creation together with all others that wait; `fenced` also when the idempotency key is taken."""
+        answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commit, key, answer))
+        if len(self._waiting) == 1:
+            self._start(self._create_waiting())
+        return await asyncio.shield(answer)
+
+    async def close(self) -> None:
+        """Finish what was accepted."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _serve(self, batch: Sequence[Commit], keys: Mapping[str, Key]) -> list[Committed]:
+        async with self._turn:
+            return await self._send(batch, keys)
+
+    async def _create_waiting(self) -> None:
+        async with self._turn:
+            while self._waiting:
+                group, self._waiting = _creations(self._waiting)
+                try:
+                    keys = {commit.run_id: key for commit, key, _ in group if key is not None}
+                    outcomes = await self._send([commit for commit, _, _ in group], keys)
+                except BaseException as error:
+                    for _, _, answer in group:
+                        if not answer.done():
+                            answer.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+                    raise
+                for (_, _, answer), outcome in zip(group, outcomes, strict=True):
+                    if not answer.done():
+                        answer.set_result(outcome)
+
+    async def _send(self, commits: Sequence[Commit], keys: Mapping[str, Key]) -> list[Committed]:
+        """Send a group; when the database refuses it, find the guilty commit by halving."""
+        try:
+            batch = Batch(commits, keys)
+            return await self._link.call(_Sending(self, batch))
+        except Exception as error:
+            if len(commits) == 1:
+                return [Committed("poison", error=f"{type(error).__name__}: {faults.describe(error)}")]
+        half = len(commits) // 2
+        return await self._send(commits[:half], keys_of(commits[:half], keys)) + await self._send(
+            commits[half:], keys_of(commits[half:], keys)
+        )
+
+    async def number(self, connection: Connection) -> tuple[int, int]:
+        """Return our writer and the number of the next group."""
+        if not self._writer:
+            self._writer = await connection.fetchval(SQL["writer"])
+        return self._writer, self._n + 1
+
+    def listed(self, batch: Batch) -> None:
+        """Note that a group was stored under its number."""
+        self._n += 1 if batch.has_records else 0
+        if batch.wakes:
+            self._woke()
+
+
+class _Sending:
+    """One group on its way: the same parameters however often it is sent."""
+
+    def __init__(self, committer: Committer, batch: Batch) -> None:
+        self._committer = committer
+        self._batch = batch
+
+    async def __call__(self, connection: Connection, again: bool) -> list[Committed]:
+        batch = self._batch
+        writer, n = await self._committer.number(connection) if batch.has_records else (0, 0)
+        statement = SQL["commit_full"] if batch.is_full else SQL["commit"]
+        row = await connection.fetchrow(statement, *batch.arguments(writer, n))
+        if row["n_ok"] == batch.expected and row["n_applied"] == len(batch.changes):
+            outcomes = _all_well(batch)
+        else:
+            outcomes = await _sort_out(connection, batch, row, again)
+        self._committer.listed(batch)
+        return outcomes
+
+
+def _all_well(batch: Batch) -> list[Committed]:
+    return [_OK if commit.row is None else _APPLIED for commit in batch.commits]
+
+
+async def _sort_out(connection: Connection, batch: Batch, row: Any, again: bool) -> list[Committed]:
+    """Tell the fenced from those that were stored by an earlier sending, and see which row changes count."""
+    everyone = [commit.run_id for commit in batch.commits]
+    changed = [commit.run_id for commit in batch.changes]
+    ok = set(everyone) if row["n_ok"] == batch.expected else {str(run) for run in row["ok"] or ()}
+    applied = set(changed) if row["n_applied"] == len(changed) else {str(run) for run in row["applied"] or ()}
+    if again:
+        before = await _ours(connection, [commit for commit in batch.commits if commit.run_id not in ok])
+        unsure = [c for c in batch.changes if c.run_id not in applied and (c.run_id in before or c.record is None)]
+        left = await _left(connection, unsure)
+        ok |= before | left
+        applied |= left
+    return [
+        _FENCED if commit.run_id not in ok
+        else _APPLIED if commit.run_id in applied or (commit.new is not None and commit.row is not None)
+        else _OK
+        for commit in batch.commits
+    ]  # fmt: skip
+
+
+async def _ours(connection: Connection, commits: Sequence[Commit]) -> set[str]:
+    """Return the runs whose position holds our own record."""
+    chains = {commit.run_id: commit.record.chain for commit in commits if commit.record is not None}
+    if not chains:
+        return set()
+    seqs = [commit.record.seq for commit in commits if commit.record is not None]
+    rows = await connection.fetch(SQL["chains"], list(chains), seqs)
+    return {run for run, chain in ((str(row["run_id"]), row["chain"]) for row in rows) if chains.get(run) == chain}
+
+
+async def _left(connection: Connection, commits: Sequence[Commit]) -> set[str]:
+    """Return the runs that a change sent before took from us: parked, ended, or already another owner's."""
+    epochs = {commit.run_id: commit.epoch for commit in commits}
+    if not epochs:
+        return set()
+    rows = await connection.fetch(SQL["owners"], list(epochs))
+    return {
+        run for run, row in ((str(row["id"]), row) for row in rows)
+        if row["epoch"] > epochs[run] or (row["epoch"] == epochs[run] and row["state"] != "owned")
+    }  # fmt: skip
+
+
+def keys_of(commits: Sequence[Commit], keys: Mapping[str, Key]) -> dict[str, Key]:
+    """Return the idempotency keys of some commits."""
+    return {commit.run_id: keys[commit.run_id] for commit in commits if commit.run_id in keys}
+
+
+def _creations(
+    waiting: list[tuple[Commit, Key | None, asyncio.Future[Committed]]],
+) -> tuple[list[tuple[Commit, Key | None, asyncio.Future[Committed]]], list[Any]]:
+    """Split what waits into one group, in which no run, idempotency key or business key occurs twice, and the rest.
+
+    Keys are in order, so that two processes take the locks on them in the same order.
+    """
+    group: list[Any] = []
+    rest: list[Any] = []
+    seen: set[tuple[str, ...]] = set()
+    for item in waiting:
+        commit, key, _ = item
+        marks = {("run", commit.run_id)}
+        if key is not None:
+            marks.add(("key", *key[:2]))
+        if commit.new is not None and commit.new.business_key is not None:
+            marks.add(("business", commit.ns, commit.new.business_key))
+        if len(group) < MAX_CREATES and not marks & seen:
+            seen |= marks
+            group.append(item)
+        else:
+            rest.append(item)
+    group.sort(key=lambda item: item[1] or ("", "", ""))
+    return group, rest

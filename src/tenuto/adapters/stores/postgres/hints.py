@@ -1,0 +1,75 @@
+"""Wake-ups between processes: at most one empty notification in ten milliseconds, never on the commit's connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from tenuto.adapters.stores.postgres import faults
+from tenuto.adapters.stores.postgres.link import Link, Pool
+
+CHANNEL = "tenuto"
+INTERVAL_S = 0.01
+
+
+class Hints:
+    """Tells other processes that there is work, and hears the same from them."""
+
+    def __init__(self, pool: Pool, listener: Link, ours: Callable[[], set[int]]) -> None:
+        self._pool = pool
+        self._listener = listener
+        self._ours = ours
+        self._heard = asyncio.Event()
+        self._wanted = False
+        self._telling: asyncio.Task[None] | None = None
+        self._listening: Any = None
+
+    def poke(self) -> None:
+        """Have others woken soon; returns at once."""
+        self._wanted = True
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell())
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when another process has poked since the last call, or after the time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                try:
+                    await self._listen()
+                except Exception as error:
+                    if faults.classify(error) is None:
+                        raise
+                await self._heard.wait()
+        except TimeoutError:
+            pass
+        self._heard.clear()
+
+    async def close(self) -> None:
+        """Stop telling."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+            self._telling = None
+
+    async def _tell(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            try:
+                await self._pool.value("notify", CHANNEL)
+            except asyncpg.PostgresError:
+                return  # others find the work by polling
+            await asyncio.sleep(INTERVAL_S)
+
+    async def _listen(self) -> None:
+        connection = await self._listener.probe()
+        if connection is not self._listening or connection.is_closed():
+            connection = await self._listener.probe()
+            await connection.add_listener(CHANNEL, self._hear)
+            self._listening = connection
+
+    def _hear(self, _connection: Any, pid: int, _channel: str, _payload: str) -> None:
+        if pid not in self._ours():
+            self._heard.set()

@@ -1,0 +1,627 @@
+-- All SQL of the store. `-- name:` starts a statement and the comment under it says what it is for.
+-- `{now}` is when the statement arrived, usable as an index condition; `{clock}` is this very moment.
+-- `{part}` is replaced by the part of that name; parts share the parameters of the statement they stand in.
+
+-- part: now
+(extract(epoch from statement_timestamp()) * 1000)::bigint
+-- part: clock
+(extract(epoch from clock_timestamp()) * 1000)::bigint
+
+-- ============================================================================================== sessions
+
+-- name: session
+-- Prepare a connection for short, indexed statements and learn which backend serves it.
+-- The plans must not depend on statistics that lag behind a young table: no scans of whole tables, no JIT.
+select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
+       set_config('lock_timeout', $2, false), set_config('enable_seqscan', $3, false),
+       set_config('enable_mergejoin', $3, false), set_config('enable_nestloop', $4, false),
+       set_config('plan_cache_mode', $5, false), set_config('jit', 'off', false),
+       set_config('default_transaction_read_only', 'off', false),
+       pg_backend_pid() as pid, pg_is_in_recovery() as standby,
+       (select backend_start from pg_stat_activity where pid = pg_backend_pid()) as started
+
+-- name: session_timeout
+-- Change the statement timeout of a connection in use.
+select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false)
+
+-- name: end_backend
+-- End a lost connection's backend, so that it cannot commit any more; no row: it is gone.
+select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start = $2
+
+-- name: clock_now
+-- The store's clock.
+select {clock}
+
+-- name: notify
+-- Tell other processes that there is something to do.
+select pg_notify($1, '')
+
+-- ================================================================================================ schema
+
+-- name: migration_table
+-- Whether the list of applied schema steps exists.
+select to_regclass('migration') is not null
+
+-- name: migration_create
+-- The list of applied schema steps.
+create table if not exists migration (name text primary key, applied_at timestamptz not null default now())
+
+-- name: migration_list
+-- Which schema steps are applied.
+select name from migration
+
+-- name: migration_add
+-- Note a schema step as applied.
+insert into migration (name) values ($1)
+
+-- name: migration_lock
+-- One process changes the schema at a time; the lock ends with the transaction.
+select pg_advisory_xact_lock(7310568411025)
+
+-- =============================================================================================== commits
+
+-- part: fenced_insert
+-- The fence: a position that is taken is left out, and so is a record of an owner that was replaced.
+ins as (
+  insert into rec (run_id, seq, epoch, body, chain)
+  select b.run_id, b.seq, b.epoch, b.body, b.chain
+  from b left join run r on r.id = b.run_id and r.id = any($1::uuid[]) and r.epoch > b.fence
+  where r.id is null or b.fence = 0
+  on conflict do nothing
+  returning run_id, seq
+),
+solo as (
+  select s.run_id
+  from unnest($9::uuid[], $10::int[]) as s(run_id, fence) join run r on r.id = s.run_id and r.id = any($9::uuid[])
+  where r.epoch <= s.fence or s.fence = 0
+),
+ok as (select run_id from ins union all select run_id from solo)
+
+-- part: joined
+-- What stands or falls with a record. Row changes are found by a sorted list of ids, so rows lock in id order.
+upd as (
+  update run r set
+    state = p.state, status = p.status, wake_at = p.wake_at, error = p.error, worker = null,
+    started_at = p.started_at, finished_at = p.finished_at,
+    due_at = case when p.state = 'done' or (p.state = 'waiting' and p.wake_at = 0) then null
+                  when p.wake_at > 0 then p.wake_at else {now} end
+  from unnest($11::uuid[], $12::int[], $13::int[], $14::text[], $15::text[], $16::bigint[], $17::text[],
+              $18::bigint[], $19::bigint[])
+         as p(run_id, epoch, inbox_seen, state, status, wake_at, error, started_at, finished_at)
+       join ok on ok.run_id = p.run_id
+  where r.id = p.run_id and r.id = any($11::uuid[]) and r.epoch = p.epoch and r.inbox_seq = p.inbox_seen
+  returning r.id
+),
+eat as (
+  delete from inbox where ctid = any(array(
+    select i.ctid
+    from unnest($20::uuid[], $21::int[]) as e(run_id, n) join ok on ok.run_id = e.run_id
+         cross join lateral (select ctid from inbox i where i.run_id = e.run_id and i.n = e.n offset 0) i))
+),
+born as (
+  insert into run (id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels,
+                   parent, replay_of, error, business_key, created_at, started_at, finished_at, due_at)
+  select n.*, case when n.state = 'ready' then case when n.wake_at > 0 then n.wake_at else {now} end
+                   when n.state = 'waiting' and n.wake_at > 0 then n.wake_at end
+  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::smallint[],
+              $29::bigint[], $30::text[], $31::int[], $32::int[], $33::text[], $34::jsonb[], $35::text[], $36::text[],
+              $37::text[], $38::text[], $39::bigint[], $40::bigint[], $41::bigint[])
+         as n(id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels,
+              parent, replay_of, error, business_key, created_at, started_at, finished_at)
+  where exists (select from ins where ins.run_id = n.id)
+),
+listed as (
+  insert into batch (writer, n, runs)
+  select $7::bigint, $8::int, coalesce((select string_agg(uuid_send(run_id) || int4send(seq), '') from ins), '')
+  where $8::int > 0
+  on conflict do nothing
+)
+
+-- part: answer
+select k.n as n_ok, case when k.n < $42::int then k.ids end as ok, u.n as n_applied,
+       case when u.n < cardinality($11::uuid[]) then u.ids end as applied
+from (select count(*) as n, array_agg(run_id) as ids from ok) k,
+     (select count(*) as n, array_agg(id) as ids from upd) u
+
+-- part: records
+unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::bytea[], $6::int[]) as b(run_id, seq, epoch, body, chain, fence)
+
+-- name: commit
+-- Make a group durable: records, new runs, changes of ownership, consumed messages.
+with b as (select * from {records}),
+{fenced_insert},
+{joined}
+{answer}
+
+-- name: commit_full
+-- The same with the rare rows; all of them join the inserted records, so a fenced commit leaves nothing behind.
+with keyed as (
+  insert into idempotency (run_id, ns, key, digest, created_at)
+  select k.*, {now} from unnest($77::uuid[], $78::text[], $79::text[], $80::text[]) as k(run_id, ns, key, digest)
+  on conflict do nothing
+  returning run_id
+),
+b as (
+  select b.* from {records}
+    left join unnest($77::uuid[]) as k(run_id) on k.run_id = b.run_id
+    left join keyed d on d.run_id = b.run_id
+  where k.run_id is null or d.run_id is not null
+),
+{fenced_insert},
+{joined},
+blobs as (
+  insert into blob (digest, body)
+  select x.digest, x.body from unnest($43::uuid[], $44::text[], $45::bytea[]) as x(run_id, digest, body)
+  where x.run_id in (select run_id from ok)
+  on conflict do nothing
+),
+snapshots as (
+  insert into snapshot (run_id, seq, body)
+  select x.* from unnest($46::uuid[], $47::int[], $48::bytea[]) as x(run_id, seq, body)
+  where x.run_id in (select run_id from ok)
+  on conflict (run_id) do update set seq = excluded.seq, body = excluded.body where excluded.seq >= snapshot.seq
+),
+tickets as (
+  insert into ticket (run_id, id, ns, step, kind, state, message, body, answer, created_at, expires_at, decided_at)
+  select x.*
+  from unnest($49::uuid[], $50::text[], $51::text[], $52::text[], $53::text[], $54::text[], $55::text[], $56::bytea[],
+              $57::bytea[], $58::bigint[], $59::bigint[], $60::bigint[])
+         as x(run_id, id, ns, step, kind, state, message, body, answer, created_at, expires_at, decided_at)
+  where x.run_id in (select run_id from ok)
+  on conflict (ns, id) do update set
+    state = excluded.state,
+    answer = case when excluded.answer = '' then ticket.answer else excluded.answer end,
+    decided_at = case when excluded.decided_at = 0 then ticket.decided_at else excluded.decided_at end
+  where excluded.state <> 'open'
+),
+sent as (
+  insert into outbox (run_id, ns, target, key, kind, body)
+  select x.*
+  from unnest($61::uuid[], $62::text[], $63::text[], $64::text[], $65::text[], $66::bytea[])
+         as x(run_id, ns, target, key, kind, body)
+  where x.run_id in (select run_id from ok)
+),
+offered as (
+  insert into task (run_id, id, ns, step, attempt, handler, body, created_at)
+  select x.run_id, x.id, x.ns, x.step, x.attempt, x.handler, x.body,
+         case when x.created_at > 0 then x.created_at else {now} end
+  from unnest($67::uuid[], $68::text[], $69::text[], $70::text[], $71::int[], $72::text[], $73::bytea[], $74::bigint[])
+         as x(run_id, id, ns, step, attempt, handler, body, created_at)
+  where x.run_id in (select run_id from ok)
+  on conflict do nothing
+),
+withdrawn as (
+  delete from task t using unnest($75::uuid[], $76::text[]) as x(run_id, id)
+  where t.id = x.id and t.id = any($76::text[]) and x.run_id in (select run_id from ok)
+)
+{answer}
+
+-- name: chains
+-- Read back what stands at some positions, to tell our records from another owner's.
+select r.run_id, r.chain
+from unnest($1::uuid[], $2::int[]) as b(run_id, seq)
+     cross join lateral (select run_id, chain from rec r where r.run_id = b.run_id and r.seq = b.seq) r
+
+-- name: owners
+-- Who may move some runs now.
+select id, epoch, state, inbox_seq from run where id = any($1::uuid[])
+
+-- name: writer
+-- A number of our own under which groups are listed.
+insert into writer (created_at) values ({now}) returning id
+
+-- name: idempotent_run
+-- The run made under an idempotency key, and the digest of the body it was asked with.
+select run_id, digest from idempotency where ns = $1 and key = $2
+
+-- name: business_run
+-- The unfinished run with a business key.
+select id from run where ns = $1 and business_key = $2 and state <> 'done'
+
+-- =============================================================================================== reading
+
+-- name: snapshots
+-- Newest states of some runs.
+select run_id, seq, body from snapshot where run_id = any($1::uuid[])
+
+-- name: histories
+-- Records after a position, for some runs, in order.
+select r.*
+from unnest($1::uuid[], $2::int[]) as u(run_id, after)
+     cross join lateral (select run_id, seq, epoch, body, chain from rec r
+                         where r.run_id = u.run_id and r.seq > u.after order by r.seq) r
+
+-- name: records
+-- A page of one journal.
+select seq, epoch, body, chain from rec where run_id = $1 and seq > $2 order by seq limit $3
+
+-- name: get_blobs
+-- Stored values by digest.
+select digest, body from blob where digest = any($1::text[])
+
+-- name: put_blobs
+-- Store values under their digests.
+insert into blob (digest, body) select * from unnest($1::text[], $2::bytea[]) on conflict do nothing
+
+-- part: run_columns
+id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels, parent, replay_of,
+error, business_key, created_at, started_at, finished_at
+
+-- name: get_run
+-- One run's row.
+select {run_columns} from run where id = $1
+
+-- name: list_runs
+-- A page of runs, newest first.
+select {run_columns} from run
+where ns = $1
+  and ($2::text[] is null or status = any($2))
+  and ($3::text is null or workflow = $3)
+  and ($4::text is null or digest = $4)
+  and ($5::jsonb is null or (labels @> $5 and labels <> '{}'))
+  and ($6::text is null or replay_of = $6)
+  and ($7::text is null or parent = $7)
+  and ($8::text = '' or position(lower($8) in lower(goal)) > 0 or position(lower($8) in id::text) > 0)
+  and ($9::bigint = 0 or created_at > $9)
+  and ($10::bigint = 0 or created_at < $10)
+  and ($11::bigint is null or (created_at, id) < ($11, $12::uuid))
+order by created_at desc, id desc
+limit $13
+
+-- name: count_runs
+-- How many runs have each status.
+select status, count(*) from run where ns = $1 group by status
+
+-- name: delete_runs
+-- Delete ended runs with all they own.
+with gone as (
+  select id from run
+  where ns = $1 and state = 'done' and ($2::uuid is null or id = $2)
+    and ($3::bigint = 0 or (finished_at < $3 and created_at < $3))
+  order by created_at, id limit $4 for update skip locked
+),
+r as (delete from rec where run_id in (select id from gone)),
+i as (delete from inbox where run_id in (select id from gone)),
+s as (delete from snapshot where run_id in (select id from gone)),
+t as (delete from ticket where run_id in (select id from gone)),
+k as (delete from task where run_id in (select id from gone)),
+d as (delete from idempotency where run_id in (select id from gone)),
+v as (delete from step_view where run_id in (select id from gone)),
+x as (delete from run where id in (select id from gone) returning id)
+select count(*) from x
+
+-- name: stats
+-- Sizes and counts for a person who looks after the database.
+select current_setting('server_version') as version,
+       current_setting('fsync') as fsync,
+       current_setting('synchronous_commit') as synchronous_commit,
+       current_setting('full_page_writes') as full_page_writes,
+       pg_database_size(current_database()) as bytes,
+       (select count(*) from run) as runs,
+       (select greatest(reltuples, 0)::bigint from pg_class where oid = 'rec'::regclass) as records_estimated,
+       pg_total_relation_size('rec') as rec_bytes,
+       pg_total_relation_size('run') as run_bytes,
+       pg_total_relation_size('batch') as batch_bytes,
+       pg_total_relation_size('blob') as blob_bytes,
+       (select count(*) from inbox) as inbox,
+       (select count(*) from outbox) as outbox,
+       (select count(*) from task) as tasks,
+       (select count(*) from ticket where state = 'open') as open_tickets,
+       (select count(*) from worker) as workers
+
+-- =========================================================================================== definitions
+
+-- name: put_workflow
+-- Store a version if it is new; `latest` points at it.
+with w as (
+  insert into workflow (ns, name, digest, body, created_at)
+  values ($1, $2, $3, $4, case when $5::bigint > 0 then $5 else {now} end)
+  on conflict do nothing
+)
+insert into tag (ns, name, tag, digest) values ($1, $2, 'latest', $3)
+on conflict (ns, name, tag) do update set digest = excluded.digest
+
+-- name: get_definition
+-- A version's canonical JSON.
+select body from workflow where ns = $1 and digest = $2 limit 1
+
+-- name: list_workflows
+-- Versions with their tags, newest first.
+select w.ns, w.name, w.digest, w.body, w.created_at, w.retired,
+       array(select tag from tag t where t.ns = w.ns and t.name = w.name and t.digest = w.digest order by tag) as tags
+from workflow w
+where w.ns = $1 and ($2::text is null or w.name = $2)
+order by w.created_at desc, w.no desc
+
+-- name: resolve_tag
+-- The digest a tag points at; a digest of the workflow resolves to itself.
+select digest from (
+  select digest, 0 as rank from tag where ns = $1 and name = $2 and tag = $3
+  union all
+  select digest, 1 from workflow where ns = $1 and name = $2 and digest = $3) t
+order by rank limit 1
+
+-- name: set_tag
+-- Move a tag.
+insert into tag (ns, name, tag, digest) values ($1, $2, $3, $4)
+on conflict (ns, name, tag) do update set digest = excluded.digest
+
+-- name: retire_workflow
+-- Mark versions as not startable.
+with w as (
+  update workflow set retired = true
+  where ns = $1 and name = $2 and ($3::text is null or digest = $3) and not retired
+  returning 1)
+select count(*) from w
+
+-- ============================================================================================= ownership
+
+-- name: register
+-- Announce a worker with a lease from now.
+insert into worker (id, host, pid, started_at, manifest, lease_until)
+values ($1, $2, $3, case when $4::bigint > 0 then $4 else {clock} end, $5, {clock} + $6::bigint)
+on conflict (id) do update set host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
+  manifest = excluded.manifest, lease_until = excluded.lease_until
+returning {clock}
+
+-- name: heartbeat
+-- Extend a lease that has not ended.
+update worker set lease_until = {clock} + $2::bigint where id = $1 and lease_until > {clock} returning {clock}
+
+-- name: unregister
+-- Remove a worker; its runs have no living owner from now on.
+delete from worker where id = $1
+
+-- name: workers
+-- All workers with their leases.
+select id, host, pid, lease_until, started_at, manifest from worker order by started_at, id
+
+-- name: adopt
+-- End a lease because the process is dead; say how many runs it owned.
+with w as (update worker set lease_until = 0 where id = $1)
+select count(*) from run where state = 'owned' and worker = $1
+
+-- part: claimable_of
+select due_at from run
+  where due_at is not null and priority = v.priority and due_at <= {now} and digest <> all($3::text[])
+  order by due_at limit $2
+
+-- part: claim_of
+select id, due_at + priority * 60000 as turn from run
+  where due_at is not null and due_at <= {now} and digest <> all($3::text[])
+
+-- part: claim_answer
+run.id, ns, epoch, digest, inbox_seq
+
+-- name: claim
+-- Take ready or due runs: first by priority, softened by a minute of waiting a step, then the longest waiting.
+-- The first part only counts how many of each priority are due their turn; the others lock exactly that many.
+with turn as (
+  select count(*) filter (where priority = 0) as n0, count(*) filter (where priority = 1) as n1,
+         count(*) filter (where priority = 2) as n2
+  from (select v.priority
+        from (values (0), (1), (2)) as v(priority) cross join lateral ({claimable_of}) c
+        order by c.due_at + v.priority * 60000 limit $2) t
+),
+c0 as ({claim_of} and priority = 0 order by due_at limit (select n0 from turn) for update skip locked),
+c1 as ({claim_of} and priority = 1 order by due_at limit (select n1 from turn) for update skip locked),
+c2 as ({claim_of} and priority = 2 order by due_at limit (select n2 from turn) for update skip locked),
+c as (select * from c0 union all select * from c1 union all select * from c2)
+update run set state = 'owned', worker = $1, epoch = epoch + 1, taken = $4, due_at = null, wake_at = 0
+from c where run.id = c.id and run.id = any(array(select id from c))
+returning {claim_answer}, c.turn
+
+-- name: claimed
+-- Find again what a claim took whose answer got lost.
+select {claim_answer}, 0::bigint as turn from run where state = 'owned' and worker = $1 and taken = $2
+
+-- part: dead_owners
+-- Owners of runs without a running lease, found by hopping over the index of owned runs, not by reading it all.
+recursive owner(worker) as (
+  (select worker from run where state = 'owned' order by worker limit 1)
+  union all
+  select (select r.worker from run r where r.state = 'owned' and r.worker > o.worker order by r.worker limit 1)
+  from owner o where o.worker is not null
+),
+dead as (
+  select worker from owner o
+  where worker is not null
+    and not exists (select from worker w where w.id = o.worker and w.lease_until > {clock})
+)
+
+-- name: stealable
+-- Runs whose owner's lease has ended, with the last record of each.
+with {dead_owners}
+select r.*, h.seq, h.chain, h.body, {clock} as now
+from dead d
+     cross join lateral (select id, epoch, worker from run r where r.state = 'owned' and r.worker = d.worker limit $1) r
+     left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
+limit $1
+
+-- name: head
+-- The last record of a run that can still be stolen as read before.
+select r.id, r.epoch, r.worker, h.seq, h.chain, h.body, {clock} as now
+from run r
+     left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
+where r.id = $1 and r.epoch = $2 and r.state = 'owned'
+
+-- name: steal
+-- Take one run from a dead owner and occupy the position it would write next, or do nothing.
+with old as (
+  select id from run r
+  where r.id = $1 and r.epoch = $2 and r.state = 'owned'
+    and not exists (select from worker w where w.id = r.worker and w.lease_until > {clock})
+  for update skip locked
+),
+ins as (
+  insert into rec (run_id, seq, epoch, body, chain) select old.id, $4::int, $2::int + 1, $5::bytea, $6::bytea from old
+  on conflict do nothing returning run_id, seq
+),
+listed as (
+  insert into batch (writer, n, runs) select $8::bigint, $9::int, uuid_send(run_id) || int4send(seq) from ins on conflict do nothing
+)
+update run set epoch = epoch + 1, worker = $3, taken = $7 from ins where run.id = ins.run_id and run.id = $1
+returning {claim_answer}
+
+-- name: poll
+-- All an idle worker must know.
+with {dead_owners}
+select
+  exists (select from run where due_at is not null and priority = 0 and due_at <= {now})
+    or exists (select from run where due_at is not null and priority = 1 and due_at <= {now})
+    or exists (select from run where due_at is not null and priority = 2 and due_at <= {now}) as claimable,
+  array(select r.id from run r where r.state = 'owned' and r.worker = $1
+          and exists (select from inbox i where i.run_id = r.id)) as inbox,
+  exists (select from dead) as expired,
+  exists (select from outbox where taken_until <= {now} or taker = $2) as outbox,
+  exists (select from task where worker is null)
+    or exists (select from task t where worker is not null
+                 and not exists (select from worker w where w.id = t.worker and w.lease_until > {now})) as tasks,
+  {clock} as now
+
+-- ============================================================================================== messages
+
+-- part: reopens_status
+status in ('failed', 'budget_exceeded')
+
+-- part: receive
+-- Number the message and make the run claimable when it waits.
+update run r set
+    inbox_seq = inbox_seq + 1,
+    due_at = case when r.state in ('waiting', 'done') then {now} else r.due_at end,
+    wake_at = case when r.state in ('waiting', 'done') then 0 else r.wake_at end,
+    state = case when r.state in ('waiting', 'done') then 'ready' else r.state end
+
+-- name: send
+-- Put a message in an inbox once per key and make a waiting run claimable.
+with r as (
+  {receive}
+  where r.id = $1 and (r.state <> 'done' or ($4 and {reopens_status}))
+    and not exists (select from inbox i where i.run_id = $1 and i.key = $2)
+  returning r.inbox_seq
+),
+i as (insert into inbox (run_id, n, key, body) select $1, r.inbox_seq, $2, $3 from r)
+select case when exists (select from r) then 'accepted'
+            when exists (select from inbox where run_id = $1 and key = $2) then 'duplicate'
+            when exists (select from run where id = $1) then 'terminal'
+            else 'missing' end
+
+-- name: inbox
+-- Unread messages in order.
+select n, key, body from inbox where run_id = $1 and n > $2 order by n
+
+-- name: outbox
+-- Undelivered messages, oldest first, held for a moment so that others pass them over.
+with o as (
+  select id from outbox where taken_until <= {now} or taker = $2 order by id limit $1 for update skip locked
+)
+update outbox set taker = $2, taken_until = {now} + 5000 from o where outbox.id = o.id
+returning outbox.id, ns, target, key, kind, body
+
+-- name: delivered
+-- Forget delivered messages.
+delete from outbox where id = any($1::bigint[])
+
+-- name: tickets
+-- A page of tickets, newest first.
+select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at
+from ticket
+where ns = $1 and ($2::text is null or kind = $2) and ($3::text is null or state = $3)
+  and ($4::uuid is null or run_id = $4)
+  and ($5 = '' or (created_at, id) < (select t.created_at, t.id from ticket t where t.ns = $1 and t.id = $5))
+order by created_at desc, id desc
+limit $6
+
+-- name: get_ticket
+-- One ticket.
+select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at
+from ticket where ns = $1 and id = $2
+
+-- name: decide_ticket
+-- Decide an open ticket and tell its run. No row: it was not open.
+with t as (
+  update ticket set state = 'decided', answer = $3, decided_at = {now}
+  where ns = $1 and id = $2 and state = 'open'
+  returning *
+),
+r as (
+  {receive}
+  from t
+  where r.id = t.run_id and (r.state <> 'done' or {reopens_status})
+    and not exists (select from inbox i where i.run_id = t.run_id and i.key = $4)
+  returning r.id, r.inbox_seq
+),
+i as (insert into inbox (run_id, n, key, body) select r.id, r.inbox_seq, $4, $5 from r)
+select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at from t
+
+-- name: take_tasks
+-- Take attempts that wait, or whose executor's lease has ended.
+with t as (
+  select id from task
+  where handler = any($3::text[])
+    and (worker is null
+         or not exists (select from worker w where w.id = task.worker and w.lease_until > {clock}))
+  order by created_at, id limit $2 for update skip locked
+)
+update task set worker = $1, taken = $4 from t where task.id = t.id
+returning task.id, ns, run_id, step, attempt, handler, body, worker, created_at
+
+-- name: taken_tasks
+-- Find again what was taken when the answer got lost.
+select id, ns, run_id, step, attempt, handler, body, worker, created_at from task where worker = $1 and taken = $2
+
+-- name: drop_task
+-- Remove an attempt we hold.
+delete from task where id = $1 and worker = $2 returning true
+
+-- =========================================================================================== projections
+
+-- name: tail
+-- Groups after each writer's cursor.
+select b.writer, b.n, b.runs
+from writer w
+     left join unnest($1::bigint[], $2::int[]) as c(writer, n) on c.writer = w.id
+     cross join lateral (select * from batch b where b.writer = w.id and b.n > coalesce(c.n, 0) order by b.n limit $3) b
+order by b.writer, b.n
+limit $3
+
+-- name: tail_heads
+-- Each writer's newest group.
+select w.id, b.n
+from writer w cross join lateral (select n from batch b where b.writer = w.id order by n desc limit 1) b
+
+-- name: project_steps
+-- Upsert rows of the view of steps, and the cursors they were made from.
+with v as (
+  insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
+  select $1, x.*
+  from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[],
+              $10::bigint[], $11::text[])
+         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
+  on conflict (run_id, step) do update set
+    projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
+    status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
+    finished_at = excluded.finished_at, error = excluded.error
+)
+insert into projection (name, writer, n) select $1, x.* from unnest($12::bigint[], $13::int[]) as x(writer, n)
+on conflict (name, writer) do update set n = excluded.n where excluded.n > projection.n
+
+-- name: projection_cursors
+-- Where a projection stands.
+select writer, n from projection where name = $1
+
+-- name: reset_projection
+-- Forget a projection's rows and cursors.
+with v as (delete from step_view where projection = $1)
+delete from projection where name = $1
+
+-- name: list_steps
+-- A page of steps across runs, newest first.
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error
+from step_view
+where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::text is null or node = $3)
+  and ($4::text is null or kind = $4) and ($5::text[] is null or status = any($5))
+  and ($6::bigint = 0 or started_at > $6) and ($7::bigint = 0 or started_at < $7)
+  and ($8::bigint is null or (started_at, run_id, step) < ($8, $9::uuid, $10::text))
+order by started_at desc, run_id desc, step desc
+limit $11

@@ -1,0 +1,93 @@
+"""Database rows as the port's values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from tenuto.domain.runs.wire import Record
+from tenuto.ports.store import Claim, RunRow, StepRow, TaskRow, TicketRow, WorkerRow, WorkflowRow
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_labels = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def is_id(run_id: str) -> bool:
+    """Tell whether a text can be the id of a run; nothing is stored under another."""
+    return _UUID.fullmatch(run_id) is not None
+
+
+def run_row(row: Any) -> RunRow:
+    """Return a run's row, ids as text."""
+    return RunRow(
+        id=str(row["id"]), ns=row["ns"], workflow=row["workflow"], digest=row["digest"], state=row["state"],
+        status=row["status"], priority=row["priority"], wake_at=row["wake_at"], worker=row["worker"],
+        epoch=row["epoch"], inbox_seq=row["inbox_seq"], goal=row["goal"], labels=_labels(row["labels"]),
+        parent=row["parent"], replay_of=row["replay_of"], error=row["error"], business_key=row["business_key"],
+        created_at=row["created_at"], started_at=row["started_at"], finished_at=row["finished_at"],
+        cursor=f"{row['created_at']}.{row['id']}",
+    )  # fmt: skip
+
+
+def run_cursor(cursor: str) -> tuple[int | None, str | None]:
+    """Return where a page of runs starts; an empty or foreign cursor starts at the beginning."""
+    created_at, _, run_id = cursor.partition(".")
+    return (int(created_at), run_id) if created_at.isdecimal() and is_id(run_id) else (None, None)
+
+
+def record(row: Any) -> Record:
+    """Return a record as it was stored."""
+    return Record(row["seq"], row["epoch"], row["body"], row["chain"])
+
+
+def claim(row: Any, stolen_from: str | None = None) -> Claim:
+    """Return a run that is now ours."""
+    return Claim(str(row["id"]), row["ns"], row["epoch"], row["digest"], row["inbox_seq"], stolen_from)
+
+
+def ticket(row: Any) -> TicketRow:
+    """Return a ticket, ids as text."""
+    return TicketRow(**{**row, "run_id": str(row["run_id"])})
+
+
+def task(row: Any) -> TaskRow:
+    """Return an attempt for an executor, ids as text."""
+    return TaskRow(**{**row, "run_id": str(row["run_id"])})
+
+
+def worker(row: Any) -> WorkerRow:
+    """Return a worker."""
+    return WorkerRow(**row)
+
+
+def workflow(row: Any) -> WorkflowRow:
+    """Return a version of a workflow."""
+    return WorkflowRow(**{**row, "tags": tuple(row["tags"])})
+
+
+def step(row: Any) -> StepRow:
+    """Return a step of the projection, ids as text."""
+    return StepRow(
+        **{**row, "run_id": str(row["run_id"])}, cursor=f"{row['started_at']}.{row['run_id']}.{row['step']}"
+    )
+
+
+def step_cursor(cursor: str) -> tuple[int | None, str | None, str | None]:
+    """Return where a page of steps starts; an empty or foreign cursor starts at the beginning."""
+    started_at, _, rest = cursor.partition(".")
+    run_id, _, step_id = rest.partition(".")
+    return (int(started_at), run_id, step_id) if started_at.isdecimal() and is_id(run_id) else (None, None, None)
+
+
+def group_runs(packed: bytes) -> tuple[tuple[str, int], ...]:
+    """Return the runs and positions of a listed group: 16 bytes of id and 4 of position each."""
+    return tuple(
+        (_id_text(packed[at : at + 16].hex()), int.from_bytes(packed[at + 16 : at + 20], "big"))
+        for at in range(0, len(packed), 20)
+    )
+
+
+def _id_text(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
