@@ -1,0 +1,93 @@
+"""`usage`, `prune` and `version`."""
+
+from __future__ import annotations
+
+from tenuto import __version__
+from tenuto.cli import inputs, show
+from tenuto.cli.errors import CliError
+from tenuto.cli.out import clean
+from tenuto.cli.runs import amount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tenuto.cli.context import Context
+    from tenuto.cli.parse import Parser
+
+
+def args_usage(parser: Parser) -> None:
+    """Declare the options of `usage`."""
+    parser.option("--workflow", metavar="NAME", help="only runs of this workflow")
+
+
+def do_usage(context: Context) -> int:
+    """Show what runs have used."""
+    out = context.out
+    found = context.client.get("/usage", {"workflow": context.args.workflow})
+    out.result(found, lambda: _show_usage(context, found))
+    return 0
+
+
+def _show_usage(context: Context, found: dict[str, Any]) -> None:
+    out = context.out
+    if not found.get("runs"):
+        out.note("No runs yet, so nothing was used.")
+        return
+    states = ", ".join(f"{count} {name}" for name, count in (found.get("by_status") or {}).items())
+    spent: dict[str, Any] = found.get("spent") or {}
+    pairs = [("runs", f"{found['runs']:,}" + (f" ({clean(states)})" if states else ""))]
+    show.fields(out, [*pairs, *((clean(cap).replace("_", " "), amount(cap, used)) for cap, used in spent.items())])
+    workflows: dict[str, dict[str, Any]] = found.get("by_workflow") or {}
+    caps = sorted({cap for used in workflows.values() for cap in used})
+    if workflows:
+        out.line()
+        rows = [(clean(name), *(amount(cap, used.get(cap, 0)) for cap in caps)) for name, used in workflows.items()]
+        show.table(out, ("WORKFLOW", *(cap.upper().replace("_", " ") for cap in caps)), rows)
+    if found.get("complete") is False:
+        out.note("There are more runs than were counted.")
+
+
+def args_prune(parser: Parser) -> None:
+    """Declare the options of `prune`."""
+    parser.option("--before", required=True, metavar="WHEN", help="a date such as 2030-01-31, or an age such as 30d")
+
+
+def do_prune(context: Context) -> int:
+    """Delete runs that ended before a moment, until none is left."""
+    out = context.out
+    before = inputs.instant(context.args.before, "--before", sign=-1)
+    total = 0
+    while True:  # the server deletes a part at a time, so that no request takes long
+        answer = context.client.post("/runs/prune", {"before": before})
+        deleted = int((answer or {}).get("deleted") or 0)
+        total += deleted
+        if not deleted:
+            break
+    done = f"{total:,} runs that ended before {before} deleted"
+    out.result({"deleted": total, "before": before}, lambda: out.line(done))
+    return 0
+
+
+def args_version(parser: Parser) -> None:
+    """Declare the options of `version`: there are none of its own."""
+    del parser
+
+
+def do_version(context: Context) -> int:
+    """Show this version, and the server's where one answers."""
+    out = context.out
+    versions: dict[str, Any] = {"cli": __version__, "server": None}
+    try:
+        answer = context.client.open("GET", "/openapi.json", timeout_s=5)
+        versions["server"] = inputs.json.loads(answer.read()).get("info", {}).get("version")
+    except (CliError, ValueError, AttributeError):
+        pass  # which version this is can be told without a server
+    out.result(versions, lambda: _show_version(context, versions))
+    return 0
+
+
+def _show_version(context: Context, versions: dict[str, Any]) -> None:
+    context.out.line(f"tenuto {versions['cli']}")
+    if versions["server"]:
+        context.out.line(f"server {clean(versions['server'])}")

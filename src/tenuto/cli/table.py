@@ -1,0 +1,108 @@
+"""Every command: the module and function behind it and one line of help. The only place a command is named."""
+
+from __future__ import annotations
+
+# Words -> module below `tenuto.cli`, suffix of its `args_…` and `do_…` functions, summary.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("local", "serve", "Start the API, the page and a worker"),
+    "worker": ("local", "worker", "Start worker processes for a database"),
+    "demo": ("local", "demo", "Watch a run lose its worker, resume and be replayed"),
+    "run start": ("start", "start", "Start a run of a workflow or of a definition in a file"),
+    "run list": ("runs", "list", "List runs, newest first"),
+    "run status": ("runs", "status", "Show a run and its steps"),
+    "run why": ("inspect", "why", "Say what a run waits for and who can move it"),
+    "run cancel": ("control", "cancel", "Stop a run, work in flight included"),
+    "run pause": ("control", "pause", "Start nothing new in a run until it is resumed"),
+    "run resume": ("control", "resume", "Let a paused, failed or halted run go on"),
+    "run retry": ("control", "retry", "Send a failed step round again, with other config if wanted"),
+    "run signal": ("control", "signal", "Send a named signal to a run"),
+    "run steps": ("inspect", "steps", "List a run's steps, items of maps included"),
+    "run events": ("inspect", "events", "List what happened in a run"),
+    "run state": ("inspect", "state", "Show a run's state, now or as of any record"),
+    "run graph": ("inspect", "graph", "Show a run's graph with the states of its nodes"),
+    "run diff": ("diff", "diff", "Compare two runs"),
+    "run delete": ("control", "delete", "Delete an ended run and its journal"),
+    "logs stream": ("logs", "stream", "Follow what happens in a run until it ends"),
+    "watch": ("watch", "watch", "Watch a run's steps change, live"),
+    "replay": ("replay", "replay", "Run a run again from a step or node, with edits if wanted"),
+    "approve": ("tickets", "approve", "Decide a ticket; alone, show it and ask"),
+    "tickets list": ("tickets", "list", "List open questions to people"),
+    "deadletter list": ("deadletters", "list", "List steps that failed for good"),
+    "deadletter redrive": ("deadletters", "redrive", "Send a dead letter round again"),
+    "workflow list": ("workflows", "list", "List registered workflows"),
+    "workflow show": ("workflows", "show", "Show a workflow's definition"),
+    "workflow validate": ("workflows", "validate", "Check a definition and list every problem"),
+    "workflow publish": ("workflows", "publish", "Register a definition as a new version"),
+    "workflow tag": ("workflows", "tag", "Point a tag at a version"),
+    "workflow retire": ("workflows", "retire", "Let no new runs start from a workflow"),
+    "artifact list": ("artifacts", "list", "List the stored values of a run"),
+    "artifact get": ("artifacts", "get", "Fetch a stored value by its digest"),
+    "usage": ("admin", "usage", "Show what runs have used"),
+    "prune": ("admin", "prune", "Delete runs that ended before a moment"),
+    "migrate": ("local", "migrate", "Bring a database to this version's schema"),
+    "doctor": ("local", "doctor", "Check database, workers and settings"),
+    "chaos": ("local", "chaos", "Kill workers under load and check that nothing was lost"),
+    "audit verify": ("local", "audit_verify", "Check journals for alteration"),
+    "audit export": ("local", "audit_export", "Write journals with their proofs to a file"),
+    "version": ("admin", "version", "Show this version and the server's"),
+}
+
+SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Start here", ("demo", "serve", "worker")),
+    ("Runs", ("run", "logs", "watch", "replay", "deadletter")),
+    ("People", ("approve", "tickets")),
+    ("Definitions and values", ("workflow", "artifact")),
+    ("Operation", ("usage", "prune", "migrate", "doctor", "chaos", "audit", "version")),
+)
+
+GROUPS: dict[str, str] = {
+    "run": "Start, inspect and control runs",
+    "logs": "Follow a run",
+    "tickets": "Questions to people",
+    "deadletter": "Steps that failed for good",
+    "workflow": "Definitions, versions and tags",
+    "artifact": "Stored values",
+    "audit": "Proof that nothing was altered",
+}
+
+GLOBAL_HELP = """\
+Everywhere:
+  --output pretty|json|compact   form of the result (default: pretty)
+  --api-url URL                  server to talk to (TENUTO_API_URL)
+  --token TOKEN                  token to show there (TENUTO_TOKEN)
+  -h, --help                     help of any command
+
+Exit codes: 0 done, 1 failed, 2 refused by the API or no answer, 130 interrupted"""
+
+
+def overview() -> str:
+    """Return the help of `tenuto` itself."""
+    lines = ["usage: tenuto COMMAND [OPTIONS]", "", "Durable, replayable multi-agent workflows."]
+    for title, names in SECTIONS:
+        lines += ["", f"{title}:"]
+        for name in names:
+            if name in GROUPS:
+                subs = "|".join(words.partition(" ")[2] for words in COMMANDS if words.startswith(f"{name} "))
+                lines.append(f"  {name:<11} {GROUPS[name]}")
+                lines += [f"  {'':<11}   {line}" for line in _wrapped(subs)]
+            else:
+                lines.append(f"  {name:<11} {COMMANDS[name][2]}")
+    return "\n".join([*lines, "", GLOBAL_HELP])
+
+
+def group_overview(group: str) -> str:
+    """Return the help of a command group."""
+    rows = [(words, entry[2]) for words, entry in COMMANDS.items() if words.startswith(f"{group} ")]
+    width = max(len(words) for words, _ in rows)
+    lines = [f"usage: tenuto {group} COMMAND [OPTIONS]", "", f"{GROUPS[group]}.", ""]
+    return "\n".join([*lines, *(f"  {words:<{width}}  {says}" for words, says in rows), "", GLOBAL_HELP])
+
+
+def _wrapped(names: str) -> list[str]:
+    lines = [""]
+    for name in names.split("|"):
+        if len(lines[-1]) + len(name) > 60:
+            lines[-1] += " |"
+            lines.append("")
+        lines[-1] += f" | {name}" if lines[-1] else name
+    return lines

@@ -1,0 +1,141 @@
+"""`tickets list` and `approve`: questions a run asks people."""
+
+from __future__ import annotations
+
+from tenuto.cli import inputs, show
+from tenuto.cli.client import path_of
+from tenuto.cli.context import cursor, items
+from tenuto.cli.errors import CliError
+from tenuto.cli.out import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tenuto.cli.context import Context
+    from tenuto.cli.parse import Parser
+
+_DEFAULT_CHOICES = ["approve", "reject"]
+
+
+def args_list(parser: Parser) -> None:
+    """Declare the options of `tickets list`."""
+    parser.option("--state", choices=("open", "decided", "closed", "all"), default="open", help="(default: open)")
+    parser.option("--kind", metavar="KIND", help="approval, escalation, unknown_outcome, integrity")
+    parser.option("--run", metavar="RUN", help="only this run's")
+    parser.option("--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
+    parser.option("--cursor", help="go on where another list ended")
+
+
+def do_list(context: Context) -> int:
+    """List tickets, by default the open ones."""
+    args, out = context.args, context.out
+    state = None if args.state == "all" else args.state
+    query = {"state": state, "kind": args.kind, "run": args.run, "limit": args.limit, "cursor": args.cursor}
+    page = context.client.get("/tickets", query)
+
+    def pretty() -> None:
+        rows = [_row(context, ticket) for ticket in items(page)]
+        show.table(out, ("TICKET", "KIND", "STATE", "OPENED", "RUN", "STEP", "QUESTION"), rows)
+        if not rows:
+            out.note("Nothing waits for a decision." if args.state == "open" else "No tickets match.")
+        elif args.state == "open":
+            out.note("Decide one:  tenuto approve TICKET")
+        if cursor(page):
+            out.note(f"More: add --cursor {cursor(page)}")
+
+    out.result(page, pretty)
+    return 0
+
+
+def _row(context: Context, ticket: dict[str, Any]) -> tuple[str, ...]:
+    state = ticket.get("decision") or ticket.get("state")
+    return (
+        clean(ticket.get("id")),
+        clean(ticket.get("kind") or ""),
+        show.status(context.out, state),
+        show.ago(ticket.get("created_at")),
+        clean(ticket.get("run") or ""),
+        clean(ticket.get("step") or ""),
+        show.brief(ticket.get("message") or "", 200),
+    )
+
+
+def args_approve(parser: Parser) -> None:
+    """Declare the options of `approve`."""
+    parser.option("ticket", metavar="TICKET", help="id of the ticket")
+    parser.option("decision", nargs="?", metavar="DECISION", help="approve, reject, or another choice of the ticket")
+    parser.option("--reason", help="why, for the journal")
+    parser.option("--data", metavar="JSON|@FILE|-", help="an answer for the step")
+
+
+def do_approve(context: Context) -> int:
+    """Decide a ticket; without a decision, and on a terminal, show it and ask."""
+    args = context.args
+    decision, reason = args.decision, args.reason
+    if decision is None:
+        if not context.is_interactive():
+            raise CliError("No decision was given.", hint=f"Give one:  tenuto approve {args.ticket} approve|reject")
+        ticket = context.client.get(path_of("tickets", args.ticket))
+        _show(context, ticket)
+        if ticket.get("state") not in (None, "open"):
+            return 0
+        decision, reason = _ask(context, ticket, reason)
+    body: dict[str, Any] = {"decision": decision}
+    if reason:
+        body["reason"] = reason
+    if args.data is not None:
+        body["data"] = inputs.value_of(args.data, "--data")
+    payload, kind = inputs.encode(body)
+    decided = context.client.post(path_of("tickets", args.ticket, "decision"), payload, kind=kind)
+    answer: dict[str, Any] = decided or {"id": args.ticket, "decision": decision}
+
+    def pretty() -> None:
+        run = answer.get("run")
+        context.out.line(f"ticket {clean(args.ticket)}: {clean(answer.get('decision') or decision)}")
+        if run:
+            context.out.note(f"The run goes on:  tenuto logs stream {clean(run)}")
+
+    context.out.result(answer, pretty)
+    return 0
+
+
+def _show(context: Context, ticket: dict[str, Any]) -> None:
+    out = context.out
+    out.line(out.paint(clean(ticket.get("message") or f"Ticket {ticket.get('id')}"), "bold"))
+    asked = show.ago(ticket.get("created_at"))
+    show.fields(
+        out,
+        [
+            ("ticket", clean(ticket.get("id") or "")),
+            ("kind", clean(ticket.get("kind") or "")),
+            ("run", clean(ticket.get("run") or "")),
+            ("step", clean(ticket.get("step") or "")),
+            ("asked", "" if asked == show.NOTHING else asked),
+            ("expires", show.ago(ticket["expires_at"]) if ticket.get("expires_at") else ""),
+            ("decision", clean(ticket.get("decision") or "")),
+            ("by", clean(ticket.get("by") or "")),
+            ("reason", clean(ticket.get("reason") or "")),
+        ],
+    )
+    if ticket.get("data"):
+        show.block(out, "data", ticket["data"])
+
+
+def _ask(context: Context, ticket: dict[str, Any], reason: str | None) -> tuple[str, str]:
+    """Return the decision and reason a person types; the start of a choice is enough when it is clear."""
+    choices: list[str] = [str(choice) for choice in ticket.get("choices") or _DEFAULT_CHOICES]
+    while True:
+        typed = _line(f"Decision ({'/'.join(choices)}): ").lower()
+        meant = [choice for choice in choices if typed and choice.startswith(typed)]
+        if typed in choices or len(meant) == 1:
+            decision = typed if typed in choices else meant[0]
+            return decision, reason if reason is not None else _line("Reason (may be empty): ")
+        context.out.note(f"Type one of {', '.join(choices)}; Ctrl-C leaves the ticket open.")
+
+
+def _line(prompt: str) -> str:
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        raise CliError("No decision was made; the ticket stays open.") from None

@@ -1,0 +1,167 @@
+"""`workflow list|show|validate|publish|tag|retire`."""
+
+from __future__ import annotations
+
+from tenuto.cli import inputs, show
+from tenuto.cli.client import path_of
+from tenuto.cli.complain import entry_lines
+from tenuto.cli.context import cursor, items
+from tenuto.cli.control import given
+from tenuto.cli.out import clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tenuto.cli.context import Context
+    from tenuto.cli.parse import Parser
+
+
+def args_list(parser: Parser) -> None:
+    """Declare the options of `workflow list`."""
+    parser.option("name", nargs="?", metavar="NAME", help="list the versions of this workflow")
+    parser.option("--limit", type=int, default=100, metavar="N", help="how many (default: 100)")
+    parser.option("--cursor", help="go on where another list ended")
+
+
+def do_list(context: Context) -> int:
+    """List workflows, or the versions of one."""
+    args, out = context.args, context.out
+    page = context.client.get("/workflows", {"name": args.name, "limit": args.limit, "cursor": args.cursor})
+
+    def pretty() -> None:
+        rows = [
+            (
+                clean(entry.get("name")),
+                clean(entry.get("version") or show.NOTHING),
+                clean(", ".join(map(str, entry.get("tags") or [])) or show.NOTHING),
+                show.ago(entry.get("created_at")),
+                show.status(out, "retired") if entry.get("retired") else "",
+            )
+            for entry in items(page)
+        ]
+        show.table(out, ("WORKFLOW", "VERSION", "TAGS", "PUBLISHED", ""), rows)
+        if not rows:
+            out.note("No workflows. Publish one:  tenuto workflow publish FILE")
+        if cursor(page):
+            out.note(f"More: add --cursor {cursor(page)}")
+
+    out.result(page, pretty)
+    return 0
+
+
+def args_show(parser: Parser) -> None:
+    """Declare the options of `workflow show`."""
+    parser.option("name", metavar="NAME", help="name of the workflow")
+    parser.option("--tag", metavar="TAG", help="a tag or a digest (default: latest)")
+    parser.option("--definition", action="store_true", help="only the definition, as JSON that can be published again")
+
+
+def do_show(context: Context) -> int:
+    """Show a workflow's graph and definition."""
+    args, out = context.args, context.out
+    found = context.client.get(path_of("workflows", args.name), {"version": args.tag})
+    if args.definition:
+        out.json(found.get("definition"))
+        return 0
+
+    def pretty() -> None:
+        tags = ", ".join(map(str, found.get("tags") or []))
+        retired = "yes" if found.get("retired") else ""
+        pairs = [("workflow", clean(found.get("name"))), ("version", clean(found.get("version") or ""))]
+        show.fields(out, [*pairs, ("tags", clean(tags)), ("retired", retired)])
+        graph = found.get("graph") or found.get("definition")
+        if graph:
+            from tenuto.cli.inspect import show_graph
+
+            out.line()
+            show_graph(context, graph)
+        out.note(f"\nStart it:  tenuto run start {clean(found.get('name'))} --input JSON")
+
+    out.result(found, pretty)
+    return 0
+
+
+def _document(path: str) -> tuple[bytes, str]:
+    document = inputs.read_document(path)
+    if isinstance(document, inputs.Yaml):
+        return document.encode(), inputs.YAML_TYPE
+    return inputs.json.dumps(document).encode(), ""
+
+
+def args_validate(parser: Parser) -> None:
+    """Declare the options of `workflow validate`."""
+    parser.option("file", metavar="FILE", help="a .json or .yaml definition (- for standard input)")
+
+
+def do_validate(context: Context) -> int:
+    """Check a definition; exit code 1 when it has problems."""
+    out = context.out
+    payload, kind = _document(context.args.file)
+    found: dict[str, Any] = context.client.post("/workflows/validate", payload, kind=kind)
+    problems: list[Any] = found.get("problems") or found.get("errors") or []
+    is_valid = bool(found.get("valid", not problems))
+
+    def pretty() -> None:
+        for warning in found.get("warnings") or []:
+            out.line(out.paint("warning", "yellow") + "\n".join(entry_lines(warning)))
+        if is_valid:
+            out.line(f"{out.paint('valid', 'green')}  {clean(found.get('version') or '')}".rstrip())
+            return
+        out.line(f"{out.paint('not valid', 'red')}: {len(problems)} problem{'s' if len(problems) != 1 else ''}")
+        for problem in problems:
+            out.line("\n".join(entry_lines(problem)))
+
+    out.result(found, pretty)
+    return 0 if is_valid else 1
+
+
+def args_publish(parser: Parser) -> None:
+    """Declare the options of `workflow publish`."""
+    parser.option("file", metavar="FILE", help="a .json or .yaml definition (- for standard input)")
+    parser.option("--tag", metavar="TAG", help="let this tag point at it as well")
+
+
+def do_publish(context: Context) -> int:
+    """Store a definition as a version of its workflow; a repeat changes nothing."""
+    args, out = context.args, context.out
+    payload, kind = _document(args.file)
+    stored = context.client.post("/workflows", payload, kind=kind)
+    if args.tag:
+        path = path_of("workflows", stored["name"], "tags", args.tag)
+        stored = context.client.call("PUT", path, {"version": stored["version"]})
+    tags = ", ".join(map(str, stored.get("tags") or []))
+    out.result(stored, lambda: out.line(clean(f"{stored.get('name')} {stored.get('version')} published ({tags})")))
+    return 0
+
+
+def args_tag(parser: Parser) -> None:
+    """Declare the options of `workflow tag`."""
+    parser.option("name", metavar="NAME", help="name of the workflow")
+    parser.option("tag", metavar="TAG", help="the tag to move")
+    parser.option("version", metavar="VERSION", nargs="?", default="latest", help="digest or tag (default: latest)")
+
+
+def do_tag(context: Context) -> int:
+    """Let a tag point at a version."""
+    args, out = context.args, context.out
+    stored = context.client.call("PUT", path_of("workflows", args.name, "tags", args.tag), {"version": args.version})
+    version = (stored or {}).get("version") or args.version
+    out.result(stored, lambda: out.line(clean(f"{args.name}@{args.tag} is {version}")))
+    return 0
+
+
+def args_retire(parser: Parser) -> None:
+    """Declare the options of `workflow retire`."""
+    parser.option("name", metavar="NAME", help="name of the workflow")
+    parser.option("--version", metavar="DIGEST", help="only this version (default: all)")
+
+
+def do_retire(context: Context) -> int:
+    """Let no new runs start; those that exist go on."""
+    args, out = context.args, context.out
+    answer = context.client.post(path_of("workflows", args.name, "retire"), given(version=args.version))
+    count = next((value for value in (answer or {}).values() if isinstance(value, int)), None)
+    versions = "" if count is None else f" ({count} version{'s' if count != 1 else ''})"
+    out.result(answer, lambda: out.line(clean(f"{args.name} retired{versions}; runs that exist go on")))
+    return 0
