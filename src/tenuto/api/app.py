@@ -1,0 +1,97 @@
+"""The web application: routers under `/api/v1`, one shape for every refusal, the guard around all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, cast
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tenuto import __version__
+from tenuto.api import errors, openapi, page
+from tenuto.api.auth import Auth, kept_token
+from tenuto.api.bodies import refused
+from tenuto.api.guard import Guard
+from tenuto.api.params import Common
+from tenuto.api.routers import commands, health, history, readers, runs, session, streams, tickets, workflows
+from tenuto.errors import Problem, TenutoError
+from tenuto.runtime.services.engine import Engine
+from tenuto.settings import Settings
+
+PREFIX = "/api/v1"
+
+
+def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) -> FastAPI:
+    """Return the application over an engine that the caller opens and closes.
+
+    Args:
+        auth: `None` takes the token from the settings, or the one kept in the data directory, made if need be.
+    """
+    app = FastAPI(
+        title="Tenuto", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )  # fmt: skip
+    app.state.engine = engine
+    app.state.settings = settings
+    app.state.auth = auth = auth or auth_of(settings)
+    app.state.stopping = asyncio.Event()
+    app.state.keep_alive_s = streams.KEEP_ALIVE_S
+    app.state.assets = page.Assets()
+    app.include_router(health.router)
+    app.include_router(page.router)
+    api = APIRouter(prefix=PREFIX, dependencies=Common)
+    for module in (session, streams, runs, commands, history, workflows, tickets, readers):
+        api.include_router(module.router)
+    app.include_router(api)
+    app.include_router(streams.sockets, prefix=PREFIX)
+    app.add_api_websocket_route("/ws/{run_id}", streams.socket_run)
+    app.include_router(page.legacy)
+    app.add_exception_handler(TenutoError, _known)
+    app.add_exception_handler(RequestValidationError, _unfit)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_middleware(cast("Callable[..., Any]", Guard), auth=auth, settings=settings)
+    openapi.install(app)
+    app.state.parameters = openapi.Parameters(app)
+    return app
+
+
+def auth_of(settings: Settings) -> Auth:
+    """Return the credentials the settings ask for."""
+    if settings.no_auth:
+        return Auth("", required=False)
+    return Auth(settings.token or kept_token(settings.data_dir))
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    return errors.response(cast("TenutoError", error), request)
+
+
+async def _unfit(request: Request, error: Exception) -> Response:
+    """Return faults of parameters in the one shape."""
+    faults = cast("RequestValidationError", error).errors()
+    stripped = [{**fault, "loc": fault["loc"][1:]} for fault in faults]
+    return errors.response(refused(stripped, root="query"), request)
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    """Return what the framework refused in the one shape; an unknown address comes with the nearest one."""
+    found = cast("HTTPException", error)
+    headers = dict(found.headers or {})
+    if found.status_code == 404:
+        path: str = request.scope["path"]
+        near = get_close_matches(path, list(request.app.openapi()["paths"]), n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]!r}?" if near else "see /openapi.json for all addresses"
+        problem = Problem(path, "is no address of this server", hint=hint, code="route.unknown")
+        refusal = errors.Refused(404, "route.unknown", f"there is nothing at {path!r}", problems=[problem])
+        return errors.response(refusal, request)
+    if found.status_code == 405:
+        message = f"{request.method} is not possible here" + (f"; use {headers['Allow']}" if "Allow" in headers else "")
+        return errors.response(errors.plain_status(405, message, headers), request)
+    return errors.response(errors.plain_status(found.status_code, str(found.detail), headers), request)
+

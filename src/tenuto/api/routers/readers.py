@@ -1,0 +1,122 @@
+"""What else can be read: stored values, use of budgets, workers and what the server stands on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tenuto.api.answers import JSON, gives, json_answer
+from tenuto.api.params import Limit, Status, engine_of, instant_param, labels_param, split_values
+from tenuto.api.routers.runs import STATUSES
+from tenuto.runtime.services.requests import ListRuns
+from tenuto.runtime.services.results import RunUsage, UsageView, WorkerView
+
+router = APIRouter(tags=["readers"])
+
+
+class ServiceView(msgspec.Struct, kw_only=True):
+    """Something the engine stands on.
+
+    Attributes:
+        category: `store` or `worker`.
+        status: `online`, `degraded` or `offline`.
+        details: What is wrong, or what it can do.
+    """
+
+    id: str
+    name: str
+    category: str
+    status: str
+    details: dict[str, Any] = {}
+
+
+class ServicesView(msgspec.Struct):
+    """All of them."""
+
+    items: list[ServiceView]
+
+
+class WorkersView(msgspec.Struct):
+    """All workers, live ones first."""
+
+    items: list[WorkerView]
+
+
+@router.get(
+    "/artifacts/{digest}",
+    responses={200: {"description": "The stored bytes; they are JSON.", "content": {JSON: {"schema": {}}}}},
+    summary="Read a stored value",
+)
+async def get_artifact(request: Request, digest: str) -> Response:
+    """Return the bytes of a content address; they never change."""
+    body = await engine_of(request).artifacts.get(digest)
+    headers = {"Cache-Control": "private, max-age=31536000, immutable", "ETag": f'"{digest}"'}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=JSON, headers=headers)
+
+
+@router.get("/usage", responses=gives(UsageView), summary="Read what runs used")
+async def get_usage(
+    request: Request,
+    workflow: str | None = None,
+    status: Status = [],  # noqa: B006 (never changed)
+    label: Annotated[list[str], Query(description="`key=value`; all must match.")] = [],  # noqa: B006 (never changed)
+    created_after: str | None = None,
+    created_before: str | None = None,
+    limit: Limit = 1000,
+) -> Response:
+    """Return totals over the newest runs that match."""
+    where = ListRuns(
+        workflow=workflow,
+        status=split_values(status, STATUSES),
+        labels=labels_param(label),
+        created_after=instant_param("created_after", created_after),
+        created_before=instant_param("created_before", created_before),
+    )
+    return json_answer(await engine_of(request).usage.totals(where, limit=limit))
+
+
+@router.get("/runs/{run_id}/usage", responses=gives(RunUsage), summary="Read what one run used")
+async def get_run_usage(request: Request, run_id: str) -> Response:
+    """Return one run's ledger, current to its last record."""
+    return json_answer(await engine_of(request).usage.run(run_id))
+
+
+@router.get("/workers", responses=gives(WorkersView), summary="List workers")
+async def list_workers(request: Request) -> Response:
+    """Return all workers with their leases and what they can serve."""
+    return json_answer(WorkersView(await engine_of(request).workers.list()))
+
+
+@router.get("/services", responses=gives(ServicesView), summary="List what the engine stands on")
+async def list_services(request: Request) -> Response:
+    """Return the store and the workers, each with its state."""
+    engine = engine_of(request)
+    wrong = engine.store.health()
+    items = [_store(engine.store.url, wrong)]
+    if not wrong:
+        items += [_worker(worker) for worker in await engine.workers.list()]
+    return json_answer(ServicesView(items))
+
+
+def _store(url: str, wrong: str) -> ServiceView:
+    scheme = url.partition(":")[0]
+    status = "offline" if wrong else "online"
+    return ServiceView(
+        id="store", name=scheme, category="store", status=status, details={"problem": wrong} if wrong else {}
+    )
+
+
+def _worker(worker: WorkerView) -> ServiceView:
+    return ServiceView(
+        id=worker.id,
+        name=f"{worker.host}:{worker.pid}",
+        category="worker",
+        status="online" if worker.alive else "offline",
+        details={"manifest": worker.manifest},
+    )

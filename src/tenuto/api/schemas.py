@@ -1,0 +1,228 @@
+"""What requests may say: strict, closed models, turned into the use cases' own requests.
+
+Answers need no models of their own; they are the views the use cases return.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from tenuto.domain.graph.model import Budget
+from tenuto.runtime.services import requests
+
+_NO_NUL = r"^[^\x00]*$"
+Text = Annotated[str, StringConstraints(pattern=_NO_NUL, max_length=10_000)]
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", min_length=1, max_length=200)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]*$", max_length=200)]
+Labels = Annotated[dict[Name, Label], Field(max_length=64)]
+
+RUN_SYNONYMS = {"dependsOn": "depends_on", "startAt": "start_at"}
+REPLAY_SYNONYMS = {"fromStep": "from_step", "fromNode": "from_node"}
+
+
+class Strict(BaseModel):
+    """Nothing is coerced and no unknown field passes."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BudgetIn(Strict):
+    """Caps of one run; a cap left out does not apply."""
+
+    tokens: Count | None = None
+    """Model tokens, input and output together."""
+    tool_calls: Count | None = None
+    per_tool: dict[Name, Count] = {}
+    """Calls by tool name."""
+    cost_usd_micros: Count | None = None
+    """Millionths of a US dollar."""
+    wall_clock_s: Annotated[float, Field(gt=0, le=10**10)] | Annotated[int, Field(gt=0, le=10**10)] | None = None
+    """Seconds from the first start, waits included."""
+
+    def to_domain(self) -> Budget:
+        """Return the caps as the domain knows them."""
+        return Budget(**self.model_dump())
+
+
+class RunIn(Strict):
+    """A run to start: exactly one of `workflow`, `definition` and `steps`."""
+
+    workflow: Name | None = None
+    """Name of a registered workflow; `graph` is a synonym."""
+    definition: dict[str, Any] | str | None = None
+    """A workflow's definition, for this run."""
+    steps: list[Any] | None = None
+    """A plain step list: `[{name, input, depends_on}]`; `dependsOn` is a synonym."""
+    goal: Text = ""
+    input: Any = None
+    tag: Name = "latest"
+    """Which version of `workflow`: a tag or a full digest."""
+    budget: BudgetIn | None = None
+    """Caps that replace the definition's, cap by cap."""
+    priority: Literal["low", "medium", "high"] = "medium"
+    labels: Labels = {}
+    start_at: int | str | None = None
+    """Not before this instant: RFC 3339 text, or milliseconds since 1970."""
+    business_key: Name | None = None
+    """At most one unfinished run has it; starting again attaches to that run."""
+    fidelity: Literal["full", "fast"] = "full"
+
+    @field_validator("start_at")
+    @classmethod
+    def _instant(cls, value: int | str | None) -> int | None:
+        return instant_ms(value)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RunIn:
+        given = [name for name in ("workflow", "definition", "steps") if getattr(self, name) is not None]
+        if len(given) != 1:
+            told = " and ".join(given) if given else "none"
+            raise ValueError(f"give exactly one of 'workflow', 'definition' and 'steps'; {told} given")
+        return self
+
+    def to_request(self, *, key: str | None, by: str) -> requests.StartRun:
+        """Return the request of the use case."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        given["budget"] = self.budget.to_domain() if self.budget else None
+        given["start_at"] = self.start_at or 0
+        return requests.StartRun(**given, idempotency_key=key, by=by)
+
+
+class EditsIn(Strict):
+    """What a replay changes against its origin; `nodes` and `definition` exclude each other."""
+
+    input: Any = None
+    nodes: dict[Name, dict[str, Any]] = {}
+    """Node id to the fields of the node to replace; `config` is merged key by key."""
+    budget: BudgetIn | None = None
+    definition: dict[str, Any] | str | None = None
+
+    @model_validator(mode="after")
+    def _one_graph(self) -> EditsIn:
+        if self.nodes and self.definition is not None:
+            raise ValueError("'nodes' and 'definition' exclude each other")
+        return self
+
+    def to_request(self) -> requests.Edits:
+        """Return the edits of the use case."""
+        return requests.Edits(
+            input=self.input if "input" in self.model_fields_set else msgspec.UNSET,
+            nodes=self.nodes,
+            budget=self.budget.to_domain() if self.budget else None,
+            definition=self.definition,
+        )
+
+
+class ReplayIn(Strict):
+    """Which part of a run to do again, and how; at most one of `from_step`, `from_node` and `at`."""
+
+    from_step: int | Name | None = None
+    """A number keeps that many completed steps, 0 none; a step's id starts again there. `fromStep` is a synonym."""
+    from_node: Name | None = None
+    at: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """A record of the origin: everything up to it is kept."""
+    mode: Literal["live", "freeze", "shadow"] = "live"
+    edits: EditsIn | None = None
+    labels: Labels | None = None
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> ReplayIn:
+        given = [name for name in ("from_step", "from_node", "at") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other")
+        return self
+
+    def to_request(self, *, key: str | None, by: str) -> requests.Replay:
+        """Return the request of the use case."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        given["edits"] = self.edits.to_request() if self.edits else None
+        return requests.Replay(**given, idempotency_key=key, by=by)
+
+
+class ReasonIn(Strict):
+    """Why, in the caller's words."""
+
+    reason: Text = ""
+
+
+class ResumeIn(Strict):
+    """A stopped run goes on where it stood; `budget` raises its caps."""
+
+    budget: BudgetIn | None = None
+
+
+class RetryIn(Strict):
+    """How a failed step goes round again."""
+
+    fresh: bool = False
+    """Give its effects a new idempotency key."""
+    guidance: Text = ""
+    config: dict[str, Any] | None = None
+    """Merged into the node's config, for this run only."""
+    reason: Text = ""
+
+
+class DecisionIn(Strict):
+    """An answer to a ticket."""
+
+    decision: Name
+    """`approve` or `reject` for approvals; for others one of the ticket's `choices`."""
+    reason: Text = ""
+    data: Any = None
+
+
+class TagIn(Strict):
+    """The version a tag shall point at."""
+
+    version: Name
+    """A full digest, or another tag of the workflow."""
+
+
+class RetireIn(Strict):
+    """Which versions can no longer be started."""
+
+    version: Name | None = None
+    """A digest; all versions when left out."""
+
+
+class PruneIn(Strict):
+    """Which ended runs are deleted."""
+
+    before: int | str
+    """Those that ended before this instant: RFC 3339 text, or milliseconds since 1970."""
+
+    @field_validator("before")
+    @classmethod
+    def _instant(cls, value: int | str) -> int:
+        return instant_ms(value) or 0
+
+
+class SessionIn(Strict):
+    """A one-time code from the printed link, or the bearer token."""
+
+    code: Text = ""
+    token: Text = ""
+
+
+def instant_ms(value: int | str | None) -> int | None:
+    """Return an instant as milliseconds since 1970.
+
+    Raises:
+        ValueError: It is not RFC 3339 text with an offset, or out of range.
+    """
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("must be RFC 3339 text such as 2030-01-31T09:00:00Z, or milliseconds") from None
+        if moment.tzinfo is None:
+            raise ValueError("needs an offset from UTC, such as Z or +02:00")
+        value = int(moment.timestamp() * 1000)
+    if value is not None and not 0 <= value < 253_402_300_800_000:
+        raise ValueError("must be between 1970 and 9999")
+    return value

@@ -1,0 +1,322 @@
+"""Everything a person can set, read once at startup from flags, environment and file, in that order of strength.
+
+`load` reports every unknown key and bad value at once and starts nothing. The result is frozen; only wiring and the
+entry points read it. Secrets never appear in messages or in `repr`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from tenuto.errors import InvalidSettings, Problem
+
+FILE_NAME = "tenuto.toml"
+MIN_TOKEN = 16
+MEBIBYTE = 1024 * 1024
+
+# Read by other parts of the program, so no misspelling of ours.
+_OTHER_VARIABLES = frozenset({"TENUTO_API_URL", "TENUTO_CONFIG", "TENUTO_EXTRAS", "TENUTO_OUTPUT"})
+_OTHER_PREFIXES = ("TENUTO_TEST_", "TENUTO_BENCH_", "TENUTO_CHAOS_")
+
+T = TypeVar("T")
+
+
+def _key(
+    default: Any, help_: str, check: Callable[[Any], str] | None = None, *, env: Sequence[str] = (), secret: bool = False
+) -> Any:
+    """Declare a setting: its default, what it does, a check that returns what is wrong, its other variables."""
+    metadata = {"help": help_, "check": check, "env": tuple(env)}
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+def _between(low: float, high: float, unit: str = "") -> Callable[[Any], str]:
+    def check(value: float) -> str:
+        return "" if low <= value <= high else f"must be {low:,} to {high:,}{unit}"
+
+    return check
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def check(value: str) -> str:
+        if value in allowed:
+            return ""
+        return f"must be one of {', '.join(allowed)}" + _meant(value, allowed)
+
+    return check
+
+
+def _strong(value: str) -> str:
+    if not value:
+        return ""
+    if len(value) < MIN_TOKEN:
+        return f"has {len(value)} characters; a token needs at least {MIN_TOKEN}"
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return "may hold printable ASCII without spaces only, because it travels in a header"
+    return ""
+
+
+def _database(value: str) -> str:
+    scheme = value.partition(":")[0]
+    if scheme in ("postgres", "postgresql"):
+        return "" if "://" in value else "must read postgresql://user@host/database"
+    if scheme == "sqlite":
+        if not value.startswith("sqlite:///"):
+            return "must read sqlite:///path/to/file.db (sqlite:////absolute/path.db for an absolute path)"
+        return "" if len(value) > len("sqlite:///") else "names no file"
+    if scheme == "memory":
+        return ""
+    return f"has the unknown scheme {scheme!r}; use sqlite:///FILE, postgresql://… or memory://"
+
+
+def _origins(values: tuple[str, ...]) -> str:
+    for value in values:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query or parts.fragment:
+            return f"holds {value!r}; an origin reads https://host or https://host:port, without a path or a wildcard"
+    return ""
+
+
+def _hosts(values: tuple[str, ...]) -> str:
+    for value in values:
+        if not value or any(mark in value for mark in "/*: "):
+            return f"holds {value!r}; give plain host names, without scheme, port or wildcard"
+    return ""
+
+
+def _host(value: str) -> str:
+    return "" if value and not any(mark in value for mark in "/ ") else "must be an address or a host name"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one process; every value has been checked when it came through `load`.
+
+    Attributes:
+        database: URL of the store.
+        allowed_hosts: Names under which the server may be called beside its own address and loopback.
+        token: Fixed by the operator; empty means the one kept in `data_dir`, made at first start.
+    """
+
+    host: str = _key("127.0.0.1", "address to listen on", _host)
+    port: int = _key(8321, "port to listen on; 0 takes a free one", _between(0, 65_535))
+    database: str = _key(
+        "sqlite:///.tenuto/tenuto.db", "URL of the store: sqlite:///FILE or postgresql://…", _database,
+        env=("TENUTO_DATABASE_URL",), secret=True,
+    )  # fmt: skip
+    data_dir: str = _key(".tenuto", "directory of the token, the server's address and the default database",
+                         env=("TENUTO_HOME",))  # fmt: skip
+    token: str = _key("", "the bearer token clients must show", _strong, secret=True)
+    no_auth: bool = _key(False, "let everybody in; only on a loopback address")
+    cors_origins: tuple[str, ...] = _key((), "origins of pages elsewhere that may call the API", _origins)
+    allowed_hosts: tuple[str, ...] = _key((), "host names the server is reached by behind a proxy", _hosts)
+    log_level: str = _key("info", "least severe log line that is written", _one_of("debug", "info", "warning", "error"))
+    log_format: str = _key("text", "how log lines are written", _one_of("text", "json"))
+    lease_s: float = _key(10.0, "seconds after which a silent worker's runs are taken over", _between(1, 3600, " s"))
+    concurrency: int = _key(256, "steps one worker executes at a time", _between(1, 100_000))
+    max_runs: int = _key(1000, "runs one worker holds in memory at a time", _between(1, 1_000_000))
+    max_body_bytes: int = _key(32 * MEBIBYTE, "largest request body", _between(1024, 1024 * MEBIBYTE, " bytes"))
+    max_yaml_bytes: int = _key(MEBIBYTE, "largest YAML body", _between(1024, 16 * MEBIBYTE, " bytes"))
+    stop_grace_s: float = _key(30.0, "seconds running steps get to finish at shutdown", _between(0, 3600, " s"))
+    retention_days: float = _key(0.0, "days an ended run is kept; 0 keeps it for ever", _between(0, 36_500, " days"))
+
+    def is_loopback(self) -> bool:
+        """Return whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+_FIELDS = {item.name: item for item in dataclasses.fields(Settings)}
+_VARIABLES = {f"TENUTO_{name.upper()}": name for name in _FIELDS} | {
+    variable: name for name, item in _FIELDS.items() for variable in item.metadata["env"]
+}
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: str | os.PathLike[str] | None = None,
+) -> Settings:
+    """Return the settings in force: flags beat environment beats file beats defaults.
+
+    Args:
+        flags: By setting's name; `None` values mean "not given".
+        environ: `None` reads the process's own environment.
+        file: `None` reads `TENUTO_CONFIG`, else `tenuto.toml` in the working directory if there is one.
+
+    Raises:
+        InvalidSettings: With every unknown key and bad value of all three sources.
+    """
+    env = os.environ if environ is None else environ
+    problems: list[Problem] = []
+    given: dict[str, tuple[str, Any]] = {}
+    _from_file(file or env.get("TENUTO_CONFIG"), given, problems)
+    _from_environment(env, given, problems)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _take(given, problems, name, value, f"--{name.replace('_', '-')}")
+    values = {name: _checked(name, where, raw, problems) for name, (where, raw) in given.items()}
+    if problems:
+        raise InvalidSettings(_headline(problems), problems=tuple(problems))
+    settings = Settings(**values)
+    if "database" not in values and "data_dir" in values:
+        path = str(Path(settings.data_dir) / "tenuto.db")
+        settings = dataclasses.replace(settings, database=f"sqlite:///{path}")
+    problems += _together(settings, given)
+    if problems:
+        raise InvalidSettings(_headline(problems), problems=tuple(problems))
+    return settings
+
+
+def describe() -> list[dict[str, Any]]:
+    """Return name, variables, default and help of every setting, for flags, docs and `doctor`."""
+    return [
+        {
+            "name": name,
+            "variables": [variable for variable, target in _VARIABLES.items() if target == name],
+            "default": item.default,
+            "help": item.metadata["help"],
+        }
+        for name, item in _FIELDS.items()
+    ]
+
+
+def _headline(problems: Sequence[Problem]) -> str:
+    return "a setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong"
+
+
+def _from_file(
+    file: str | os.PathLike[str] | None, given: dict[str, tuple[str, Any]], problems: list[Problem]
+) -> None:
+    path = Path(file or FILE_NAME)
+    if not file and not path.is_file():
+        return
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(Problem(str(path), f"cannot be read: {error.strerror}", code="settings.file"))
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(Problem(str(path), f"is not TOML: {error}", code="settings.file"))
+        return
+    for name, value in document.items():
+        _take(given, problems, name, value, f"{path}: {name}")
+
+
+def _from_environment(env: Mapping[str, str], given: dict[str, tuple[str, Any]], problems: list[Problem]) -> None:
+    for variable in sorted(env):
+        if not variable.startswith("TENUTO_") or variable in _OTHER_VARIABLES or variable.startswith(_OTHER_PREFIXES):
+            continue
+        name = _VARIABLES.get(variable)
+        if name is None:
+            hint = _meant(variable, tuple(_VARIABLES))
+            problems.append(
+                Problem(variable, "is no setting of this version", hint=hint.lstrip("; "), code="settings.unknown")
+            )
+        elif env[variable]:  # an empty variable is one that a template left open
+            given[name] = (variable, env[variable])
+
+
+def _take(
+    given: dict[str, tuple[str, Any]], problems: list[Problem], name: str, value: Any, where: str
+) -> None:
+    if name in _FIELDS:
+        given[name] = (where, value)
+        return
+    hint = _meant(name, tuple(_FIELDS)).lstrip("; ") or f"settings are {', '.join(_FIELDS)}"
+    problems.append(Problem(where, "is no setting of this version", hint=hint, code="settings.unknown"))
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _checked(name: str, where: str, raw: Any, problems: list[Problem]) -> Any:
+    item = _FIELDS[name]
+    try:
+        value = _convert(str(item.type), raw)
+    except ValueError as error:
+        shown = "the value" if not item.repr else repr(raw)
+        problems.append(Problem(where, f"{shown} is not {error}", code="settings.type"))
+        return item.default
+    check = cast("Callable[[Any], str] | None", item.metadata["check"])
+    if check is not None and (wrong := check(value)):
+        shown = "the value" if not item.repr else repr(raw)
+        problems.append(Problem(where, f"{shown} {wrong}", code="settings.value"))
+    return value
+
+
+def _convert(kind: str, raw: Any) -> Any:
+    """Return a raw value as the setting's type; text from the environment is read, other types must fit."""
+    match kind:
+        case "bool":
+            return _as_bool(raw)
+        case "int":
+            return _as_number(raw, int, "a whole number")
+        case "float":
+            return _as_number(raw, float, "a number")
+        case "str":
+            if isinstance(raw, str | os.PathLike):
+                return str(cast("object", raw))
+            raise ValueError("text")
+        case _:
+            return _as_texts(raw)
+
+
+def _as_bool(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise ValueError("true or false")
+
+
+def _as_number(raw: Any, number: Callable[[Any], T], name: str) -> T:
+    fits = isinstance(raw, str | int) or (number is float and isinstance(raw, float))
+    if isinstance(raw, bool) or not fits:
+        raise ValueError(name)
+    try:
+        value = number(raw)
+    except ValueError:
+        raise ValueError(name) from None
+    if not math.isfinite(cast("float", value)):
+        raise ValueError(f"{name} with an end")
+    return value
+
+
+def _as_texts(raw: Any) -> tuple[str, ...]:
+    if isinstance(raw, str):
+        return tuple(part.strip() for part in raw.split(",") if part.strip())
+    if isinstance(raw, list | tuple):
+        items = cast("Sequence[Any]", raw)
+        if all(isinstance(item, str) for item in items):
+            return tuple(items)
+    raise ValueError("a list of texts")
+
+
+def _together(settings: Settings, given: Mapping[str, tuple[str, Any]]) -> list[Problem]:
+    """Return what is wrong with values that are fine one by one."""
+    problems: list[Problem] = []
+    where = given.get("no_auth", ("no_auth", None))[0]
+    if settings.no_auth and not settings.is_loopback():
+        message = f"opens the server to everybody who can reach {settings.host!r}; it is for loopback addresses only"
+        problems.append(Problem(where, message, hint="drop it, or listen on 127.0.0.1", code="settings.no_auth"))
+    if settings.no_auth and settings.token:
+        message = "contradicts a fixed token"
+        problems.append(Problem(where, message, hint="give one of the two", code="settings.no_auth"))
+    return problems
