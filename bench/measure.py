@@ -142,19 +142,16 @@ def tree_cpu_s(root: int) -> float:
 
 
 def descendants(root: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            stat = Path(f"/proc/{entry}/stat").read_text()
-        except OSError:
-            continue
-        parents.setdefault(int(stat.rsplit(")", 1)[1].split()[1]), []).append(int(entry))
+    """Live descendants, by the kernel's own list of children: no walk over every process of the machine."""
     found: list[int] = []
     queue = [root]
     while queue:
-        children = parents.get(queue.pop(), [])
+        pid = queue.pop()
+        try:
+            tasks = os.listdir(f"/proc/{pid}/task")
+            children = [int(x) for t in tasks for x in Path(f"/proc/{pid}/task/{t}/children").read_text().split()]
+        except OSError:
+            continue  # It ended meanwhile.
         found += children
         queue += children
     return found

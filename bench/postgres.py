@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 from bench import environments
 from bench.paths import DATA, HOME
+from bench.ports import free_ports
 
 # Nothing here touches durability or memory: fsync, synchronous_commit and shared_buffers stay as shipped.
 CONF = "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 200\n"
@@ -81,7 +81,7 @@ def running() -> Iterator[Server]:
     environments.ensure("bench")
     binaries = _binaries()
     data = _prepare_cluster(binaries)
-    port = _free_port()
+    port = free_ports(1)[0]
     conf = data / "bench.conf"
     conf.write_text(CONF.format(port=port))
     ctl = [binaries / "pg_ctl", "-D", data, "-w"]
@@ -133,12 +133,6 @@ def _readable_home() -> Path:
 
 def _open_to_all(path: Path) -> bool:
     return all(p.stat().st_mode & 0o005 == 0o005 for p in (path, *path.parents))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _run(command: list[Any], data: Path) -> None:
