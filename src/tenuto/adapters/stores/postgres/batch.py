@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tenuto.adapters.stores.postgres.sql import SQL
 from tenuto.ports.store import Commit, RowChange, RunRow
 
 _labels = msgspec.json.Encoder().encode
@@ -19,7 +20,7 @@ class Batch:
     Attributes:
         expected: How many commits must be answered `ok` if none is fenced.
         changes: Row changes of runs that existed before, by run.
-        is_full: Whether the statement for rare rows is needed.
+        statement: The smallest statement that can store the group.
         wakes: Whether other processes may find something to do.
     """
 
@@ -55,15 +56,20 @@ class Batch:
                 rare.append(commit)
         self.has_records = bool(run_ids)
         self.changes = changes
-        self.is_full = bool(rare or keys)
         self._rows = [
             run_ids, [r.seq for r in records], [r.epoch for r in records], [r.body for r in records],
             [r.chain for r in records], fences,
         ]
+        if not (solo or changes or eaten or news or rare or keys):
+            self.statement = SQL["commit_records"]
+            self._after: list[Any] = []
+            return
         self._after = [
             *columns(solo, 2), *self._changes(), *columns(eaten, 2), *columns(news, 20), len(commits),
         ]
-        if self.is_full:
+        self.statement = SQL["commit"]
+        if rare or keys:
+            self.statement = SQL["commit_full"]
             self._after += self._rare(rare) + columns([(run, *key) for run, key in keys.items()], 4)
 
     def arguments(self, writer: int, n: int) -> list[Any]:

@@ -120,8 +120,7 @@ class _Sending:
     async def __call__(self, connection: Connection, again: bool) -> list[Committed]:
         batch = self._batch
         writer, n = await self._committer.number(connection) if batch.has_records else (0, 0)
-        statement = SQL["commit_full"] if batch.is_full else SQL["commit"]
-        row = await connection.fetchrow(statement, *batch.arguments(writer, n))
+        row = await connection.fetchrow(batch.statement, *batch.arguments(writer, n))
         if row["n_ok"] == batch.expected and row["n_applied"] == len(batch.changes):
             outcomes = _all_well(batch)
         else:

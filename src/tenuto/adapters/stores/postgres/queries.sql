@@ -69,7 +69,19 @@ ins as (
   where r.id is null or b.fence = 0
   on conflict do nothing
   returning run_id, seq
-),
+)
+
+-- part: listed
+-- The group under its number, for those who follow all journals.
+listed as (
+  insert into batch (writer, n, runs)
+  select $7::bigint, $8::int, coalesce((select string_agg(uuid_send(run_id) || int4send(seq), '') from ins), '')
+  where $8::int > 0
+  on conflict do nothing
+)
+
+-- part: accepted
+-- Commits that stand: records inserted, and those without a record whose owner was not replaced.
 solo as (
   select s.run_id
   from unnest($9::uuid[], $10::int[]) as s(run_id, fence) join run r on r.id = s.run_id and r.id = any($9::uuid[])
@@ -109,12 +121,6 @@ born as (
          as n(id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels,
               parent, replay_of, error, business_key, created_at, started_at, finished_at)
   where exists (select from ins where ins.run_id = n.id)
-),
-listed as (
-  insert into batch (writer, n, runs)
-  select $7::bigint, $8::int, coalesce((select string_agg(uuid_send(run_id) || int4send(seq), '') from ins), '')
-  where $8::int > 0
-  on conflict do nothing
 )
 
 -- part: answer
@@ -126,10 +132,21 @@ from (select count(*) as n, array_agg(run_id) as ids from ok) k,
 -- part: records
 unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::bytea[], $6::int[]) as b(run_id, seq, epoch, body, chain, fence)
 
+-- name: commit_records
+-- Make a group durable that only appends; a plan this small starts in half the time.
+with b as (select * from {records}),
+{fenced_insert},
+{listed}
+select count(*) as n_ok, case when count(*) < cardinality($1::uuid[]) then array_agg(run_id) end as ok,
+       0 as n_applied, null::uuid[] as applied
+from ins
+
 -- name: commit
 -- Make a group durable: records, new runs, changes of ownership, consumed messages.
 with b as (select * from {records}),
 {fenced_insert},
+{listed},
+{accepted},
 {joined}
 {answer}
 
@@ -148,6 +165,8 @@ b as (
   where k.run_id is null or d.run_id is not null
 ),
 {fenced_insert},
+{listed},
+{accepted},
 {joined},
 blobs as (
   insert into blob (digest, body)
@@ -470,8 +489,8 @@ select
   exists (select from run where due_at is not null and priority = 0 and due_at <= {now})
     or exists (select from run where due_at is not null and priority = 1 and due_at <= {now})
     or exists (select from run where due_at is not null and priority = 2 and due_at <= {now}) as claimable,
-  array(select r.id from run r where r.state = 'owned' and r.worker = $1
-          and exists (select from inbox i where i.run_id = r.id)) as inbox,
+  array(select r.id from run r cross join lateral (select from inbox i where i.run_id = r.id limit 1) i
+        where r.state = 'owned' and r.worker = $1) as inbox,
   exists (select from dead) as expired,
   exists (select from outbox where taken_until <= {now} or taker = $2) as outbox,
   exists (select from task where worker is null)

@@ -1,0 +1,103 @@
+"""The group commit on a healthy server: guilty commits alone are refused, and creation keys hold under races."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from postgres_journals import Journals
+
+from tenuto.adapters.stores.postgres import PostgresStore
+from tenuto.errors import InvalidSettings, KeyReused
+from tenuto.ports.store import Commit, RowChange, TicketRow
+
+pytestmark = pytest.mark.postgres
+
+
+async def test_only_the_guilty_are_refused(store: PostgresStore, journals: Journals):
+    """Texts the database cannot hold stop their own commit, told why without the value; neighbours stand."""
+    batch = [journals.create(goal=goal) for goal in ("a", "secret\0", "b", "c", "secret\ud800", "d", "e")]
+    outcomes = await store.commit(batch)
+    assert [o.outcome for o in outcomes] == ["ok", "poison", "ok", "ok", "poison", "ok", "ok"]
+    assert all("secret" not in o.error for o in outcomes)
+    assert await store.get_run(batch[1].run_id) is None
+    assert await store.records(batch[1].run_id) == []
+    groups = await store.tail({})
+    assert [group.n for group in groups] == list(range(1, len(groups) + 1))
+    assert sum(len(group.runs) for group in groups) == 5
+
+
+async def test_a_fenced_commit_leaves_its_neighbours(store: PostgresStore, journals: Journals):
+    """A taken position and an old epoch are fenced; the other commits of the group stand."""
+    batch = [journals.create() for _ in range(3)]
+    await store.commit(batch)
+    for worker in ("a", "b"):
+        await store.claim(worker, 3)
+        for commit in batch[:1] if worker == "a" else ():
+            release = RowChange(state="ready", status="queued", inbox_seen=0)
+            await store.commit([Commit(run_id=commit.run_id, epoch=1, row=release)])
+    group = [journals.append(commit.run_id, epoch=1) for commit in batch]
+    group[0].tickets = (TicketRow(id="t", ns="default", run_id=batch[0].run_id, step="s", kind="approval"),)
+    outcomes = await store.commit(group)
+    assert [o.outcome for o in outcomes] == ["fenced", "ok", "ok"]
+    assert await store.get_ticket("default", "t") is None
+    assert [o.outcome for o in await store.commit(group[1:])] == ["fenced", "fenced"]
+
+
+async def test_one_run_per_key_under_a_race(store: PostgresStore, postgres_url: str, journals: Journals):
+    """Sixty creations with one idempotency key from two processes make one run; so do those with one business key."""
+    other = PostgresStore(postgres_url)
+    await other.open()
+    made = await asyncio.gather(*((store, other)[n % 2].create_once(journals.create(), "k", "d") for n in range(60)))
+    assert len({run for run, _ in made}) == 1
+    assert [new for _, new in made].count(True) == 1
+    commits = [journals.create() for _ in range(60)]
+    for commit in commits:
+        assert commit.new is not None
+        commit.new.business_key = "order-7"
+    made = await asyncio.gather(*((store, other)[n % 2].create_business(c) for n, c in enumerate(commits)))
+    assert len({run for run, _ in made}) == 1
+    assert [new for _, new in made].count(True) == 1
+    with pytest.raises(KeyReused, match="'k'"):
+        await store.create_once(journals.create(), "k", "another body")
+    await other.close()
+
+
+async def test_many_processes_may_start_at_once(postgres_url: str):
+    """Eight stores that open an empty database together all find the schema complete."""
+    stores = [PostgresStore(postgres_url) for _ in range(8)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        assert all(done for _, done in await store.migrations())
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+async def test_mistakes_in_the_url_are_told_at_once(postgres_url: str):
+    """Another scheme, no database, an unknown database and a wrong password are named, without the password."""
+    with pytest.raises(InvalidSettings, match="starts with 'mysql'"):
+        PostgresStore("mysql://localhost/x")
+    with pytest.raises(InvalidSettings, match="names no database"):
+        PostgresStore("postgresql://user:hidden@localhost:5432")
+    with pytest.raises(InvalidSettings, match="does not exist"):
+        await PostgresStore(postgres_url + "_nowhere").open()
+    scheme, _, rest = postgres_url.partition("://")
+    login, _, place = rest.partition("@")
+    wrong = f"{scheme}://{login.partition(':')[0]}:hidden@{place}"
+    with pytest.raises(InvalidSettings, match="password authentication failed") as caught:
+        await PostgresStore(wrong).open()
+    assert "hidden" not in str(caught.value)
+
+
+async def test_other_processes_are_woken(store: PostgresStore, postgres_url: str, journals: Journals):
+    """A new run wakes whoever waits in another process, and not the process that made it."""
+    other = PostgresStore(postgres_url)
+    await other.open()
+    await store.wait_hint(0.01)
+    await other.wait_hint(0.01)
+    hearing = asyncio.create_task(other.wait_hint(30))
+    await store.commit([journals.create()])
+    await asyncio.wait_for(hearing, 10)
+    begin = asyncio.get_running_loop().time()
+    await store.wait_hint(0.1)
+    assert asyncio.get_running_loop().time() - begin >= 0.09
+    await other.close()
