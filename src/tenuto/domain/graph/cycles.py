@@ -49,3 +49,25 @@ def _walk(start: str, towards: Adjacency, done: set[str]) -> Iterator[list[str]]
             at[following] = len(path)
             path.append(following)
             todo.append(iter(towards.get(following, ())))
+
+
+def depth_first_order(nodes: Iterable[str], towards: Adjacency) -> list[str]:
+    """Return the nodes of an acyclic graph, each before those it leads to. On a cycle the order means nothing."""
+    done: set[str] = set()
+    order: list[str] = []
+    for start in nodes:
+        if start in done:
+            continue
+        done.add(start)
+        todo = [(start, iter(towards.get(start, ())))]
+        while todo:
+            name, others = todo[-1]
+            following = next((other for other in others if other not in done), None)
+            if following is None:
+                order.append(name)
+                todo.pop()
+            else:
+                done.add(following)
+                todo.append((following, iter(towards.get(following, ()))))
+    order.reverse()
+    return order

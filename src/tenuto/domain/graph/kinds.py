@@ -79,7 +79,7 @@ CONFIG: dict[str, ConfigRule] = {
     "approval": ConfigRule(
         keys={
             "message": str, "approvers": list[str], "timeout_s": float, "data": Any,
-            "on_timeout": Literal["approve", "reject"],
+            "schema": dict[str, Any], "on_timeout": Literal["approve", "reject"],
         },
         templates=("message", "data"),
     ),

@@ -39,8 +39,7 @@ def link_drafts(
 ) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     """Return the canonical nodes and edges of one level."""
     names = {draft.node.id for draft in drafts}
-    for draft in drafts:
-        edges = edges + _needed_edges(draft, names, found)
+    edges = [*edges, *(edge for draft in drafts for edge in _needed_edges(draft, names, found))]
     for draft in drafts:
         if draft.written == "loop":
             edges = _loop_edges(draft, names, edges, found)

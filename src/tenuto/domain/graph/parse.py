@@ -5,13 +5,14 @@ Reading is about the shape of single fields; rules that need more than one node 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
 
+from tenuto.domain.graph.kinds import KINDS, PATTERNS
 from tenuto.domain.graph.loop_nodes import Draft, link_drafts
 from tenuto.domain.graph.model import Budget, Definition, Edge, Node
-from tenuto.domain.graph.kinds import KINDS, PATTERNS
 from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer, read_struct
 from tenuto.domain.graph.spelling import KIND_ALIASES, rename, spell_budget, spell_edge, spell_node
 from tenuto.errors import InvalidGraph, Problem
@@ -27,11 +28,23 @@ class Reading(msgspec.Struct, frozen=True):
     Attributes:
         definition: `None` when there is no list of nodes at all.
         broken: Places of the nodes that are stand-ins.
+        node_places: Where each node of the definition was written, map bodies left out.
+        edge_places: Where each edge was written, or the node that implied it.
     """
 
     definition: Definition | None
     problems: tuple[Problem, ...]
     broken: tuple[str, ...] = ()
+    node_places: tuple[str, ...] = ()
+    edge_places: tuple[str, ...] = ()
+
+    def written(self, place: str) -> str:
+        """Return where the author wrote what is at a place of the definition."""
+        _, *keys = place.split("/", 3) if place else ("",)
+        spots = {"nodes": self.node_places, "edges": self.edge_places}.get(keys[0], ()) if keys else ()
+        if len(keys) < 2 or not keys[1].isdigit() or int(keys[1]) >= len(spots):
+            return place
+        return "/".join([spots[int(keys[1])], *keys[2:]])
 
 
 def parse_definition(document: Any, *, name: str | None = None) -> Definition:
@@ -65,7 +78,8 @@ def read_definition(document: Any, *, name: str | None = None) -> Reading:
         _unknown_fields(fields, found)
         return Reading(None, tuple(found.items))
     broken: list[str] = []
-    nodes, edges = _read_level(fields, graph_place, found, broken)
+    level = _read_level(fields, graph_place, found, broken)
+    nodes, edges = link_drafts(level.drafts, level.edges, found)
     definition = Definition(
         name=title,
         nodes=nodes,
@@ -76,7 +90,13 @@ def read_definition(document: Any, *, name: str | None = None) -> Reading:
         description=_text(fields, "description", found),
     )
     _unknown_fields(fields, found)
-    return Reading(definition, tuple(found.items), tuple(broken))
+    return Reading(
+        definition=definition,
+        problems=tuple(found.items),
+        broken=tuple(broken),
+        node_places=tuple(draft.place for draft in level.drafts),
+        edge_places=level.places_of(edges),
+    )
 
 
 def _unwrap(fields: Object, found: Findings) -> str:
@@ -140,12 +160,31 @@ def _budget(fields: Object, found: Findings) -> Budget | None:
 # --- one level -------------------------------------------------------------------------------------------------
 
 
-def _read_level(
-    fields: Object, place: str, found: Findings, broken: list[str]
-) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+@dataclass(slots=True)
+class _Level:
+    """One graph as read; `places` says where each edge is."""
+
+    drafts: list[Draft]
+    edges: list[Edge]
+    places: list[str]
+
+    def places_of(self, edges: tuple[Edge, ...]) -> tuple[str, ...]:
+        """Return where each linked edge was written, or the node that implied it."""
+        written: dict[tuple[str, str], list[str]] = {}
+        for edge, place in zip(self.edges, self.places, strict=True):
+            written.setdefault((edge.from_, edge.to), []).append(place)
+        nodes = {draft.node.id: draft.place for draft in self.drafts}
+        spots: list[str] = []
+        for edge in edges:
+            queue = written.get((edge.from_, edge.to))
+            spots.append(queue.pop(0) if queue else nodes.get(edge.from_, ""))
+        return tuple(spots)
+
+
+def _read_level(fields: Object, place: str, found: Findings, broken: list[str]) -> _Level:
     drafts = _read_nodes(fields.get("nodes"), pointer(place, "nodes"), found, broken)
-    edges = _read_edges(fields.get("edges"), pointer(place, "edges"), found)
-    return link_drafts(drafts, edges, found)
+    edges, places = _read_edges(fields.get("edges"), pointer(place, "edges"), found)
+    return _Level(drafts, edges, places)
 
 
 def _read_nodes(data: Any, place: str, found: Findings, broken: list[str]) -> list[Draft]:
@@ -168,7 +207,7 @@ def _read_node(data: Any, place: str, found: Findings, broken: list[str]) -> Dra
     if not isinstance(data, dict):
         found.add(place, f"a node is an object, not {kind_of(data)}", code="graph.type")
         broken.append(place)
-        return Draft(Node(id=place, kind="join"), place)
+        return Draft(Node(id=_stand_in(place), kind="join"), place)
     fields = cast("Object", data)
     before = len(found.items)
     written = spell_node(fields, place, found)
@@ -182,8 +221,13 @@ def _read_node(data: Any, place: str, found: Findings, broken: list[str]) -> Dra
         broken.append(place)
     if node is None:
         name = fields.get("id")
-        node = Node(id=name if isinstance(name, str) else place, kind="join")
+        node = Node(id=name if isinstance(name, str) else _stand_in(place), kind="join")
     return Draft(node, place, written, needs, loop)
+
+
+def _stand_in(place: str) -> str:
+    """Return an id for a node that has none; no author can write it."""
+    return "?" + place
 
 
 def _check_kind(fields: Object, place: str, found: Findings) -> bool:
@@ -233,20 +277,22 @@ def _read_body(fields: Object, place: str, found: Findings, broken: list[str]) -
         for key in level:
             if key not in ("nodes", "edges"):
                 found.unknown_field(spot, key, ("nodes", "edges"), "a map's body")
-        nodes, edges = _read_level(level, spot, found, broken)
+        inner = _read_level(level, spot, found, broken)
+        nodes, edges = link_drafts(inner.drafts, inner.edges, found)
     plain: Object = {"nodes": msgspec.to_builtins(nodes)}
     if edges:
         plain["edges"] = msgspec.to_builtins(edges)
     cast("Object", config)["body"] = plain
 
 
-def _read_edges(data: Any, place: str, found: Findings) -> list[Edge]:
+def _read_edges(data: Any, place: str, found: Findings) -> tuple[list[Edge], list[str]]:
+    edges: list[Edge] = []
+    places: list[str] = []
     if data is None:
-        return []
+        return edges, places
     if not isinstance(data, list):
         found.add(place, f"is {kind_of(data)}; allowed: a list of edges", code="graph.type")
-        return []
-    edges: list[Edge] = []
+        return edges, places
     for at, item in enumerate(cast("list[Any]", data)):
         spot = pointer(place, at)
         if not isinstance(item, dict):
@@ -257,4 +303,5 @@ def _read_edges(data: Any, place: str, found: Findings) -> list[Edge]:
         edge = read_struct(Edge, fields, spot, found, owner="an edge")
         if edge is not None:
             edges.append(edge)
-    return edges
+            places.append(spot)
+    return edges, places

@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -124,21 +125,26 @@ def read_struct(cls: type[T], data: dict[str, Any], place: str, found: Findings,
         owner: What the object is, for messages, such as `a node`.
     """
     before = len(found.items)
-    fields = msgspec.structs.fields(cls)
-    names = {field.encode_name: field for field in fields}
+    names = _fields_of(cls)
     for key in data:
         if key not in names:
             found.unknown_field(place, key, names, owner)
     values: dict[str, Any] = {}
     for key, field in names.items():
         if key in data:
-            values[field.name] = _read_field(field.type, data[key], pointer(place, key), found)
+            values[field.name] = read_field(field.type, data[key], pointer(place, key), found)
         elif field.required:
             found.add(place, f"{owner} needs {key!r}", code="graph.missing_field")
     return cls(**values) if len(found.items) == before else None
 
 
-def _read_field(hint: Any, value: Any, place: str, found: Findings) -> Any:
+@cache
+def _fields_of(cls: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(cls)}
+
+
+def read_field(hint: Any, value: Any, place: str, found: Findings) -> Any:
+    """Return a value as the type it should have, or `None` after noting that it does not fit."""
     struct = _struct_in(hint)
     if struct is not None and isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
@@ -189,9 +195,9 @@ def _explain(hint: Any, value: Any, said: str) -> str:
     if inner and not words:
         return said
     where = f" (at {inner})" if inner else ""
-    return f"{shown}is {kind_of(value)}{where}; allowed: {', '.join(words)}" if not _choices(hint) else (
-        f"{shown or kind_of(value) + ' '}is not allowed; allowed: {', '.join(words)}"
-    )
+    if _choices(hint):
+        return f"{shown or kind_of(value) + ' '}is not allowed; allowed: {', '.join(words)}"
+    return f"{shown}is {kind_of(value)}{where}; allowed: {', '.join(words)}"
 
 
 def _nearest_choice(hint: Any, value: Any) -> str:

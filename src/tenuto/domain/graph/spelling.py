@@ -92,7 +92,7 @@ def _spell_config(data: Object, config: Object, kind: str, place: str, found: Fi
     keys = CONFIG[canonical].keys
     for key in [key for key in data if key not in _NODE_FIELDS and (key in keys or key in aliases)]:
         if key in config:
-            message = f"is set here and in 'config'; keep one of them"
+            message = "is set here and in 'config'; keep one of them"
             found.add(pointer(place, key), message, code="graph.duplicate_field")
             del data[key]
         else:

@@ -1,0 +1,1 @@
+"""The rules of a valid workflow, by concept; `validate.check` runs them all."""
