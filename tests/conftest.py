@@ -1,0 +1,38 @@
+"""Fixtures shared by every tier: the packaged PostgreSQL and a fresh database for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tenuto.bundled.postgres import LocalPostgres
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the one way to leave the PostgreSQL tests out."""
+    parser.addoption("--no-postgres", action="store_true", help="skip the tests that need PostgreSQL")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test that needs PostgreSQL, and leave those out only when told to."""
+    for item in items:
+        if "postgres_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+        if config.getoption("--no-postgres") and item.get_closest_marker("postgres"):
+            item.add_marker(pytest.mark.skip(reason="left out by --no-postgres"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[LocalPostgres]:
+    """One packaged server for each test process; that it cannot start fails the tests."""
+    with LocalPostgres.start() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: LocalPostgres) -> Iterator[str]:
+    """The DSN of an empty database of the test's own, dropped afterwards with its connections."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
