@@ -122,6 +122,7 @@ class Settings:
     log_level: str = _key("info", "least severe log line that is written", _one_of("debug", "info", "warning", "error"))
     log_format: str = _key("text", "how log lines are written", _one_of("text", "json"))
     lease_s: float = _key(10.0, "seconds after which a silent worker's runs are taken over", _between(1, 3600, " s"))
+    workers: int = _key(1, "workers inside the server's process; 0 only serves", _between(0, 64))
     concurrency: int = _key(256, "steps one worker executes at a time", _between(1, 100_000))
     max_runs: int = _key(1000, "runs one worker holds in memory at a time", _between(1, 1_000_000))
     max_body_bytes: int = _key(32 * MEBIBYTE, "largest request body", _between(1024, 1024 * MEBIBYTE, " bytes"))

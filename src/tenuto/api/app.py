@@ -15,16 +15,16 @@ from starlette.responses import Response
 
 from tenuto import __version__
 from tenuto.api import errors, openapi, page
+from tenuto.api.answers import json_answer
 from tenuto.api.auth import Auth, kept_token
 from tenuto.api.bodies import refused
 from tenuto.api.guard import Guard
+from tenuto.api.openapi import PREFIX, Operations
 from tenuto.api.params import Common
 from tenuto.api.routers import commands, health, history, readers, runs, session, streams, tickets, workflows
 from tenuto.errors import Problem, TenutoError
 from tenuto.runtime.services.engine import Engine
 from tenuto.settings import Settings
-
-PREFIX = "/api/v1"
 
 
 def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) -> FastAPI:
@@ -52,12 +52,13 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.include_router(streams.sockets, prefix=PREFIX)
     app.add_api_websocket_route("/ws/{run_id}", streams.socket_run)
     app.include_router(page.legacy)
+    app.add_api_route(f"{PREFIX}/openapi.json", _document, include_in_schema=False)
     app.add_exception_handler(TenutoError, _known)
     app.add_exception_handler(RequestValidationError, _unfit)
     app.add_exception_handler(HTTPException, _framework)
     app.add_middleware(cast("Callable[..., Any]", Guard), auth=auth, settings=settings)
     openapi.install(app)
-    app.state.parameters = openapi.Parameters(app)
+    app.state.operations = Operations(app)
     return app
 
 
@@ -66,6 +67,10 @@ def auth_of(settings: Settings) -> Auth:
     if settings.no_auth:
         return Auth("", required=False)
     return Auth(settings.token or kept_token(settings.data_dir))
+
+
+async def _document(request: Request) -> Response:
+    return json_answer(request.app.openapi())
 
 
 async def _known(request: Request, error: Exception) -> Response:
@@ -82,16 +87,18 @@ async def _unfit(request: Request, error: Exception) -> Response:
 async def _framework(request: Request, error: Exception) -> Response:
     """Return what the framework refused in the one shape; an unknown address comes with the nearest one."""
     found = cast("HTTPException", error)
-    headers = dict(found.headers or {})
-    if found.status_code == 404:
-        path: str = request.scope["path"]
-        near = get_close_matches(path, list(request.app.openapi()["paths"]), n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}?" if near else "see /openapi.json for all addresses"
-        problem = Problem(path, "is no address of this server", hint=hint, code="route.unknown")
-        refusal = errors.Refused(404, "route.unknown", f"there is nothing at {path!r}", problems=[problem])
-        return errors.response(refusal, request)
-    if found.status_code == 405:
-        message = f"{request.method} is not possible here" + (f"; use {headers['Allow']}" if "Allow" in headers else "")
-        return errors.response(errors.plain_status(405, message, headers), request)
-    return errors.response(errors.plain_status(found.status_code, str(found.detail), headers), request)
-
+    if found.status_code not in (404, 405):
+        headers = dict(found.headers or {})
+        return errors.response(errors.plain_status(found.status_code, str(found.detail), headers), request)
+    path: str = request.scope["path"]
+    operations = cast("Operations", request.app.state.operations)
+    methods = operations.methods(path)
+    if methods or found.status_code == 405:
+        allowed = ", ".join(methods or ["GET"])
+        message = f"{request.method} is not possible here; use {allowed}"
+        return errors.response(errors.plain_status(405, message, {"Allow": allowed}), request)
+    near = get_close_matches(path, operations.paths(), n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else "see /openapi.json for all addresses"
+    problem = Problem(path, "is no address of this server", hint=hint, code="route.unknown")
+    refusal = errors.Refused(404, "route.unknown", f"there is nothing at {path!r}", problems=[problem])
+    return errors.response(refusal, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 import msgspec
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from tenuto.api.answers import MODELS, VIEWS
 from tenuto.api.guard import PUBLIC, SIGN_IN
 
+PREFIX = "/api/v1"
 REF = "#/components/schemas/{name}"
 PROBLEM_MEDIA = "application/problem+json"
 ABOUT = (
@@ -80,16 +82,35 @@ def install(app: FastAPI) -> None:
     app.openapi = document
 
 
-class Parameters:
-    """Knows which query parameters each operation documents; it takes no others."""
+class Operations:
+    """Knows from the document which operations there are, by address, and what parameters each takes."""
 
     def __init__(self, app: FastAPI) -> None:
-        """Read the document at the first request."""
+        """Read the document at the first question."""
         self._app = app
         self._known: dict[tuple[str, str], frozenset[str]] = {}
 
-    def __call__(self, request: Request) -> frozenset[str]:
-        """Return the names the operation behind a request has."""
+    def parameters(self, request: Request) -> frozenset[str]:
+        """Return the names of the query parameters the operation behind a request takes."""
+        route: str = getattr(request.scope.get("route"), "path_format", "")
+        known, method = self._all(), request.method.lower()
+        # Some versions of the framework leave the prefix out of a nested route's path.
+        return known.get((method, PREFIX + route), known.get((method, route), frozenset()))
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods an address has, sorted; none when there is nothing there."""
+        found: dict[str, str] = {}
+        for method, template in self._all():
+            pattern = re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(template))
+            if re.fullmatch(pattern, path):
+                found[method.upper()] = template
+        return sorted(found)
+
+    def paths(self) -> list[str]:
+        """Return all addresses, as templates."""
+        return sorted({path for _, path in self._all()})
+
+    def _all(self) -> dict[tuple[str, str], frozenset[str]]:
         if not self._known:
             for path, item in self._app.openapi()["paths"].items():
                 for method, operation in item.items():
@@ -97,8 +118,7 @@ class Parameters:
                     if any("stream" in way for way in operation["security"]):
                         names.add("token")
                     self._known[(method, path)] = frozenset(names)
-        path = getattr(request.scope.get("route"), "path_format", "")
-        return self._known.get((request.method.lower(), path), frozenset())
+        return self._known
 
 
 def build(app: FastAPI) -> dict[str, Any]:
@@ -180,5 +200,5 @@ def _finish(path: str, method: str, operation: dict[str, Any]) -> None:
 
 
 def _operation_id(path: str, method: str) -> str:
-    words = [part.strip("{}").replace(":path", "") for part in path.removeprefix("/api/v1").split("/") if part]
+    words = [part.strip("{}").replace(":path", "") for part in path.removeprefix(PREFIX).split("/") if part]
     return "_".join([method, *(word.replace("-", "_") for word in words)])

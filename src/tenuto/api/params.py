@@ -82,7 +82,7 @@ def labels_param(values: list[str]) -> dict[str, str]:
 
 def known_parameters(request: Request) -> None:
     """Refuse parameters an operation does not have, so that a misspelt filter is never silently no filter."""
-    allowed = cast("frozenset[str]", request.app.state.parameters(request))
+    allowed = cast("frozenset[str]", request.app.state.operations.parameters(request))
     problems: list[Problem] = []
     for name, value in request.query_params.multi_items():
         if name not in allowed:
