@@ -39,7 +39,9 @@ class Entry:
         return (min(QUICK[work], *sizes),) if sizes and quick else sizes
 
 
-def _sizes(w1: int, *, w2: int = 4, w4: int = 2_000, w5: int = 0, w6: int = 0, **more: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _sizes(
+    w1: int, *, w2: int = 4, w4: int = 2_000, w5: int = 0, w6: int = 0, **more: tuple[int, ...]
+) -> dict[str, tuple[int, ...]]:
     sizes: dict[str, tuple[int, ...]] = {"W1": (w1,), "W2": (w2,), "W3": (1_000,), "W4": (w4,)}
     if w5:
         sizes["W5"] = (w5,)
@@ -53,7 +55,9 @@ _TENUTO = _sizes(20_000, w2=20, w4=10_000, w5=100_000, w6=20_000, W3=_WIDE, W7=(
 _PROBE = _sizes(100_000, w2=20, w4=10_000, w5=10_000, w6=50_000, W3=_WIDE)
 
 ENTRIES: tuple[Entry, ...] = (
-    Entry(name="tenuto-sqlite", module="bench.tenuto_peer", environment="tenuto", store="sqlite", sizes=_TENUTO),
+    Entry(
+        name="tenuto-sqlite", module="bench.tenuto_peer", environment="tenuto", store="sqlite", sizes=_TENUTO
+    ),
     Entry(name="tenuto-pg", module="bench.tenuto_peer", environment="tenuto", store="pg", sizes=_TENUTO),
     Entry(name="probe-sqlite", module="bench.probe", environment="bench", store="sqlite", sizes=_PROBE),
     Entry(name="probe-pg", module="bench.probe", environment="bench", store="pg", sizes=_PROBE),
@@ -126,5 +130,7 @@ def selected(only: tuple[str, ...]) -> tuple[Entry, ...]:
     known = {e.name for e in ENTRIES} | {e.name.split("-")[0] for e in ENTRIES}
     unknown = sorted(set(only) - known)
     if unknown:
-        raise ValueError(f"no peer named {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}")
+        raise ValueError(
+            f"no peer named {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}"
+        )
     return tuple(chosen)

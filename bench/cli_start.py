@@ -65,7 +65,11 @@ def measure_commands(more: dict[str, tuple[list[str], dict[str, str]]] | None = 
         for label, (command, extra) in every.items():
             start = time.perf_counter()
             done = subprocess.run(
-                command, env={**process_environment(), **extra}, stdin=subprocess.DEVNULL, capture_output=True, check=False
+                command,
+                env={**process_environment(), **extra},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
             )
             if round_number:
                 times[label].append((time.perf_counter() - start) * 1e3)

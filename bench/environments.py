@@ -107,14 +107,18 @@ def versions(name: str) -> dict[str, str]:
 
 
 def _fingerprint(spec: Spec) -> str:
-    text = json.dumps([sys.version, spec.requirements, spec.npm, spec.editable])
+    # An editable install follows the source by itself, but not what the project depends on.
+    project = (ROOT / "pyproject.toml").read_text() if spec.editable else ""
+    text = json.dumps([sys.version, spec.requirements, spec.npm, spec.editable, project])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _install_npm(name: str, where: Path, packages: tuple[str, ...]) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise EnvironmentFailed(f"environment {name!r} needs npm on PATH for {', '.join(packages)}; install Node.js")
+        raise EnvironmentFailed(
+            f"environment {name!r} needs npm on PATH for {', '.join(packages)}; install Node.js"
+        )
     where.mkdir(parents=True, exist_ok=True)
     (where / "package.json").write_text('{"private": true}\n')
     _install(name, [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *packages], cwd=where)

@@ -20,18 +20,20 @@ from bench.postgres import Server
 Figures = dict[str, Any]
 
 HOP_STEPS = 50
-STATISTICS_LAG_S = 1.2
-"""Postgres publishes a session's counters at most once a second."""
+STATISTICS_LAG_S = 10.5
+"""Postgres publishes an idle session's last counters after ten seconds."""
+
+FEWEST_FOR_COMMITS = 200
+"""Below this, transactions of the warm-up would weigh too much, and the wait would cost more than the run."""
 
 
 async def chains(peer: Peer, n: int) -> Figures:
     stage = peer.stage
-    await asyncio.sleep(STATISTICS_LAG_S if stage.store == "pg" else 0)
     stored, commits = stage.stored_bytes(), stage.commits()
     with _meter(peer) as meter:
         await peer.chains(n)
     figures: Figures = {"runs_s": n / meter.wall_s, "steps_s": 3 * n / meter.wall_s, **meter.per_step(3 * n)}
-    if commits is not None:
+    if commits is not None and n >= FEWEST_FOR_COMMITS:
         await asyncio.sleep(STATISTICS_LAG_S)
         figures["commits_run"] = ((stage.commits() or 0) - commits) / n
     figures["bytes_step"] = (stage.stored_bytes() - stored) / (3 * n)

@@ -119,7 +119,19 @@ def pgbench_ps(server: Server, clients: int, seconds: int) -> float:
         script.write("INSERT INTO t (run, step, out) VALUES ('run', 1, repeat('x', 100)::bytea);\n")
         script.flush()
         command = [server.bin / "pgbench", "-h", "127.0.0.1", "-p", server.port, "-U", "postgres", "-n"]
-        command += ["-M", "prepared", "-c", clients, "-j", min(2, clients), "-T", seconds, "-f", script.name, "limits"]
+        command += [
+            "-M",
+            "prepared",
+            "-c",
+            clients,
+            "-j",
+            min(2, clients),
+            "-T",
+            seconds,
+            "-f",
+            script.name,
+            "limits",
+        ]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
     found = re.search(r"tps = ([0-9.]+)", done.stdout)
     if found is None:

@@ -118,7 +118,9 @@ def growth_figures(clock: StepClock) -> dict[str, float | list[float]]:
     }
     if len(curve) >= 4:
         # Medians of three stretches: one alone is a few clock ticks long.
-        figures["cpu_last_over_first"] = statistics.median(curve[-3:]) / max(statistics.median(curve[:3]), 1e-9)
+        figures["cpu_last_over_first"] = statistics.median(curve[-3:]) / max(
+            statistics.median(curve[:3]), 1e-9
+        )
     return figures
 
 
@@ -149,7 +151,9 @@ def descendants(root: int) -> list[int]:
         pid = queue.pop()
         try:
             tasks = os.listdir(f"/proc/{pid}/task")
-            children = [int(x) for t in tasks for x in Path(f"/proc/{pid}/task/{t}/children").read_text().split()]
+            children = [
+                int(x) for t in tasks for x in Path(f"/proc/{pid}/task/{t}/children").read_text().split()
+            ]
         except OSError:
             continue  # It ended meanwhile.
         found += children

@@ -100,7 +100,10 @@ def _prepare_cluster(binaries: Path) -> Path:
         data.mkdir(parents=True, mode=0o700)
         if os.geteuid() == 0:
             shutil.chown(data, UNPRIVILEGED)
-        _run([binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"], data)
+        _run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
+            data,
+        )
         with (data / "postgresql.conf").open("a") as file:
             file.write("include_if_exists = 'bench.conf'\n")
     return data

@@ -77,7 +77,9 @@ class PostgresWriter(Writer):
         await self._insert.fetch(runs, ns, outs)
 
     async def leave(self, n: int) -> None:
-        await self._claims.execute("INSERT INTO run SELECT 'cold-' || i FROM generate_series(1, $1::int) i", n)
+        await self._claims.execute(
+            "INSERT INTO run SELECT 'cold-' || i FROM generate_series(1, $1::int) i", n
+        )
 
     async def claim(self, most: int) -> list[str]:
         rows = await self._claims.fetch(
@@ -113,11 +115,15 @@ class SqliteWriter(Writer):
             return await asyncio.get_running_loop().run_in_executor(None, transaction)
 
     async def commit(self, rows: list[Row]) -> None:
-        await self._in_transaction(lambda: self._connection.executemany("INSERT INTO step VALUES (?, ?, ?)", rows))
+        await self._in_transaction(
+            lambda: self._connection.executemany("INSERT INTO step VALUES (?, ?, ?)", rows)
+        )
 
     async def leave(self, n: int) -> None:
         names = [(f"cold-{i}", None) for i in range(n)]
-        await self._in_transaction(lambda: self._connection.executemany("INSERT INTO run VALUES (?, ?)", names))
+        await self._in_transaction(
+            lambda: self._connection.executemany("INSERT INTO run VALUES (?, ?)", names)
+        )
 
     async def claim(self, most: int) -> list[str]:
         sql = "UPDATE run SET owner = 'me' WHERE id IN (SELECT id FROM run WHERE owner IS NULL LIMIT ?) RETURNING id"

@@ -28,12 +28,18 @@ QUIET = {True: "0", False: "10"}
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Tenuto beside its peers and the storage.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.run", description="Tenuto beside its peers and the storage."
+    )
     parser.add_argument("--quick", action="store_true", help="one round of tiny sizes: does everything work?")
     parser.add_argument("--only", default="", metavar="PEERS", help="comma list, with or without the store")
-    parser.add_argument("--works", default="", metavar="WORKS", help=f"comma list of {', '.join((*WORKS, CLI))}")
+    parser.add_argument(
+        "--works", default="", metavar="WORKS", help=f"comma list of {', '.join((*WORKS, CLI))}"
+    )
     parser.add_argument("--rounds", type=int, default=0, help="interleaved rounds (default: 3, quick: 1)")
-    parser.add_argument("--parked-rounds", type=int, default=1, help="rounds that include W5, which is slow (default: 1)")
+    parser.add_argument(
+        "--parked-rounds", type=int, default=1, help="rounds that include W5, which is slow (default: 1)"
+    )
     parser.add_argument("--results", type=Path, default=paths.RESULTS, help="where the report goes")
     parser.add_argument("--list", action="store_true", help="show peers and sizes, and end")
     return parser.parse_args(argv)
@@ -68,7 +74,13 @@ class Suite:
     """One run of the benchmark. Appends each row as soon as it is measured."""
 
     def __init__(
-        self, server: postgres.Server, entries: Sequence[Entry], works: Sequence[str], *, quick: bool, parked_rounds: int
+        self,
+        server: postgres.Server,
+        entries: Sequence[Entry],
+        works: Sequence[str],
+        *,
+        quick: bool,
+        parked_rounds: int,
     ) -> None:
         self.id, self.n_failed = uuid.uuid4().hex[:12], 0
         self._server, self._entries, self._works, self._quick = server, entries, works, quick
@@ -104,18 +116,34 @@ class Suite:
         if "failed" in row:
             note(f"bench: {row['peer']} {row['work']} FAILED {row['failed']}")
         elif row["peer"] not in ("machine", "cli"):
-            shown = {k: row[k] for k in ("runs_s", "p50_ms", "steps_s", "client_cpu_ms_step", "kb_run") if k in row}
+            shown = {
+                k: row[k] for k in ("runs_s", "p50_ms", "steps_s", "client_cpu_ms_step", "kb_run") if k in row
+            }
             text = " ".join(f"{k}={v:.4g}" for k, v in shown.items()) or row.get("unsupported", "")
             note(f"bench: round {number + 1} {row['peer']} {row['work']} n={row['n']} {text}")
 
 
 def describe_machine(server: postgres.Server, entries: Sequence[Entry]) -> dict[str, Any]:
     """Machine, versions and settings: what a reader needs to judge the figures."""
-    names = ("dbos", "langgraph", "langgraph-checkpoint-postgres", "langgraph-checkpoint-sqlite", "absurd-sdk")
+    names = (
+        "dbos",
+        "langgraph",
+        "langgraph-checkpoint-postgres",
+        "langgraph-checkpoint-sqlite",
+        "absurd-sdk",
+    )
     names += ("restate-sdk", "pgqueuer", "procrastinate", "tenuto", "asyncpg", "psycopg", "uvloop", "msgspec")
-    found = {e: environments.versions(e) for e in sorted({"bench", *(entry.environment for entry in entries)})}
+    found = {
+        e: environments.versions(e) for e in sorted({"bench", *(entry.environment for entry in entries)})
+    }
     versions = {e: {k: v for k, v in packages.items() if k in names} for e, packages in found.items()}
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),

@@ -22,7 +22,9 @@ Row = dict[str, Any]
 
 def process_environment() -> dict[str, str]:
     """The environment of every measured process: bytecode is cached, nothing phones home."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "TENUTO_DATABASE", "TENUTO_API"))}
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "TENUTO_DATABASE", "TENUTO_API"))
+    }
     return {**env, "DO_NOT_TRACK": "1", "LANGSMITH_TRACING": "false", "DBOS__CLOUD": "false"}
 
 
@@ -51,7 +53,12 @@ def run_stage(
         "out": str(out),
     }
     log = LOGS / f"{entry.name}-{work}.log"
-    command = [str(interpreter or environments.python(entry.environment)), "-m", "bench.harness", json.dumps(asked)]
+    command = [
+        str(interpreter or environments.python(entry.environment)),
+        "-m",
+        "bench.harness",
+        json.dumps(asked),
+    ]
     failure = _wait(command, log, entry.timeout_s)
     _clear(place)
     row: Row = {"peer": entry.name, "work": work, "n": n}

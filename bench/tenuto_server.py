@@ -37,7 +37,9 @@ def serving(url: str, program: Path) -> Iterator[tuple[int, int]]:
     env |= {"TENUTO_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
     command = [str(program), "serve", APP, "--host", "127.0.0.1", "--port", str(port), "--database", url]
     with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
     try:
         _wait_until_healthy(process, port, log)
         yield port, process.pid

@@ -90,7 +90,8 @@ class Absurd(Peer):
     def _start_workers(self) -> None:
         self._apps = [self._app() for _ in range(self._n_workers)]
         self._tasks = [
-            asyncio.create_task(app.start_worker(concurrency=BATCH, poll_interval=POLL_S)) for app in self._apps
+            asyncio.create_task(app.start_worker(concurrency=BATCH, poll_interval=POLL_S))
+            for app in self._apps
         ]
 
     async def _count(self, state: str) -> int:

@@ -86,7 +86,9 @@ class Dbos(Peer):
     async def open(self) -> None:
         self._launch()
         if self.stage.work == "W6":
-            DBOS.register_queue(QUEUE, worker_concurrency=AT_A_TIME, polling_interval_sec=QUEUE_POLL_S)
+            await DBOS.register_queue_async(
+                QUEUE, worker_concurrency=AT_A_TIME, polling_interval_sec=QUEUE_POLL_S
+            )
             DBOS.destroy()  # The schema and the queue are there now, and nothing claims.
 
     async def chains(self, n: int) -> None:
@@ -119,7 +121,14 @@ class Dbos(Peer):
 
     async def drain(self, n: int) -> None:
         self._launch()
-        while len(await DBOS.list_workflows_async(status="SUCCESS", limit=n, load_input=False, load_output=False)) < n:
+        while (
+            len(
+                await DBOS.list_workflows_async(
+                    status="SUCCESS", limit=n, load_input=False, load_output=False
+                )
+            )
+            < n
+        ):
             await asyncio.sleep(0.25)
 
     def _new_clock(self, every: int = 0) -> None:

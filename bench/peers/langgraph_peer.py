@@ -106,7 +106,9 @@ class LangGraph(Peer):
 
         size = max(4, self._n_savers)
         options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-        pool: Any = AsyncConnectionPool(self.stage.url, min_size=size, max_size=size, open=False, kwargs=options)
+        pool: Any = AsyncConnectionPool(
+            self.stage.url, min_size=size, max_size=size, open=False, kwargs=options
+        )
         await self._stack.enter_async_context(pool)
         self._savers = [AsyncPostgresSaver(pool) for _ in range(self._n_savers)]
 

@@ -45,7 +45,9 @@ class PgQueuerPeer(RawQueue):
     async def start_working(self) -> None:
         self._task = asyncio.create_task(self._queuer.run(batch_size=BATCH))
         if self.stage.work != "W6":
-            await asyncio.sleep(0.5)  # It listens from here on; jobs enqueued earlier would wait for its poll.
+            await asyncio.sleep(
+                0.5
+            )  # It listens from here on; jobs enqueued earlier would wait for its poll.
 
     async def enqueue_step(self, job: dict[str, Any]) -> None:
         await self._queries.enqueue("step", json.dumps(job).encode())

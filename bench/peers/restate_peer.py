@@ -41,7 +41,13 @@ class Restate(Peer):
     async def open(self) -> None:
         ingress, admin, node, service = free_ports(4)
         self._start([str(_server_program())], self._server_settings(ingress, admin, node))
-        worker = [sys.executable, "-m", "bench.peers.restate_worker", str(service), str(self._processes[0].pid)]
+        worker = [
+            sys.executable,
+            "-m",
+            "bench.peers.restate_worker",
+            str(service),
+            str(self._processes[0].pid),
+        ]
         self._start(worker, {})
         await _register(admin, service)
         at_a_time = AT_A_TIME if self.stage.work in ("W1", "W5") else 8
@@ -66,7 +72,9 @@ class Restate(Peer):
 
     def _start(self, command: list[str], settings: dict[str, str]) -> None:
         self._processes.append(
-            subprocess.Popen(command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+            subprocess.Popen(
+                command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, stderr=sys.stderr
+            )
         )
 
     async def close(self) -> None:
