@@ -29,7 +29,9 @@ class Journals:
         run = run_id()
         self.chains[run], self.seqs[run] = wire.ZERO, 0
         commit = self.append(run, epoch=0)
-        commit.new = RunRow(id=run, workflow="w", digest="d", priority=priority, labels=labels or {}, goal=goal)
+        commit.new = RunRow(
+            id=run, workflow="w", digest="d", priority=priority, labels=labels or {}, goal=goal
+        )
         return commit
 
     def append(self, run: str, *, epoch: int = 1, row: RowChange | None = None) -> Commit:

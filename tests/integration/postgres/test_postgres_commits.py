@@ -48,7 +48,9 @@ async def test_one_run_per_key_under_a_race(store: PostgresStore, postgres_url: 
     """Sixty creations with one idempotency key from two processes make one run; so do those with one business key."""
     other = PostgresStore(postgres_url)
     await other.open()
-    made = await asyncio.gather(*((store, other)[n % 2].create_once(journals.create(), "k", "d") for n in range(60)))
+    made = await asyncio.gather(
+        *((store, other)[n % 2].create_once(journals.create(), "k", "d") for n in range(60))
+    )
     assert len({run for run, _ in made}) == 1
     assert [new for _, new in made].count(True) == 1
     commits = [journals.create() for _ in range(60)]
@@ -61,6 +63,45 @@ async def test_one_run_per_key_under_a_race(store: PostgresStore, postgres_url: 
     with pytest.raises(KeyReused, match="'k'"):
         await store.create_once(journals.create(), "k", "another body")
     await other.close()
+
+
+async def test_no_message_is_lost_or_read_twice(store: PostgresStore, postgres_url: str, journals: Journals):
+    """Runs park while another process sends: every message is consumed once, and no run sleeps on one."""
+    sender = PostgresStore(postgres_url)
+    await sender.open()
+    await store.commit([journals.create() for _ in range(8)])
+    runs = list(journals.seqs)
+    eaten: list[tuple[str, str]] = []
+    sending = asyncio.gather(*(_send_all(sender, runs, f"{n}-") for n in range(4)))
+    while not sending.done() or len(eaten) < 4 * 8 * 25:
+        for claim in await store.claim("w", 8):
+            epoch, seen = claim.epoch, claim.inbox_seq
+            while True:
+                messages = await store.inbox(claim.run_id)
+                eaten += [(claim.run_id, message.key) for message in messages]
+                park = RowChange(
+                    state="waiting", status="waiting", inbox_seen=max([seen, *(m.n for m in messages)])
+                )
+                step = journals.append(claim.run_id, epoch=epoch, row=park)
+                step.eaten = [message.n for message in messages]
+                (outcome,) = await store.commit([step])
+                assert outcome.outcome == "ok"
+                if outcome.row_applied:
+                    break
+                row = await store.get_run(claim.run_id)
+                assert row is not None and (row.state, row.epoch) == ("owned", epoch)
+                seen = park.inbox_seen
+    await sending
+    assert len(eaten) == len(set(eaten)) == 4 * 8 * 25
+    rows = [await store.get_run(run) for run in runs]
+    assert {row.state for row in rows if row is not None} == {"waiting"}
+    await sender.close()
+
+
+async def _send_all(store: PostgresStore, runs: list[str], prefix: str) -> None:
+    for n in range(25):
+        for run in runs:
+            assert await store.send(run, f"{prefix}{n}", b"m") == "accepted"
 
 
 async def test_many_processes_may_start_at_once(postgres_url: str):

@@ -55,7 +55,9 @@ async def _rounds(store: PostgresStore, journals: Journals, runs: list[str], n: 
         await asyncio.sleep(0.001)
 
 
-async def test_restarts_of_the_server_lose_and_double_nothing(fragile_server: LocalPostgres, journals: Journals):
+async def test_restarts_of_the_server_lose_and_double_nothing(
+    fragile_server: LocalPostgres, journals: Journals
+):
     """Three immediate restarts under a stream of commits leave exactly what was acknowledged."""
     store = PostgresStore(fragile_server.create_database())
     await store.open()
@@ -120,7 +122,10 @@ async def test_a_creation_cut_off_is_made_once(
     """A creation under an idempotency key whose answer is lost is still told as created now."""
     creation = journals.create()
     proxy.arm("answer", b"the-key")
-    assert await asyncio.wait_for(distant.create_once(creation, "the-key", "digest"), 20) == (creation.run_id, True)
+    assert await asyncio.wait_for(distant.create_once(creation, "the-key", "digest"), 20) == (
+        creation.run_id,
+        True,
+    )
     other = Journals().create()
     assert await distant.create_once(other, "the-key", "digest") == (creation.run_id, False)
     assert proxy.cut.is_set()

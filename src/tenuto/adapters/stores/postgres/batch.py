@@ -24,7 +24,9 @@ class Batch:
         wakes: Whether other processes may find something to do.
     """
 
-    def __init__(self, commits: Sequence[Commit], keys: Mapping[str, tuple[str, str, str]] = _NO_KEYS) -> None:
+    def __init__(
+        self, commits: Sequence[Commit], keys: Mapping[str, tuple[str, str, str]] = _NO_KEYS
+    ) -> None:
         self.commits = commits
         self.expected = len(commits)
         self.has_records = False
@@ -51,21 +53,37 @@ class Batch:
                 changes.append(commit)
             for n in commit.eaten:
                 eaten.append((commit.run_id, n))
-            if commit.blobs or commit.tickets or commit.outbox or commit.tasks or commit.tasks_done \
-                    or commit.snapshot is not None:
+            if (
+                commit.blobs
+                or commit.tickets
+                or commit.outbox
+                or commit.tasks
+                or commit.tasks_done
+                or commit.snapshot is not None
+            ):
                 rare.append(commit)
         self.has_records = bool(run_ids)
         self.changes = changes
+        epochs = [r.epoch for r in records]
+        # Encoding a column costs more than comparing it; a missing fence is the record's own epoch.
         self._rows = [
-            run_ids, [r.seq for r in records], [r.epoch for r in records], [r.body for r in records],
-            [r.chain for r in records], fences,
+            run_ids,
+            [r.seq for r in records],
+            epochs,
+            [r.body for r in records],
+            [r.chain for r in records],
+            [] if fences == epochs else fences,
         ]
         if not (solo or changes or eaten or news or rare or keys):
             self.statement = SQL["commit_records"]
             self._after: list[Any] = []
             return
         self._after = [
-            *columns(solo, 2), *self._changes(), *columns(eaten, 2), *columns(news, 20), len(commits),
+            *columns(solo, 2),
+            *self._changes(),
+            *columns(eaten, 2),
+            *without_defaults(columns(news, 20), kept=6),
+            len(commits),
         ]
         self.statement = SQL["commit"]
         if rare or keys:
@@ -83,11 +101,20 @@ class Batch:
             row = commit.row
             assert row is not None
             self.wakes = self.wakes or row.state == "ready"
-            rows.append((
-                commit.run_id, commit.epoch, row.inbox_seen, row.state, row.status, row.wake_at, row.error,
-                row.started_at, row.finished_at,
-            ))
-        return columns(rows, 9)
+            rows.append(
+                (
+                    commit.run_id,
+                    commit.epoch,
+                    row.inbox_seen,
+                    row.state,
+                    row.status,
+                    row.wake_at,
+                    row.error,
+                    row.started_at,
+                    row.finished_at,
+                )
+            )
+        return without_defaults(columns(rows, 9), kept=5)
 
     def _add_new(self, news: list[tuple[Any, ...]], new: RunRow, row: RowChange | None) -> None:
         state, status, wake_at, error = new.state, new.status, new.wake_at, new.error
@@ -96,11 +123,30 @@ class Batch:
             state, status, wake_at, error = row.state, row.status, row.wake_at, row.error
             started_at, finished_at, worker = row.started_at, row.finished_at, None
         self.wakes = self.wakes or state == "ready"
-        news.append((
-            new.id, new.ns, new.workflow, new.digest, state, status, new.priority, wake_at, worker, new.epoch,
-            new.inbox_seq, new.goal, _labels(new.labels).decode() if new.labels else "{}", new.parent, new.replay_of,
-            error, new.business_key, new.created_at, started_at, finished_at,
-        ))
+        news.append(
+            (
+                new.id,
+                new.ns,
+                new.workflow,
+                new.digest,
+                state,
+                status,
+                new.priority,
+                wake_at,
+                worker,
+                new.epoch,
+                new.inbox_seq,
+                new.goal,
+                _labels(new.labels).decode() if new.labels else None,
+                new.parent,
+                new.replay_of,
+                error,
+                new.business_key,
+                new.created_at,
+                started_at,
+                finished_at,
+            )
+        )
 
     def _rare(self, commits: list[Commit]) -> list[list[Any]]:
         blobs: list[tuple[Any, ...]] = []
@@ -116,25 +162,51 @@ class Batch:
                 snapshots.append((run, commit.record.seq, commit.snapshot))
             # One statement may touch a row once: of several changes to a ticket the last one counts.
             tickets += [
-                (run, t.id, t.ns, t.step, t.kind, t.state, t.message, t.body, t.answer, t.created_at, t.expires_at,
-                 t.decided_at)
+                (
+                    run,
+                    t.id,
+                    t.ns,
+                    t.step,
+                    t.kind,
+                    t.state,
+                    t.message,
+                    t.body,
+                    t.answer,
+                    t.created_at,
+                    t.expires_at,
+                    t.decided_at,
+                )
                 for t in {(t.ns, t.id): t for t in commit.tickets}.values()
             ]
             outbox += [(run, m.ns, m.target, m.key, m.kind, m.body) for m in commit.outbox]
-            tasks += [(run, t.id, t.ns, t.step, t.attempt, t.handler, t.body, t.created_at) for t in commit.tasks]
+            tasks += [
+                (run, t.id, t.ns, t.step, t.attempt, t.handler, t.body, t.created_at) for t in commit.tasks
+            ]
             done += [(run, task) for task in commit.tasks_done]
         self.wakes = self.wakes or bool(outbox or tasks)
         # Two processes that store the same values take their locks in the same order.
         blobs.sort(key=_digest)
         return [
-            *columns(blobs, 3), *columns(snapshots, 3), *columns(tickets, 12), *columns(outbox, 6),
-            *columns(tasks, 8), *columns(done, 2),
+            *columns(blobs, 3),
+            *columns(snapshots, 3),
+            *columns(tickets, 12),
+            *columns(outbox, 6),
+            *columns(tasks, 8),
+            *columns(done, 2),
         ]
 
 
 def columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     """Return rows as `width` columns."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def without_defaults(columns: list[list[Any]], kept: int) -> list[list[Any]]:
+    """Return columns, those that hold nothing but zeros, empty texts and nulls emptied; the statement fills them.
+
+    Encoding a value costs far more than looking at it, and most columns of most runs hold nothing.
+    """
+    return [column if n < kept or any(column) else [] for n, column in enumerate(columns)]
 
 
 def _run_id(commit: Commit) -> str:

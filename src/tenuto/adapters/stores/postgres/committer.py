@@ -78,7 +78,9 @@ class Committer:
                 except BaseException as error:
                     for _, _, answer in group:
                         if not answer.done():
-                            answer.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+                            answer.set_exception(
+                                error if isinstance(error, Exception) else asyncio.CancelledError()
+                            )
                     raise
                 for (_, _, answer), outcome in zip(group, outcomes, strict=True):
                     if not answer.done():
@@ -89,7 +91,7 @@ class Committer:
         try:
             batch = Batch(commits, keys)
             return await self._link.call(_Sending(self, batch))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever one commit provokes must not reach its neighbours
             if len(commits) == 1:
                 return [Committed("poison", error=f"{type(error).__name__}: {faults.describe(error)}")]
         half = len(commits) // 2
@@ -141,7 +143,9 @@ async def _sort_out(connection: Connection, batch: Batch, row: Any, again: bool)
     applied = set(changed) if row["n_applied"] == len(changed) else {str(run) for run in row["applied"] or ()}
     if again:
         before = await _ours(connection, [commit for commit in batch.commits if commit.run_id not in ok])
-        unsure = [c for c in batch.changes if c.run_id not in applied and (c.run_id in before or c.record is None)]
+        unsure = [
+            c for c in batch.changes if c.run_id not in applied and (c.run_id in before or c.record is None)
+        ]
         left = await _left(connection, unsure)
         ok |= before | left
         applied |= left
@@ -160,7 +164,9 @@ async def _ours(connection: Connection, commits: Sequence[Commit]) -> set[str]:
         return set()
     seqs = [commit.record.seq for commit in commits if commit.record is not None]
     rows = await connection.fetch(SQL["chains"], list(chains), seqs)
-    return {run for run, chain in ((str(row["run_id"]), row["chain"]) for row in rows) if chains.get(run) == chain}
+    return {
+        run for run, chain in ((str(row["run_id"]), row["chain"]) for row in rows) if chains.get(run) == chain
+    }
 
 
 async def _left(connection: Connection, commits: Sequence[Commit]) -> set[str]:
@@ -192,7 +198,7 @@ def _creations(
     seen: set[tuple[str, ...]] = set()
     for item in waiting:
         commit, key, _ = item
-        marks = {("run", commit.run_id)}
+        marks: set[tuple[str, ...]] = {("run", commit.run_id)}
         if key is not None:
             marks.add(("key", *key[:2]))
         if commit.new is not None and commit.new.business_key is not None:

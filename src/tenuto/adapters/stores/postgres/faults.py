@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Literal
 
 import asyncpg
@@ -29,7 +28,7 @@ def classify(error: BaseException) -> Fault | None:
         return "outage" if state.startswith(_OUTAGE_CLASSES) else "refused"
     if isinstance(error, asyncpg.DataError):
         return "refused"
-    if isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
+    if isinstance(error, OSError | EOFError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return "outage"
     return None
 

@@ -60,7 +60,10 @@ class Journal(Part):
             if done.outcome == "fenced":
                 raise Conflict(f"a run with the id {commit.run_id} exists already")
             # Another process created a run with this key in between: then it is found in the next round.
-            if not done.error.startswith(asyncpg.UniqueViolationError.__name__) or "run_business" not in done.error:
+            if (
+                not done.error.startswith(asyncpg.UniqueViolationError.__name__)
+                or "run_business" not in done.error
+            ):
                 raise Invalid(f"the run cannot be stored: {done.error}")
 
     async def load(self, run_ids: Sequence[str]) -> list[History]:
@@ -91,4 +94,6 @@ class Journal(Part):
     async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
         """Store bytes under their digests; repeats are harmless."""
         stored = sorted(dict(blobs).items())
-        await self.parts.pool.fetch("put_blobs", [digest for digest, _ in stored], [body for _, body in stored])
+        await self.parts.pool.fetch(
+            "put_blobs", [digest for digest, _ in stored], [body for _, body in stored]
+        )

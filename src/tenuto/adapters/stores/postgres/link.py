@@ -20,7 +20,7 @@ T = TypeVar("T")
 Connection = Any  # asyncpg ships no type hints for its connections
 FIRST_DELAY_S = 0.02
 LAST_DELAY_S = 1.0
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10
 
 
 class Health:
@@ -58,8 +58,16 @@ class Link:
     """
 
     def __init__(
-        self, url: str, name: str, health: Health, *, exclusive: bool = False, statement_s: float = 0,
-        lock_s: float = 0, hash_only: bool = False, generic: bool = False,
+        self,
+        url: str,
+        name: str,
+        health: Health,
+        *,
+        exclusive: bool = False,
+        statement_s: float = 0,
+        lock_s: float = 0,
+        hash_only: bool = False,
+        generic: bool = False,
     ) -> None:
         self.name = name
         self.pids: set[int] = set()
@@ -157,7 +165,7 @@ class Link:
             if connection is not None and not connection.is_closed():
                 try:
                     await connection.close(timeout=2)
-                except (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                     connection.terminate()
 
     async def _connect(self) -> Connection:
@@ -168,8 +176,12 @@ class Link:
         )
         try:
             row = await connection.fetchrow(
-                SQL["session"], _milliseconds(self._statement_s), _milliseconds(self._lock_s), "off",
-                "off" if self._hash_only else "on", "force_generic_plan" if self._generic else "auto",
+                SQL["session"],
+                _milliseconds(self._statement_s),
+                _milliseconds(self._lock_s),
+                "off",
+                "off" if self._hash_only else "on",
+                "force_generic_plan" if self._generic else "auto",
             )
             if row["standby"]:
                 raise faults.Standby("the server is a standby and takes no writes; waiting for the primary")

@@ -64,7 +64,9 @@ class Messages(Part):
         row = await self.parts.pool.first("get_ticket", ns, ticket)
         return None if row is None else rows.ticket(row)
 
-    async def decide_ticket(self, ns: str, ticket: str, answer: bytes, key: str, body: bytes) -> TicketRow | None:
+    async def decide_ticket(
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
+    ) -> TicketRow | None:
         """Set an open ticket to `decided` and tell its run, in one statement; return it as it now stands."""
 
         async def decide(connection: Connection, again: bool) -> Any:

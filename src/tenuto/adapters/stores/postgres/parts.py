@@ -29,7 +29,13 @@ class Parts:
         )
         self.beats = Link(url, "heartbeats", self.health, statement_s=limit_s, generic=True)
         self.lane = Link(
-            url, "claims", self.health, exclusive=True, statement_s=limit_s, lock_s=min(0.2, limit_s), generic=True
+            url,
+            "claims",
+            self.health,
+            exclusive=True,
+            statement_s=limit_s,
+            lock_s=min(0.2, limit_s),
+            generic=True,
         )
         self.pool = Pool([Link(url, f"reads {n}", self.health) for n in range(readers)])
         self.listener = Link(url, "hints", self.health)

@@ -1,5 +1,7 @@
 -- All SQL of the store. `-- name:` starts a statement and the comment under it says what it is for.
 -- `{now}` is when the statement arrived, usable as an index condition; `{clock}` is this very moment.
+-- `is not distinct from` instead of `=` and `limit 1` in a lateral query keep a plan, made while a table was empty,
+-- from reading all of another index later; a test looks at the plans.
 -- `{part}` is replaced by the part of that name; parts share the parameters of the statement they stand in.
 
 -- part: now
@@ -65,8 +67,8 @@ select pg_advisory_xact_lock(7310568411025)
 ins as (
   insert into rec (run_id, seq, epoch, body, chain)
   select b.run_id, b.seq, b.epoch, b.body, b.chain
-  from b left join run r on r.id = b.run_id and r.id = any($1::uuid[]) and r.epoch > b.fence
-  where r.id is null or b.fence = 0
+  from b left join run r on r.id = b.run_id and r.id = any($1::uuid[]) and r.epoch > coalesce(b.fence, b.epoch)
+  where r.id is null or coalesce(b.fence, b.epoch) = 0
   on conflict do nothing
   returning run_id, seq
 )
@@ -93,9 +95,9 @@ ok as (select run_id from ins union all select run_id from solo)
 -- What stands or falls with a record. Row changes are found by a sorted list of ids, so rows lock in id order.
 upd as (
   update run r set
-    state = p.state, status = p.status, wake_at = p.wake_at, error = p.error, worker = null,
-    started_at = p.started_at, finished_at = p.finished_at,
-    due_at = case when p.state = 'done' or (p.state = 'waiting' and p.wake_at = 0) then null
+    state = p.state, status = p.status, wake_at = coalesce(p.wake_at, 0), error = coalesce(p.error, ''), worker = null,
+    started_at = coalesce(p.started_at, 0), finished_at = coalesce(p.finished_at, 0),
+    due_at = case when p.state = 'done' or (p.state = 'waiting' and coalesce(p.wake_at, 0) = 0) then null
                   when p.wake_at > 0 then p.wake_at else {now} end
   from unnest($11::uuid[], $12::int[], $13::int[], $14::text[], $15::text[], $16::bigint[], $17::text[],
               $18::bigint[], $19::bigint[])
@@ -113,8 +115,12 @@ eat as (
 born as (
   insert into run (id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels,
                    parent, replay_of, error, business_key, created_at, started_at, finished_at, due_at)
-  select n.*, case when n.state = 'ready' then case when n.wake_at > 0 then n.wake_at else {now} end
-                   when n.state = 'waiting' and n.wake_at > 0 then n.wake_at end
+  select n.id, n.ns, n.workflow, n.digest, n.state, n.status, coalesce(n.priority, 0), coalesce(n.wake_at, 0),
+         n.worker, coalesce(n.epoch, 0), coalesce(n.inbox_seq, 0), coalesce(n.goal, ''), coalesce(n.labels, '{}'),
+         n.parent, n.replay_of, coalesce(n.error, ''), n.business_key, coalesce(n.created_at, 0),
+         coalesce(n.started_at, 0), coalesce(n.finished_at, 0),
+         case when n.state = 'ready' then case when n.wake_at > 0 then n.wake_at else {now} end
+              when n.state = 'waiting' and n.wake_at > 0 then n.wake_at end
   from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::smallint[],
               $29::bigint[], $30::text[], $31::int[], $32::int[], $33::text[], $34::jsonb[], $35::text[], $36::text[],
               $37::text[], $38::text[], $39::bigint[], $40::bigint[], $41::bigint[])
@@ -219,7 +225,7 @@ withdrawn as (
 -- Read back what stands at some positions, to tell our records from another owner's.
 select r.run_id, r.chain
 from unnest($1::uuid[], $2::int[]) as b(run_id, seq)
-     cross join lateral (select run_id, chain from rec r where r.run_id = b.run_id and r.seq = b.seq) r
+     cross join lateral (select run_id, chain from rec r where r.run_id = b.run_id and r.seq = b.seq limit 1) r
 
 -- name: owners
 -- Who may move some runs now.
@@ -292,21 +298,22 @@ limit $13
 select status, count(*) from run where ns = $1 group by status
 
 -- name: delete_runs
--- Delete ended runs with all they own.
+-- Delete ended runs with all they own; a run that another one replays stays, for that one reads its outcomes.
 with gone as (
   select id from run
   where ns = $1 and state = 'done' and ($2::uuid is null or id = $2)
     and ($3::bigint = 0 or (finished_at < $3 and created_at < $3))
+    and (select true from run f where f.replay_of = run.id::text limit 1) is null
   order by created_at, id limit $4 for update skip locked
 ),
-r as (delete from rec where run_id in (select id from gone)),
-i as (delete from inbox where run_id in (select id from gone)),
-s as (delete from snapshot where run_id in (select id from gone)),
-t as (delete from ticket where run_id in (select id from gone)),
-k as (delete from task where run_id in (select id from gone)),
-d as (delete from idempotency where run_id in (select id from gone)),
-v as (delete from step_view where run_id in (select id from gone)),
-x as (delete from run where id in (select id from gone) returning id)
+r as (delete from rec where run_id = any(array(select id from gone))),
+i as (delete from inbox where run_id = any(array(select id from gone))),
+s as (delete from snapshot where run_id = any(array(select id from gone))),
+t as (delete from ticket where run_id = any(array(select id from gone))),
+k as (delete from task where run_id = any(array(select id from gone))),
+d as (delete from idempotency where run_id = any(array(select id from gone))),
+v as (delete from step_view where run_id = any(array(select id from gone))),
+x as (delete from run where id = any(array(select id from gone)) returning id)
 select count(*) from x
 
 -- name: stats
@@ -462,13 +469,13 @@ limit $1
 select r.id, r.epoch, r.worker, h.seq, h.chain, h.body, {clock} as now
 from run r
      left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
-where r.id = $1 and r.epoch = $2 and r.state = 'owned'
+where r.id = $1 and r.epoch = $2 and r.state is not distinct from 'owned'
 
 -- name: steal
 -- Take one run from a dead owner and occupy the position it would write next, or do nothing.
 with old as (
   select id from run r
-  where r.id = $1 and r.epoch = $2 and r.state = 'owned'
+  where r.id = $1 and r.epoch = $2 and r.state is not distinct from 'owned'
     and not exists (select from worker w where w.id = r.worker and w.lease_until > {clock})
   for update skip locked
 ),
@@ -565,9 +572,8 @@ with t as (
 ),
 r as (
   {receive}
-  from t
-  where r.id = t.run_id and (r.state <> 'done' or {reopens_status})
-    and not exists (select from inbox i where i.run_id = t.run_id and i.key = $4)
+  where r.id = (select run_id from t) and (r.state <> 'done' or {reopens_status})
+    and not exists (select from inbox i where i.run_id = r.id and i.key = $4)
   returning r.id, r.inbox_seq
 ),
 i as (insert into inbox (run_id, n, key, body) select r.id, r.inbox_seq, $4, $5 from r)

@@ -63,7 +63,9 @@ class Reading(Part):
         """Return how many runs have each status."""
         return {row["status"]: row["count"] for row in await self.parts.pool.fetch("count_runs", ns)}
 
-    async def delete_runs(self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000) -> int:
+    async def delete_runs(
+        self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000
+    ) -> int:
         """Delete ended runs with all they own: one by id, or those finished before a time; return how many."""
         if (run_id is None and before <= 0) or (run_id is not None and not rows.is_id(run_id)):
             return 0
@@ -90,7 +92,18 @@ class Projections(Part):
         """Upsert step rows and the projection's cursors in one statement; of repeats of a step the last counts."""
         newest = {(row.run_id, row.step): row for row in rows}
         values = [
-            (r.ns, r.run_id, r.step, r.node, r.kind, r.status, r.attempt, r.started_at, r.finished_at, r.error)
+            (
+                r.ns,
+                r.run_id,
+                r.step,
+                r.node,
+                r.kind,
+                r.status,
+                r.attempt,
+                r.started_at,
+                r.finished_at,
+                r.error,
+            )
             for _, r in sorted(newest.items())
         ]
         await self.parts.pool.fetch(

@@ -78,7 +78,9 @@ def step_cursor(cursor: str) -> tuple[int | None, str | None, str | None]:
     """Return where a page of steps starts; an empty or foreign cursor starts at the beginning."""
     started_at, _, rest = cursor.partition(".")
     run_id, _, step_id = rest.partition(".")
-    return (int(started_at), run_id, step_id) if started_at.isdecimal() and is_id(run_id) else (None, None, None)
+    return (
+        (int(started_at), run_id, step_id) if started_at.isdecimal() and is_id(run_id) else (None, None, None)
+    )
 
 
 def group_runs(packed: bytes) -> tuple[tuple[str, int], ...]:

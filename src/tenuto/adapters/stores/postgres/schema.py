@@ -10,7 +10,7 @@ from tenuto.adapters.stores.postgres.sql import SQL
 
 def steps() -> dict[str, str]:
     """Return the text of every step by name, in order."""
-    folder = files(__package__).joinpath("migrations")
+    folder = files("tenuto.adapters.stores.postgres").joinpath("migrations")
     found = {item.name.removesuffix(".sql"): item for item in folder.iterdir() if item.name.endswith(".sql")}
     return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 

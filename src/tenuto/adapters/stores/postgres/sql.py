@@ -31,4 +31,4 @@ def parse(text: str) -> dict[str, str]:
     return found
 
 
-SQL = parse(files(__package__).joinpath("queries.sql").read_text(encoding="utf-8"))
+SQL = parse(files("tenuto.adapters.stores.postgres").joinpath("queries.sql").read_text(encoding="utf-8"))

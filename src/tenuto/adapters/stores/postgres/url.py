@@ -23,5 +23,7 @@ def place_of(url: str) -> str:
     database = named[0] if named else parts.path.strip("/")
     server = parts.netloc.rpartition("@")[2] or query.get("host", [""])[0]
     if not database:
-        raise InvalidSettings(f"the database URL for {server or 'PostgreSQL'} names no database; it reads {_FORM}")
+        raise InvalidSettings(
+            f"the database URL for {server or 'PostgreSQL'} names no database; it reads {_FORM}"
+        )
     return f"{server}/{database}"
