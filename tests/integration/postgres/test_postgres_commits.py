@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 from postgres_journals import Journals
 
 from tenuto.adapters.stores.postgres import PostgresStore
+from tenuto.domain.runs import wire
 from tenuto.errors import InvalidSettings, KeyReused
-from tenuto.ports.store import Commit, RowChange, TicketRow
+from tenuto.ports.store import Claim, Commit, RowChange, TicketRow, WorkerRow
 
 pytestmark = pytest.mark.postgres
 
@@ -102,6 +104,50 @@ async def _send_all(store: PostgresStore, runs: list[str], prefix: str) -> None:
     for n in range(25):
         for run in runs:
             assert await store.send(run, f"{prefix}{n}", b"m") == "accepted"
+
+
+async def test_takeovers_and_their_victims_exclude_each_other(
+    store: PostgresStore, postgres_url: str, direct: asyncpg.Connection, journals: Journals
+):
+    """Three thieves race each other and the owner, who goes on writing: one owner per epoch, no record lost."""
+    thieves = [PostgresStore(postgres_url) for _ in range(3)]
+    for thief in thieves:
+        await thief.open()
+        await thief.register(WorkerRow(id=f"t{thieves.index(thief)}"), 60_000)
+    await store.commit([journals.create() for _ in range(100)])
+    runs = [claim.run_id for claim in await store.claim("zombie", 100)]
+
+    async def write() -> set[str]:
+        mine = set(runs)
+        while mine:
+            group = [journals.append(run) for run in sorted(mine)]
+            for commit, outcome in zip(group, await store.commit(group), strict=True):
+                if outcome.outcome == "fenced":
+                    mine.discard(commit.run_id)
+        return mine
+
+    async def steal(thief: PostgresStore) -> list[Claim]:
+        taken: list[Claim] = []
+        while len(await direct_owned("zombie")):
+            taken += await thief.steal(f"t{thieves.index(thief)}", 40)
+        return taken
+
+    async def direct_owned(worker: str) -> list[str]:
+        async with reading:
+            return [row["id"] for row in await direct.fetch("select id from run where worker = $1", worker)]
+
+    reading = asyncio.Lock()
+    _, *taken = await asyncio.wait_for(asyncio.gather(write(), *(steal(thief) for thief in thieves)), 60)
+    claims = [claim for part in taken for claim in part]
+    assert sorted(claim.run_id for claim in claims) == sorted(runs)
+    assert {(claim.epoch, claim.stolen_from) for claim in claims} == {(2, "zombie")}
+    for run in runs:
+        records = await store.records(run)
+        wire.verify(run, wire.ZERO, records)
+        assert [record.epoch for record in records][-1] == 2
+        assert b"run.lease_taken" in records[-1].body
+    for thief in thieves:
+        await thief.close()
 
 
 async def test_many_processes_may_start_at_once(postgres_url: str):

@@ -17,6 +17,7 @@ from tenuto.domain.runs.events import Body, LeaseTaken
 from tenuto.ports.store import Claim, Poll, TaskRow, WorkerRow
 
 MAX_CLAIMS = 256
+STEAL_GROUP = 32
 _COLLISIONS = 3
 
 
@@ -79,57 +80,61 @@ class Ownership(Part):
         return [rows.claim(row) for row in sorted(found, key=_turn)]
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
-        """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, one statement a run."""
+        """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
         victims = await self.parts.lane.fetch("stealable", limit)
         # Several workers steal from one dead worker: each begins elsewhere.
         random.shuffle(victims)
         claims: list[Claim] = []
-        for victim in victims:
-            claim = await self._steal_one(worker, victim)
-            if claim is not None:
-                claims.append(claim)
+        for start in range(0, len(victims), STEAL_GROUP):
+            group = victims[start : start + STEAL_GROUP]
+            taken = await self._take_over(worker, group)
+            missed = [victim for victim in group if str(victim["id"]) not in taken]
+            claims += taken.values()
+            for victim in missed:
+                claims += await self._chase(worker, victim)
         return claims
 
-    async def _steal_one(self, worker: str, victim: Any) -> Claim | None:
-        """Take one run, behind whatever its old owner still managed to write; `None` when it is not to be had."""
-        self._taken += 1
-        taken, run_id, epoch = self._taken, str(victim["id"]), victim["epoch"]
+    async def _chase(self, worker: str, victim: Any) -> list[Claim]:
+        """Take one run that a group missed, behind whatever its old owner still managed to write."""
+        for _ in range(_COLLISIONS):
+            head = await self.parts.lane.first("head", str(victim["id"]), victim["epoch"])
+            if head is None:
+                return []
+            taken = await self._take_over(worker, [head])
+            if taken:
+                return list(taken.values())
+        return []
 
-        async def take(connection: Connection, again: bool) -> Any:
+    async def _take_over(self, worker: str, victims: Sequence[Any]) -> dict[str, Claim]:
+        """Take what is still as it was read; nothing when another holds a lock for long."""
+        self._taken += 1
+        taken = self._taken
+        ordered = sorted(victims, key=_id)
+        records = [_lease_taken(worker, victim) for victim in ordered]
+        arguments: list[Any] = [
+            [str(victim["id"]) for victim in ordered],
+            [victim["epoch"] for victim in ordered],
+            [record.seq for record in records],
+            [record.body for record in records],
+            [record.chain for record in records],
+        ]
+
+        async def take(connection: Connection, again: bool) -> list[Any]:
             if again:
-                for row in await connection.fetch(SQL["claimed"], worker, taken):
-                    return row
+                found = await connection.fetch(SQL["claimed"], worker, taken)
+                if found:
+                    return found
             if not self._steal_writer:
                 self._steal_writer = await connection.fetchval(SQL["writer"])
-            head = victim
-            for _ in range(_COLLISIONS):
-                if head is None:
-                    return None
-                row = await connection.fetchrow(SQL["steal"], *self._takeover(worker, head, taken))
-                if row is not None:
-                    return row
-                head = await connection.fetchrow(SQL["head"], run_id, epoch)
-            return None
+            return await connection.fetch(
+                SQL["steal"], *arguments, worker, taken, self._steal_writer, self._steals + 1
+            )
 
-        row = await self.parts.lane.attempt(take)
-        if row is None:
-            return None
-        self._steals += 1
-        return rows.claim(row, stolen_from=victim["worker"])
-
-    def _takeover(self, worker: str, head: Any, taken: int) -> list[Any]:
-        """Return the parameters that append `LeaseTaken` behind the last record read."""
-        run_id, epoch = str(head["id"]), head["epoch"]
-        chain, seq, before = wire.ZERO, 0, 0
-        if head["seq"] is not None:
-            chain, seq, before = head["chain"], head["seq"], _moment(head["body"])
-        taking = LeaseTaken(epoch=epoch + 1, by=worker, from_=head["worker"])
-        body = Body(t=max(head["now"], before), ev=(taking,))
-        record = wire.record(chain, run_id, seq + 1, epoch + 1, body)
-        return [
-            run_id, epoch, worker, record.seq, record.body, record.chain, taken, self._steal_writer,
-            self._steals + 1,
-        ]  # fmt: skip
+        rows_taken = await self.parts.lane.attempt(take)
+        if rows_taken:
+            self._steals += 1
+        owners = {str(victim["id"]): victim["worker"] for victim in ordered}
+        return {str(row["id"]): rows.claim(row, owners[str(row["id"])]) for row in rows_taken or ()}
 
     async def poll(self, worker: str) -> Poll:
         """Return in one query what there is to do."""
@@ -158,6 +163,20 @@ class Ownership(Part):
     async def drop_task(self, task: str, worker: str) -> bool:
         """Remove a task we hold; `False` when it is no longer ours."""
         return bool(await self.parts.pool.value("drop_task", task, worker))
+
+
+def _lease_taken(worker: str, head: Any) -> wire.Record:
+    """Return the record that takes a run, behind the last one read."""
+    run_id, epoch = str(head["id"]), head["epoch"]
+    chain, seq, before = wire.ZERO, 0, 0
+    if head["seq"] is not None:
+        chain, seq, before = head["chain"], head["seq"], _moment(head["body"])
+    taking = LeaseTaken(epoch=epoch + 1, by=worker, from_=head["worker"])
+    return wire.record(chain, run_id, seq + 1, epoch + 1, Body(t=max(head["now"], before), ev=(taking,)))
+
+
+def _id(row: Any) -> str:
+    return str(row["id"])
 
 
 def _turn(row: Any) -> int:

@@ -472,21 +472,28 @@ from run r
 where r.id = $1 and r.epoch = $2 and r.state is not distinct from 'owned'
 
 -- name: steal
--- Take one run from a dead owner and occupy the position it would write next, or do nothing.
-with old as (
-  select id from run r
-  where r.id = $1 and r.epoch = $2 and r.state is not distinct from 'owned'
+-- Take runs from dead owners and occupy the positions those would write next; runs that moved on are left out.
+with v as (
+  select * from unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::bytea[]) as v(run_id, epoch, seq, body, chain)
+),
+old as (
+  select r.id from run r join v on v.run_id = r.id and v.epoch = r.epoch
+  where r.id = any($1::uuid[]) and r.state is not distinct from 'owned'
     and not exists (select from worker w where w.id = r.worker and w.lease_until > {clock})
-  for update skip locked
+  for update of r skip locked
 ),
 ins as (
-  insert into rec (run_id, seq, epoch, body, chain) select old.id, $4::int, $2::int + 1, $5::bytea, $6::bytea from old
+  insert into rec (run_id, seq, epoch, body, chain)
+  select v.run_id, v.seq, v.epoch + 1, v.body, v.chain from v join old on old.id = v.run_id
   on conflict do nothing returning run_id, seq
 ),
 listed as (
-  insert into batch (writer, n, runs) select $8::bigint, $9::int, uuid_send(run_id) || int4send(seq) from ins on conflict do nothing
+  insert into batch (writer, n, runs)
+  select $8::bigint, $9::int, string_agg(uuid_send(run_id) || int4send(seq), '') from ins having count(*) > 0
+  on conflict do nothing
 )
-update run set epoch = epoch + 1, worker = $3, taken = $7 from ins where run.id = ins.run_id and run.id = $1
+update run set epoch = epoch + 1, worker = $6, taken = $7 from ins
+where run.id = ins.run_id and run.id = any($1::uuid[])
 returning {claim_answer}
 
 -- name: poll
