@@ -15,7 +15,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -108,6 +108,8 @@ class Guard:
                 await refusal(scope, receive, send_marked)
             else:
                 await self._app(scope, self._limited(connection, receive), send_marked)
+        except ClientDisconnect:
+            pass  # nobody is left to be answered
         except TenutoError as error:
             if status:
                 raise

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from tenuto.api.answers import MODELS, VIEWS
 from tenuto.api.guard import PUBLIC, SIGN_IN
+from tenuto.api.openapi_events import event_schemas
 
 PREFIX = "/api/v1"
 REF = "#/components/schemas/{name}"
@@ -135,7 +136,7 @@ def build(app: FastAPI) -> dict[str, Any]:
     names = list(VIEWS)
     refs, schemas = msgspec.json.schema_components([VIEWS[name] for name in names], ref_template=REF)
     _resolve(doc, dict(zip(names, refs, strict=True)))
-    schemas = _whole(schemas) | _model_schemas() | {"Problem": PROBLEM_SCHEMA}
+    schemas = event_schemas(REF) | _whole(schemas) | _model_schemas() | {"Problem": PROBLEM_SCHEMA}
     components["schemas"] = dict(sorted(schemas.items()))
     for path, item in doc["paths"].items():
         for method, operation in item.items():

@@ -16,6 +16,7 @@ from tenuto.domain.graph.reading import nearest
 from tenuto.errors import Problem
 from tenuto.runtime.services.engine import Engine
 
+# Operations' dependencies are coroutines although they never wait: plain functions would each cost a thread hop.
 T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
 
@@ -80,7 +81,7 @@ def labels_param(values: list[str]) -> dict[str, str]:
     return labels
 
 
-def known_parameters(request: Request) -> None:
+async def known_parameters(request: Request) -> None:
     """Refuse parameters an operation does not have, so that a misspelt filter is never silently no filter."""
     allowed = cast("frozenset[str]", request.app.state.operations.parameters(request))
     problems: list[Problem] = []
@@ -99,7 +100,7 @@ def known_parameters(request: Request) -> None:
         raise Refused(422, "request.invalid", "the request is not valid", problems=problems)
 
 
-def acceptable(request: Request) -> None:
+async def acceptable(request: Request) -> None:
     """Refuse callers that cannot read what the operation answers."""
     accept = request.headers.get("accept", "")
     route = request.scope.get("route")

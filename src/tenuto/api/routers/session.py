@@ -44,6 +44,11 @@ def _auth(connection: HTTPConnection) -> Auth:
     return connection.app.state.auth
 
 
+def _is_tls(request: Request) -> bool:
+    """Return whether the browser's side is encrypted; a proxy's word is good enough to be stricter by it."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
+
+
 @router.get("/session", responses=gives(SessionView), summary="Who am I")
 async def get_session(request: Request) -> Response:
     """Return how the caller showed who it is."""
@@ -64,7 +69,7 @@ async def open_session(request: Request) -> Response:
     if auth.required:
         answer.set_cookie(
             cookie_name(request.headers), auth.new_session(), max_age=SESSION_TTL_S, path="/", httponly=True,
-            samesite="strict", secure=request.url.scheme == "https",
+            samesite="strict", secure=_is_tls(request),
         )  # fmt: skip
     return answer
 

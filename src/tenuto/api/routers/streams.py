@@ -7,6 +7,7 @@ stream answers a reconnecting browser with 204, which ends its tries.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, cast
 
@@ -17,22 +18,24 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tenuto.api.answers import Documented, gives_media
-from tenuto.api.errors import Refused
+from tenuto.api.errors import Refused, document
 from tenuto.api.following import QUIET, follow
 from tenuto.api.params import EVENT_STREAM, engine_of, split_values
 from tenuto.domain.runs.public import PublicEvent
 from tenuto.domain.runs.state import ENDED
-from tenuto.errors import Problem
+from tenuto.errors import Problem, TenutoError
 from tenuto.runtime.services.history import Tailed
 from tenuto.runtime.services.requests import ListEvents
 
 router = APIRouter(tags=["streams"])
 sockets = APIRouter()
 
+log = logging.getLogger("tenuto.api")
 KEEP_ALIVE_S = 15.0
 _encode = msgspec.json.Encoder().encode
 _SSE: Documented = {
-    **gives_media(EVENT_STREAM, "Events as they are committed; `data` is an event as in `/runs/{run_id}/events`."),
+    **gives_media(EVENT_STREAM, "Events as they are committed; `data` is JSON of the schema `Event`.",
+                  schema={"type": "string", "x-data": "#/components/schemas/Event"}),
     204: {"description": "The run has ended and there is nothing after the event named."},
 }
 _MARKS = {"x-media": EVENT_STREAM}
@@ -41,7 +44,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 After = Annotated[str, Query(max_length=4000, description="Go on after this event; `Last-Event-ID` does the same.")]
 
 
-def _filter(
+async def _filter(
     node: str | None = None,
     step: str | None = None,
     type: Annotated[list[str], Query(description="Public names, or prefixes that end with a dot.")] = [],  # noqa: B006
@@ -116,11 +119,14 @@ async def _listen(websocket: WebSocket) -> None:
 
 async def _run_lines(request: Request, source: AsyncIterator[PublicEvent]) -> AsyncIterator[bytes]:
     yield b": stream of one run\n\n"
-    async for event in follow(source, _stopping(request), quiet_s=_keep_alive(request)):
-        if event is QUIET:
-            yield b": keep-alive\n\n"
-        else:
-            yield b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.type.encode(), _encode(event))
+    try:
+        async for event in follow(source, _stopping(request), quiet_s=_keep_alive(request)):
+            if event is QUIET:
+                yield b": keep-alive\n\n"
+            else:
+                yield _sse(event.id.encode(), event)
+    except TenutoError as error:
+        yield _broken(request, error)
 
 
 async def _all_lines(
@@ -129,14 +135,27 @@ async def _all_lines(
     """Give each event the place *before* its group, because a group cut in the middle must come again."""
     place = now = cursors
     yield b": stream of all runs\nid: %b\n\n" % _place(place)
-    async for item in follow(source, _stopping(request), quiet_s=_keep_alive(request)):
-        if item is QUIET:
-            yield b": keep-alive\n\n"
-            continue
-        if item.cursors != now:
-            place, now = now, item.cursors
-        event = item.event
-        yield b"id: %b\nevent: %b\ndata: %b\n\n" % (_place(place), event.type.encode(), _encode(event))
+    try:
+        async for item in follow(source, _stopping(request), quiet_s=_keep_alive(request)):
+            if item is QUIET:
+                yield b": keep-alive\n\n"
+                continue
+            if item.cursors != now:
+                place, now = now, item.cursors
+            yield _sse(_place(place), item.event)
+    except TenutoError as error:
+        yield _broken(request, error)
+
+
+def _sse(identity: bytes, event: PublicEvent) -> bytes:
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (identity, event.type.encode(), _encode(event))
+
+
+def _broken(request: Request, error: TenutoError) -> bytes:
+    """Tell a client whose stream cannot go on why; its status has long been sent."""
+    log.warning("a stream broke: %s", error.message, extra={"fields": {"code": error.reason}})
+    problem = document(error, request_id=request.scope["tenuto.request_id"], instance=request.url.path)
+    return b"event: problem\ndata: %b\n\n" % msgspec.json.encode(problem, enc_hook=str)
 
 
 def _place(cursors: dict[int, int]) -> bytes:

@@ -2,6 +2,7 @@
 const API = "/api/v1";
 const ENDED = new Set(["completed", "failed", "cancelled", "budget_exceeded"]);
 const MAX_EVENTS = 500;
+const EVENTS = document.querySelector("meta[name=events]").content.split(" ");
 const $ = (id) => document.getElementById(id);
 
 const state = { runs: new Map(), cursor: null, chosen: null, all: null, one: null };
@@ -226,22 +227,11 @@ function soon() {
 function followOne(id) {
   const source = new EventSource(`${API}${runPath(id)}/stream`);
   state.one = source;
-  const types = ["message"];
   const take = (message) => {
     addEvent(JSON.parse(message.data));
     soon();
   };
-  const known = [
-    "run.created", "run.claimed", "run.lease_taken", "run.started", "run.paused", "run.resumed", "run.cancelling",
-    "run.completed", "run.failed", "run.cancelled", "run.budget_exceeded", "run.reopened", "run.diverged",
-    "attempt.started", "attempt.failed", "attempt.lost", "attempt.interrupted", "step.started", "step.retrying",
-    "step.completed", "step.reused", "step.failed", "step.dead_lettered", "step.dead_letter", "step.skipped",
-    "step.cancelled", "step.redriven", "step.lost", "step.interrupted", "step.waiting", "step.resumed", "loop.passed",
-    "map.opened", "map.item", "wait.started", "wait.ended", "signal.received", "signal.taken", "ticket.opened",
-    "ticket.decided", "ticket.closed", "child.started", "call.intended", "call.completed", "call.failed",
-    "call.unknown", "call.resolved", "budget.warned", "budget.overrun",
-  ];
-  for (const type of [...types, ...known]) source.addEventListener(type, take);
+  for (const type of EVENTS) source.addEventListener(type, take);
 }
 
 function addEvent(event) {
