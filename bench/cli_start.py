@@ -1,4 +1,4 @@
-"""CLI start-up: each command once to warm the caches, then ten times, beside a bare Python and a bare argparse script."""
+"""CLI start-up, beside a bare Python and a bare argparse script: one warm-up each, then ten times."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One virtual environment a peer, made on demand, so that no peer is ever a dependency of the product.
 
-An environment is rebuilt when its requirement list changes. Versions are pinned: a figure belongs to a version.
+An environment is rebuilt when its requirements change. Versions are pinned: a figure belongs to a version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The smallest HTTP/1.1 client that keeps a connection open: the load generator must not be the bottleneck."""
+"""The smallest HTTP/1.1 client that keeps its connection: the load generator must not be the bottleneck."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -18,8 +19,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Meter:
     """Context manager that measures wall time and CPU of one stretch.
 
-    `client` is this process and `workers`; `server` is every process under `servers` (the database, or a peer's
-    own server); `other_cores` is what programs outside the benchmark used meanwhile.
+    `client` is this process and `workers`; `server` is every process under `servers` (the database, or a
+    peer's own server); `other_cores` is what programs outside the benchmark used meanwhile.
     """
 
     def __init__(self, *, servers: Iterable[int] = (), workers: Iterable[int] = ()) -> None:
@@ -77,12 +78,12 @@ class StepClock:
         self.cpu.append((time.process_time(), sum(map(tree_cpu_s, self._servers))))
 
     def hops_ms(self) -> list[float]:
-        return [(b - a) * 1e3 for a, b in zip(self.stamps, self.stamps[1:], strict=False)]
+        return [(b - a) * 1e3 for a, b in pairwise(self.stamps)]
 
     def cpu_curve_ms(self) -> list[float]:
         """CPU a step, client and server together, of each stretch between two samples."""
         totals = [client + server for client, server in self.cpu]
-        return [(b - a) * 1e3 / self._every for a, b in zip(totals, totals[1:], strict=False)]
+        return [(b - a) * 1e3 / self._every for a, b in pairwise(totals)]
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -99,7 +100,7 @@ def hop_figures(hops_ms: Sequence[float]) -> dict[str, float]:
 
 
 def growth_figures(clock: StepClock) -> dict[str, float | list[float]]:
-    """Compare the start of a long run with its end: wall by its first and last tenth, CPU by sampled stretches.
+    """Compare the start of a long run with its end: wall by first and last tenth, CPU by samples.
 
     The first ten steps are left out: they pay for what is loaded once.
     """

@@ -114,7 +114,7 @@ DBOS_TIMES = 30.0
 
 def section(rows: Rows) -> str:
     """The table of targets; a target whose work was not run is left out."""
-    body = [line for line in map(lambda m: _line(rows, m), MILESTONES) if line]
+    body = [line for goal in MILESTONES if (line := _line(rows, goal))]
     body += [*_beside_dbos(rows), *_cli(rows)]
     if not body:
         return "Tenuto was not part of this run.\n"

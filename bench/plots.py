@@ -59,8 +59,8 @@ def _bars(rows: Rows, work: str, key: str, label: str, path: Path) -> bool:
     figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(bars) + 1))
     middles = [bar[2] for bar in bars]
     spread = [
-        [max(0.0, m - b[3]) for m, b in zip(middles, bars)],
-        [max(0.0, b[4] - m) for m, b in zip(middles, bars)],
+        [max(0.0, m - b[3]) for m, b in zip(middles, bars, strict=True)],
+        [max(0.0, b[4] - m) for m, b in zip(middles, bars, strict=True)],
     ]
     axes.barh(
         [b[0] for b in bars], middles, xerr=spread, color=[_colour(b[1]) for b in bars], ecolor="#444444"

@@ -6,7 +6,7 @@ import socket
 
 
 def free_ports(n: int) -> list[int]:
-    """Return n distinct loopback ports that were free a moment ago; taking one later can still lose a race."""
+    """Return n distinct loopback ports that were free a moment ago; taking one can still lose a race."""
     sockets = [socket.socket() for _ in range(n)]
     try:
         for each in sockets:

@@ -124,7 +124,7 @@ def _binaries() -> Path:
 def _readable_home() -> Path:
     """A directory on a real disk that the server's user can reach.
 
-    A checkout under a private home directory is closed to the unprivileged user; /var/tmp is the nearest place
+    A checkout under a private home directory is closed to that user; /var/tmp is the nearest place
     that is open and, unlike /tmp, is not expected to be memory.
     """
     if os.geteuid() != 0 or _open_to_all(HOME):

@@ -1,7 +1,7 @@
 """The storage's own limit: the least a Python engine can do and keep the promise. Not an engine.
 
-Every step is committed before the next one of its run, by one writer that commits whatever waits as one transaction.
-There are no leases, no recovery, no records beyond the output, so nothing can beat it by much on the same store.
+Every step is committed before the next one of its run, by one writer that commits whatever waits at once.
+There are no leases, no recovery, no records beyond the output: nothing beats it by much on the same store.
 """
 # pyright: basic, reportMissingImports=false
 
@@ -126,7 +126,10 @@ class SqliteWriter(Writer):
         )
 
     async def claim(self, most: int) -> list[str]:
-        sql = "UPDATE run SET owner = 'me' WHERE id IN (SELECT id FROM run WHERE owner IS NULL LIMIT ?) RETURNING id"
+        sql = (
+            "UPDATE run SET owner = 'me' WHERE id IN (SELECT id FROM run WHERE owner IS NULL LIMIT ?)"
+            " RETURNING id"
+        )
         rows = await self._in_transaction(lambda: self._connection.execute(sql, (most,)).fetchall())
         return [row[0] for row in rows]
 

@@ -1,7 +1,7 @@
 """Compares two checkouts: `python -m bench.regress OLD NEW [--rounds 9]`, by CPU a step and bytes a step.
 
-Both builds are installed from their source and run in turn, in an order that alternates, so that drift cancels in the
-ratio of one round. The interval is that of order statistics: it assumes nothing about the distribution.
+Both builds are installed from source and run in turn, in an order that alternates, so that drift cancels in
+the ratio of one round. The interval is that of order statistics: it assumes nothing about the distribution.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIZES = {"W1": 4_000, "W2": 10, "W3": 1_000, "W4": 2_000}
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """New over old, over all rounds: `low` and `high` hold the true median ratio with at least 95 % confidence."""
+    """New over old, all rounds: `low` to `high` holds the true median with at least 95 % confidence."""
 
     median: float
     low: float
@@ -178,7 +178,7 @@ def _build(stack: ExitStack, side: str, asked: str) -> Path:
 
 
 def _worktree(stack: ExitStack, revision: str) -> Path:
-    """Export a revision to a temporary directory: no worktree is registered, nothing in the checkout moves."""
+    """Export a revision to a temporary directory: nothing in the checkout moves."""
     where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tenuto-regress-")))
     archive = subprocess.run(["git", "archive", revision], cwd=paths.ROOT, capture_output=True, check=False)
     if archive.returncode != 0:

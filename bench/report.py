@@ -1,4 +1,4 @@
-"""Writes the report: `python -m bench.report [--suite ID] [--results FILE]`. Reads rows only; measures nothing."""
+"""Writes the report from raw rows: `python -m bench.report [--suite ID] [--results FILE]`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def machine_section(rows: Rows) -> str:
     postgres = ", ".join(f"{k} {v}" for k, v in machine["postgres"].items())
     lines = [
         f"- {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, {machine['system']}",
-        f"- Python {machine['python']}, SQLite {machine['sqlite']} (WAL, synchronous FULL for Tenuto and the probe)",
+        f"- Python {machine['python']}, SQLite {machine['sqlite']} (WAL, FULL for Tenuto and the probe)",
         f"- PostgreSQL: {postgres}; loopback TCP, sharing the cores with the client",
         f"- Tenuto at commit {machine['commit'] or 'unknown'}; {rows.n_rounds} interleaved rounds",
     ]

@@ -1,7 +1,7 @@
 """Runs the benchmark: `python -m bench.run [--quick] [--only tenuto-sqlite,dbos-pg] [--works W1,W2]`.
 
-Rounds are interleaved over the peers and their order turns with each round, so that drift of the machine falls on
-all of them alike. Every row is kept; `bench.report` makes the tables.
+Rounds are interleaved over the peers and their order turns with each round, so that drift of the machine
+falls on all of them alike. Every row is kept; `bench.report` makes the tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs one stage in a process of its own, in the peer's environment, on an empty store. Used by run and regress."""
+"""Runs one stage in a process of its own, in the peer's environment, on an empty store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's workflows as a user would write them, in the public definition form. Also served by `tenuto serve`."""
+"""The benchmark's workflows in the public definition form; `tenuto serve` can serve them too."""
 # pyright: basic, reportMissingImports=false
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tenuto through its public Python API with shipped defaults: a run is created, worked and read as a user would.
+"""Tenuto through its public Python API with shipped defaults: runs are made and read as a user would.
 
 Everything that depends on the shape of the API is in `tenuto_app.py` and in the four methods of `Api`.
 """

@@ -1,1 +1,1 @@
-"""One module a peer. Each exports `PEER`, the class `bench.harness` drives, and runs in its own environment."""
+"""One module a peer. Each exports `PEER`, which `bench.harness` drives in its own environment."""

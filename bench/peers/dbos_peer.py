@@ -1,6 +1,6 @@
 """DBOS on Postgres or SQLite: one process, async workflows and steps.
 
-Sixteen runs at a time on eight executor threads and a pool of twenty was the best of seven combinations tried.
+Sixteen runs at a time, eight executor threads and a pool of twenty were the best of seven combinations tried.
 """
 # pyright: basic, reportMissingImports=false
 

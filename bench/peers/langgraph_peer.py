@@ -1,4 +1,4 @@
-"""LangGraph with its Postgres or SQLite saver, `durability="sync"`: a step's checkpoint is stored before the next step.
+"""LangGraph with its Postgres or SQLite saver; `durability="sync"` stores a step before the next one starts.
 
 On Postgres W1 uses eight saver objects over one pool, because one object serialises its calls by a lock.
 """
@@ -33,7 +33,7 @@ class State(TypedDict, total=False):
 
 async def step(state: State) -> dict[str, int]:
     CLOCK.tick()
-    return {"n": state["n"] + 1}
+    return {"n": state.get("n", 0) + 1}
 
 
 async def branch(state: dict[str, int]) -> dict[str, list[int]]:

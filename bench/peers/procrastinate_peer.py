@@ -1,6 +1,6 @@
 """Procrastinate: a bare Postgres queue, worker and driver in one process.
 
-A job deferred from inside a running job often misses its notification, so the poll interval is lowered from 5 s.
+A job deferred inside a running job often misses its notification, so the poll interval is not the usual 5 s.
 """
 # pyright: basic, reportMissingImports=false
 

@@ -1,6 +1,6 @@
 """Restate: one server with its own log, one Python worker over HTTP/2, driven over the server's ingress.
 
-The client's CPU is the worker's and the driver's together, as with the peers that drive and work in one process.
+The client's CPU is the worker's and the driver's together, as where one process does both.
 """
 # pyright: basic, reportMissingImports=false
 
@@ -134,7 +134,8 @@ async def _register(admin: int, service: int, attempts: int = 120) -> None:
         try:
             connection = await Connection.open(admin)
             await connection.request("POST", "/deployments", {"uri": f"http://127.0.0.1:{service}"})
-            return connection.close()
+            connection.close()
+            return
         except (OSError, HttpFailed, asyncio.IncompleteReadError):
             if not left:
                 raise

@@ -1,4 +1,4 @@
-"""Restate's handlers, served over HTTP/2 by one process: `python -m bench.peers.restate_worker PORT SERVER_PID`."""
+"""Restate's handlers over HTTP/2, in one process: `python -m bench.peers.restate_worker PORT SERVER_PID`."""
 # pyright: basic, reportMissingImports=false
 
 from __future__ import annotations
