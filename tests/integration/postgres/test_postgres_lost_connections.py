@@ -206,6 +206,24 @@ async def test_takeovers_cut_off_are_found_again(
     assert len(await store.records(claim.run_id)) == 2
 
 
+async def test_hints_survive_a_lost_listener(
+    store: PostgresStore, distant: PostgresStore, direct: asyncpg.Connection, journals: Journals
+):
+    """After the listening backend was ended the next wait listens anew."""
+    ended: list[object] = []
+    while not ended:
+        await distant.wait_hint(0.01)
+        ended = await direct.fetch(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and query ilike 'listen%'"
+        )
+    await asyncio.wait_for(distant.wait_hint(60), 10)
+    hearing = asyncio.create_task(distant.wait_hint(60))
+    while not hearing.done():
+        await store.commit([journals.create()])
+        await asyncio.wait([hearing], timeout=0.02)
+
+
 async def test_a_cancelled_caller_does_not_cut_a_commit(store: PostgresStore, journals: Journals):
     """Cancelling who waits for a commit leaves the commit, and the next one, whole."""
     runs = await _started(store, journals, 4)

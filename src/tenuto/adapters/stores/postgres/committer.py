@@ -75,13 +75,11 @@ class Committer:
                 try:
                     keys = {commit.run_id: key for commit, key, _ in group if key is not None}
                     outcomes = await self._send([commit for commit, _, _ in group], keys)
-                except BaseException as error:
+                except Exception as error:  # noqa: BLE001 - it belongs to those who wait; the next group goes on
                     for _, _, answer in group:
                         if not answer.done():
-                            answer.set_exception(
-                                error if isinstance(error, Exception) else asyncio.CancelledError()
-                            )
-                    raise
+                            answer.set_exception(error)
+                    continue
                 for (_, _, answer), outcome in zip(group, outcomes, strict=True):
                     if not answer.done():
                         answer.set_result(outcome)

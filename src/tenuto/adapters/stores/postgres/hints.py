@@ -25,6 +25,7 @@ class Hints:
         self._heard = asyncio.Event()
         self._wanted = False
         self._telling: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[None] | None = None
         self._listening: Any = None
 
     def poke(self) -> None:
@@ -35,24 +36,24 @@ class Hints:
 
     async def wait(self, timeout_s: float) -> None:
         """Return when another process has poked since the last call, or after the time."""
+        if self._listening is None or self._listening.is_closed():
+            self._listening = None
+            if self._joining is None or self._joining.done():
+                # On its own, so that a short wait does not cut off a connection in the making.
+                self._joining = asyncio.get_running_loop().create_task(self._listen())
         try:
             async with asyncio.timeout(timeout_s):
-                try:
-                    await self._listen()
-                except Exception as error:
-                    if faults.classify(error) is None:
-                        raise
                 await self._heard.wait()
         except TimeoutError:
-            pass
+            return
         self._heard.clear()
 
     async def close(self) -> None:
-        """Stop telling."""
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
-            self._telling = None
+        """Stop telling and listening."""
+        tasks = [task for task in (self._telling, self._joining) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tell(self) -> None:
         while self._wanted:
@@ -64,11 +65,18 @@ class Hints:
             await asyncio.sleep(INTERVAL_S)
 
     async def _listen(self) -> None:
-        connection = await self._listener.probe()
-        if connection is not self._listening or connection.is_closed():
+        try:
             connection = await self._listener.probe()
             await connection.add_listener(CHANNEL, self._hear)
-            self._listening = connection
+        except Exception as error:
+            if faults.classify(error) is None:
+                raise
+            return  # the next wait tries again
+        connection.add_termination_listener(self._lose)
+        self._listening = connection
+
+    def _lose(self, _connection: Any) -> None:
+        self._heard.set()  # who waits must not wait for a connection that is gone
 
     def _hear(self, _connection: Any, pid: int, _channel: str, _payload: str) -> None:
         if pid not in self._ours():

@@ -17,7 +17,7 @@
 select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
        set_config('lock_timeout', $2, false), set_config('enable_seqscan', $3, false),
        set_config('enable_mergejoin', $3, false), set_config('enable_nestloop', $4, false),
-       set_config('plan_cache_mode', $5, false), set_config('jit', 'off', false),
+       set_config('enable_bitmapscan', $4, false), set_config('plan_cache_mode', $5, false), set_config('jit', 'off', false),
        set_config('default_transaction_read_only', 'off', false),
        pg_backend_pid() as pid, pg_is_in_recovery() as standby,
        (select backend_start from pg_stat_activity where pid = pg_backend_pid()) as started

@@ -6,7 +6,7 @@ import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
 from tenuto.adapters.stores.postgres.journal import Journal
-from tenuto.adapters.stores.postgres.link import Link
+from tenuto.adapters.stores.postgres.link import Health, Link
 from tenuto.adapters.stores.postgres.messages import Messages
 from tenuto.adapters.stores.postgres.ownership import Ownership
 from tenuto.adapters.stores.postgres.parts import Parts
@@ -37,6 +37,7 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
         self._lease_ms = lease_ms
         self._readers = readers
         self._open: Parts | None = None
+        self._health: Health | str = "the store is not open"
 
     @property
     def parts(self) -> Parts:
@@ -58,6 +59,7 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
         if self._open is not None:
             return
         parts = Parts(self.url, self._place, self._lease_ms, self._readers)
+        self._health = parts.health
         try:
             await self._refuse_mistakes(parts.pool.links[0])
             await parts.pool.links[0].call(self._first_contact)
@@ -71,6 +73,7 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
         parts, self._open = self._open, None
         if parts is not None:
             await parts.close()
+            self._health = "the store is closed"
 
     async def migrations(self) -> list[tuple[str, bool]]:
         """Return the names of all schema steps, in order, and whether each is applied."""
@@ -79,7 +82,7 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
 
     def health(self) -> str:
         """Return an empty string while the database answers, else what is wrong, for a person."""
-        return str(self._open.health) if self._open is not None else "the store is not open"
+        return str(self._health)
 
     async def now(self) -> int:
         """Return the store's clock."""
