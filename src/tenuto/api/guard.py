@@ -5,14 +5,11 @@ Plain ASGI, so streams pass untouched. Inside it no request exists that has not 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import secrets
-import socket
 import time
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -24,6 +21,7 @@ from tenuto.api import errors
 from tenuto.api.auth import ALL_RUNS, Auth
 from tenuto.api.context import request_id_var
 from tenuto.api.errors import Refused
+from tenuto.api.names import SAFE, Names, cookie_name
 from tenuto.errors import Problem, TenutoError
 from tenuto.settings import Settings
 
@@ -31,7 +29,6 @@ log = logging.getLogger("tenuto.access")
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/", "/favicon.ico"})
 SIGN_IN = "/api/v1/session"
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_STREAM = re.compile(r"(?:/api/v1/runs/([^/]+)/(?:stream|ws)|/ws/([^/]+))")
 _ALL_STREAM = "/api/v1/stream"
@@ -52,12 +49,6 @@ SECURITY_HEADERS = {
 EXPOSED = "X-Request-Id, Location, Idempotent-Replayed, Retry-After"
 
 
-def cookie_name(headers: Headers) -> str:
-    """Return the session cookie's name; it holds the port, because cookies are shared by all ports of a host."""
-    port = _split_host(headers.get("host", ""))[1]
-    return f"tenuto_session_{port}" if port else "tenuto_session"
-
-
 class Guard:
     """The outermost layer of the application."""
 
@@ -66,11 +57,7 @@ class Guard:
         self._app = app
         self._auth = auth
         self._max_body = settings.max_body_bytes
-        self._origins = frozenset(settings.cors_origins)
-        self._any_address = not settings.is_loopback()
-        self._hosts = {"localhost", settings.host.strip("[]").lower(), *(n.lower() for n in settings.allowed_hosts)}
-        if self._any_address:
-            self._hosts.add(socket.gethostname().lower())
+        self._names = Names(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -127,8 +114,8 @@ class Guard:
     def _refusal(self, scope: Scope, connection: HTTPConnection) -> Response | None:
         """Return the answer to a request that goes no further."""
         try:
-            self._check_host(connection.headers)
-            self._check_origin(scope, connection.headers)
+            self._names.check_host(connection.headers)
+            self._names.check_origin(scope, connection.headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in connection.headers:
                 return self._preflight(connection.headers)
             self._check_length(connection.headers)
@@ -144,9 +131,9 @@ class Guard:
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-store")
         origin = connection.headers.get("origin", "")
-        if self._origins:
+        if self._names.origins:
             headers.add_vary_header("Origin")
-        if origin in self._origins:
+        if origin in self._names.origins:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = EXPOSED
             headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -157,7 +144,7 @@ class Guard:
             "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
             "Access-Control-Max-Age": "600",
         }
-        return Response(status_code=204, headers=allowed if headers.get("origin") in self._origins else {})
+        return Response(status_code=204, headers=allowed if headers.get("origin") in self._names.origins else {})
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")
@@ -186,8 +173,8 @@ class Guard:
             await send(message)
 
         try:
-            self._check_host(connection.headers)
-            self._check_origin(scope, connection.headers)
+            self._names.check_host(connection.headers)
+            self._names.check_origin(scope, connection.headers)
             self._authenticate(scope, connection)
             await self._app(scope, receive, send_marked)
         except TenutoError as error:
@@ -205,26 +192,6 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
 
     # --- checks -----------------------------------------------------------------------------------------------
-    def _check_host(self, headers: Headers) -> None:
-        """Refuse names we do not go by: a page elsewhere may have pointed its own name at this address."""
-        name = _split_host(headers.get("host", ""))[0]
-        if name in self._hosts or _is_address(name, loopback_only=not self._any_address):
-            return
-        raise Refused(
-            421, "request.host", f"this server does not go by the name {name!r}",
-            problems=[Problem("Host", f"{name!r} is unknown", hint="list it in allowed_hosts", code="request.host")],
-        )  # fmt: skip
-
-    def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Refuse calls made by pages of other sites, unless their origin is listed."""
-        origin = headers.get("origin")
-        if origin is not None:
-            same = urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
-            if not same and origin not in self._origins:
-                raise Refused(403, "auth.origin", f"pages from {origin!r} may not call this server")
-        elif headers.get("sec-fetch-site", "") in ("cross-site", "same-site") and not _navigates(scope, headers):
-            raise Refused(403, "auth.origin", "pages of other sites may not call this server")
-
     def _is_public(self, scope: Scope) -> bool:
         path: str = scope["path"]
         if path == SIGN_IN:
@@ -272,27 +239,6 @@ def _stream_of(path: str) -> str | None:
         return ALL_RUNS
     match = _RUN_STREAM.fullmatch(path)
     return (match[1] or match[2]) if match else None
-
-
-def _navigates(scope: Scope, headers: Headers) -> bool:
-    """Return whether a person follows a link; what it opens cannot be read by the page it was on."""
-    return scope["type"] == "http" and scope["method"] in SAFE and headers.get("sec-fetch-mode") == "navigate"
-
-
-def _split_host(value: str) -> tuple[str, str]:
-    if value.startswith("["):
-        name, _, rest = value[1:].partition("]")
-        return name.lower(), rest.removeprefix(":")
-    name, _, port = value.partition(":")
-    return name.lower().rstrip("."), port
-
-
-def _is_address(name: str, *, loopback_only: bool) -> bool:
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return address.is_loopback or not loopback_only
 
 
 def _too_large(limit: int) -> Refused:

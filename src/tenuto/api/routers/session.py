@@ -11,7 +11,7 @@ from tenuto.api.answers import gives, json_answer, takes
 from tenuto.api.auth import ALL_RUNS, CODE_TTL_S, SESSION_TTL_S, STREAM_TTL_S, Auth
 from tenuto.api.bodies import read_model
 from tenuto.api.errors import Refused
-from tenuto.api.guard import cookie_name
+from tenuto.api.names import cookie_name
 from tenuto.api.params import caller, engine_of
 from tenuto.api.schemas import SessionIn
 
