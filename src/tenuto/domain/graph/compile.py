@@ -14,7 +14,7 @@ from tenuto.domain.graph.digests import digest_of_definition
 from tenuto.domain.graph.loops import Loop, find_loops, is_back
 from tenuto.domain.graph.model import Definition, Node
 from tenuto.domain.graph.plan import ROOT, Plan, PlanEdge, PlanNode, Region
-from tenuto.domain.graph.requirements import requirements_of
+from tenuto.domain.graph.requirements import handlers_of, predicates_of
 
 CACHE_SIZE = 1024
 
@@ -65,7 +65,8 @@ def _compile(digest: str, definition: Definition) -> Plan:
         nodes=build.nodes,
         edges=tuple(build.edges),
         regions=tuple(build.regions),
-        handlers=requirements_of(definition),
+        handlers=handlers_of(definition),
+        predicates=predicates_of(definition),
     )
 
 

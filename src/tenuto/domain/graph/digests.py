@@ -6,10 +6,8 @@ from typing import Any
 
 import msgspec
 
-from tenuto.domain.base.values import blob_digest
+from tenuto.domain.base.canonical import digest
 from tenuto.domain.graph.model import Definition
-
-_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def definition_to_json(definition: Definition) -> dict[str, Any]:
@@ -19,4 +17,4 @@ def definition_to_json(definition: Definition) -> dict[str, Any]:
 
 def digest_of_definition(definition: Definition) -> str:
     """Return the digest that is the workflow's version."""
-    return blob_digest(_encode(definition))
+    return digest(definition)

@@ -10,7 +10,7 @@ from tenuto.domain.graph.model import Kind
 
 PATTERNS = ("pipeline", "supervisor", "swarm")
 KINDS: tuple[str, ...] = get_args(Kind)
-AGGREGATES = ("sum", "count", "min", "max", "avg", "collect", "concat", "first", "last", "unique")
+AGGREGATES = ("sum", "count", "min", "max", "avg", "collect", "concat", "merge", "first", "last", "unique")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 
@@ -42,7 +42,7 @@ CONFIG: dict[str, ConfigRule] = {
         keys={
             "pattern": Literal["pipeline", "supervisor", "swarm"], "model": str, "prompt": Any, "system": str,
             "tools": list[Any], "n": int, "merge": str, "choices": list[str], "max_rounds": int, "max_tokens": int,
-            "schema": dict[str, Any], "temperature": float, "args": Any,
+            "schema": dict[str, Any], "args": Any,
         },
         required=("pattern",),
         templates=("prompt", "args"),
@@ -63,16 +63,15 @@ CONFIG: dict[str, ConfigRule] = {
     ),
     "aggregate": ConfigRule(
         keys={"over": Any, "op": Literal[AGGREGATES], "field": str, "initial": Any},
-        required=("over", "op"),
         templates=("over",),
     ),
     "filter": ConfigRule(
-        keys={"over": Any, "when": str}, required=("over", "when"), templates=("over",), conditions=("when",)
+        keys={"over": Any, "when": str}, required=("when",), templates=("over",), conditions=("when",)
     ),
     "switch": ConfigRule(keys={}),
     "map": ConfigRule(
         keys={"over": Any, "body": dict[str, Any], "concurrency": int, "on_failure": str | dict[str, int]},
-        required=("over", "body"),
+        required=("body",),
         templates=("over",),
     ),
     "join": ConfigRule(keys={}),

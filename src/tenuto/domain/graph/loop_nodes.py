@@ -12,7 +12,6 @@ import msgspec
 
 from tenuto.domain.graph.model import Edge, EdgeOn, Node
 from tenuto.domain.graph.reading import Findings, kind_of, nearest, pointer
-from tenuto.domain.graph.spelling import spell_condition
 
 _LOOP_FIELDS = ("max_iterations", "loop_back_to", "condition", "break_path", "timeout_path")
 
@@ -94,7 +93,7 @@ def _loop_edges(draft: Draft, names: set[str], edges: list[Edge], found: Finding
         return edges
     if not condition:
         late = late or leave
-    when = spell_condition(condition) if isinstance(condition, str) else ""
+    when = condition.strip() if isinstance(condition, str) else ""
     rest = [edge for edge in edges if not (edge.from_ == node and (edge.to == header or edge.to in (*leave, *late)))]
     rest.append(Edge(from_=node, to=header, when=when, max_iterations=passes))
     ways: list[tuple[list[str], EdgeOn]] = [(leave, "success"), (late, "limit")]

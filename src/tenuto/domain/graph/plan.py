@@ -96,7 +96,8 @@ class Plan:
     """A definition compiled for execution; equal digests have equal plans.
 
     Attributes:
-        entries: `(node, scope)` of the steps a run starts with; the scope is not empty when an entry heads a loop.
+        handlers: Names of the handlers and tools a worker must have; a worker may have `prefix.*` for many.
+        predicates: Names of the registered predicates that conditions ask.
     """
 
     digest: str
@@ -105,6 +106,7 @@ class Plan:
     edges: tuple[PlanEdge, ...]
     regions: tuple[Region, ...]
     handlers: frozenset[str] = field(default_factory=frozenset)
+    predicates: frozenset[str] = field(default_factory=frozenset)
 
     def region_path(self, region: int) -> list[int]:
         """Return the regions from a region up to the run, innermost first, the run excluded."""

@@ -10,12 +10,12 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from tenuto.domain.base.nearest import nearest as nearest_choice
 from tenuto.errors import Problem
 
 DEPTH_LIMIT = 64
@@ -54,10 +54,9 @@ def pointer(place: str, *keys: str | int) -> str:
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return a hint naming the allowed word that looks most like the given one, or nothing."""
-    choices = {name.lower(): name for name in allowed}
-    found = get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
-    return f"did you mean {choices[found[0]]!r}?" if found else ""
+    """Return a hint naming the allowed word a person most likely meant, or nothing."""
+    found = nearest_choice(word, allowed)
+    return f"did you mean {found!r}?" if found else ""
 
 
 def kind_of(value: Any) -> str:

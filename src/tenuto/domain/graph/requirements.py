@@ -11,14 +11,16 @@ PREDICATE = "py:"
 TOOL = "tool:"
 
 
-def requirements_of(definition: Definition) -> frozenset[str]:
-    """Return the handlers by name, the tools as `tool:NAME` and the predicates as `py:NAME`."""
-    needed: set[str] = set()
-    for level in levels_of(definition):
-        needed.update(edge.when.strip() for edge in level.edges if edge.when.strip().startswith(PREDICATE))
-        for node in level.nodes:
-            needed.update(_needs(node))
-    return frozenset(needed)
+def handlers_of(definition: Definition) -> frozenset[str]:
+    """Return the names of the handlers and tools that the nodes name."""
+    nodes = (node for level in levels_of(definition) for node in level.nodes)
+    return frozenset(name for node in nodes for name in _needs(node))
+
+
+def predicates_of(definition: Definition) -> frozenset[str]:
+    """Return the names of the registered predicates that conditions name."""
+    whens = (edge.when.strip() for level in levels_of(definition) for edge in level.edges)
+    return frozenset(when[len(PREDICATE) :] for when in whens if when.startswith(PREDICATE))
 
 
 def tools_of(node: Node) -> tuple[str, ...]:
@@ -38,7 +40,7 @@ def _tool_name(entry: Any) -> str:
 
 
 def _needs(node: Node) -> set[str]:
-    needed = {TOOL + name for name in tools_of(node)}
+    needed = set(tools_of(node))
     handler = node.config.get("handler") if node.kind == "function" else None
     if isinstance(handler, str):
         needed.add(handler)

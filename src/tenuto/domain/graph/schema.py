@@ -104,7 +104,7 @@ def _check_value(key: str, value: Any, spot: str, root: Any, found: Findings) ->
         _bad(found, spot, f"{key!r} is a whole number from 0")
     elif key in _NUMBERS and not _is_number(value):
         _bad(found, spot, f"{key!r} is a number")
-    elif key == "multipleOf" and not float(value) > 0:
+    elif key == "multipleOf" and cast("float", value) <= 0:
         _bad(found, spot, "'multipleOf' is more than 0")
 
 

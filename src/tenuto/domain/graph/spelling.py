@@ -6,7 +6,6 @@ understood stays as it is, so that the reader reports it in its place.
 
 from __future__ import annotations
 
-import re
 from typing import Any, cast
 
 from tenuto.domain.graph.kinds import CONFIG, PATTERNS
@@ -29,9 +28,6 @@ _BUDGET_ALIASES = {
     "tools": "tool_calls", "perTool": "per_tool", "wallClockSec": "wall_clock_s", "toolCalls": "tool_calls",
     "wall_clock_sec": "wall_clock_s",
 }
-_CEL_TEXT = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
-_CEL_DOLLAR = re.compile(r"(?<![\w.])\$\.")
-_CEL_CONTEXT = re.compile(r"(?<![\w.])ctx\.([A-Za-z_]\w*)")
 
 
 def rename(data: Object, old: str, new: str, place: str, found: Findings) -> None:
@@ -146,17 +142,9 @@ def spell_edge(data: Object, place: str, found: Findings) -> None:
     if when is None:
         data.pop("when", None)
     elif isinstance(when, str):
-        data["when"] = spell_condition(when)
-    data.pop("conditional", None) if isinstance(data.get("conditional"), bool) else None
-
-
-def spell_condition(text: str) -> str:
-    """Return a condition with `$.x` as `output.x` and `ctx.NODE` as `nodes.NODE.output`, quoted text untouched."""
-    parts = _CEL_TEXT.split(text.strip())
-    for at in range(0, len(parts), 2):
-        part = _CEL_DOLLAR.sub("output.", parts[at])
-        parts[at] = _CEL_CONTEXT.sub(r"nodes.\1.output", part)
-    return "".join(parts)
+        data["when"] = when.strip()
+    if isinstance(data.get("conditional"), bool):
+        del data["conditional"]
 
 
 def spell_budget(data: Object, place: str, found: Findings) -> None:

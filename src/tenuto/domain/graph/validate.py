@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from tenuto.domain.graph.model import Definition
@@ -55,28 +56,36 @@ def require_valid(definition: Definition, known: Known | None = None) -> Definit
     return definition
 
 
-def load_definition(document: Any, known: Known | None = None, *, name: str | None = None) -> Definition:
+def load_definition(
+    document: Any, known: Known | None = None, *, name: str | None = None,
+    complete: Callable[[Definition], Definition] | None = None,
+) -> Definition:
     """Return the valid definition a document describes.
 
     Faults of shape and faults of the graph are reported together; what is said about a node that could not be
     read is left out.
+
+    Args:
+        complete: Adds what the author left to defaults, before the graph is checked; it keeps ids and order.
 
     Raises:
         InvalidGraph: With every fault.
     """
     reading = read_definition(document, name=name)
     problems = list(reading.problems)
-    if reading.definition is not None:
+    definition = reading.definition
+    if definition is not None:
+        definition = complete(definition) if complete is not None else definition
         unread = tuple(place + "/" for place in reading.broken)
         named = {problem.place for problem in problems}
-        for problem in check(reading.definition, known):
+        for problem in check(definition, known):
             place = reading.written(problem.place)
-            named_before = place in named or (place == "/name" and not reading.definition.name)
+            named_before = place in named or (place == "/name" and not definition.name)
             if not named_before and not (place + "/").startswith(unread):
                 problems.append(dataclasses.replace(problem, place=place))
-    if problems or reading.definition is None:
-        raise _invalid(reading.definition.name if reading.definition else name or "", tuple(problems))
-    return reading.definition
+    if problems or definition is None:
+        raise _invalid(definition.name if definition else name or "", tuple(problems))
+    return definition
 
 
 def _invalid(name: str, problems: tuple[Problem, ...]) -> InvalidGraph:

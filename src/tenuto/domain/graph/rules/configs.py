@@ -45,6 +45,9 @@ def _check_fields(s: Subject, node: Node, place: str) -> None:
             s.report(place, message, "graph.missing_field")
     for key in rule.conditions:
         _check_expression(s, config.get(key), pointer(place, key))
+    over = config.get("over")
+    if isinstance(over, str) and "$" not in over:
+        _check_expression(s, over, pointer(place, "over"))
     for key in ("timeout_s", "n", "max_rounds", "max_tokens"):
         value = config.get(key)
         if isinstance(value, int | float) and value <= 0:

@@ -9,8 +9,9 @@ import msgspec
 from tenuto.domain.graph.cycles import depth_first_order
 from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.reading import nearest, pointer
+from tenuto.domain.graph.requirements import PREDICATE
 from tenuto.domain.graph.rules.subject import Shape, Spot, Subject
-from tenuto.domain.graph.rules.texts import Mention, TemplateFault, mentions_in
+from tenuto.domain.graph.rules.texts import Mention, TemplateFault, mentions_in, nodes_read
 
 
 def check_references(s: Subject) -> None:
@@ -25,6 +26,20 @@ def check_references(s: Subject) -> None:
                 continue
             for mention in mentions:
                 _check_mention(s, spot, mention, place, upstream)
+        _check_expressions(s, spot, upstream)
+
+
+def _check_expressions(s: Subject, spot: Spot, upstream: _Upstream) -> None:
+    """Report nodes that the conditions of a node, or of its edges, name and that cannot have run."""
+    config = spot.node.config
+    texts = [(config.get(key), pointer(spot.place, "config", key), False) for key in CONFIG[spot.node.kind].conditions]
+    texts += [(edge.when, pointer(place, "when"), True) for edge, place in s.outgoing.get(spot.node.id, ())]
+    for text, place, condition in texts:
+        if not isinstance(text, str) or not text or text.startswith(PREDICATE):
+            continue
+        for name in nodes_read(text, condition=condition):
+            if not (condition and name == spot.node.id):
+                _check_mention(s, spot, Mention(f"nodes.{name}", "nodes", name), place, upstream)
 
 
 def _templates(spot: Spot) -> list[tuple[Any, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tenuto.domain.base.expressions import ExpressionError, compile_condition, compile_expression
-from tenuto.domain.base.references import TemplateError, parse_template
+from tenuto.domain.base.expressions import Expression, ExpressionError, compile_condition, compile_value
+from tenuto.domain.base.references import Reference, ReferenceSyntaxError, parse_template
 
 
 class TemplateFault(Exception):
@@ -40,10 +40,20 @@ def condition_fault(text: str) -> str:
 def expression_fault(text: str) -> str:
     """Return why text is no expression, or nothing."""
     try:
-        compile_expression(text)
+        compile_value(text)
     except ExpressionError as error:
         return str(error)
     return ""
+
+
+def nodes_read(text: str, *, condition: bool) -> tuple[str, ...]:
+    """Return the nodes an expression names, sorted; none for text that does not compile."""
+    try:
+        expression: Expression = compile_condition(text) if condition else compile_value(text)
+    except ExpressionError:
+        return ()
+    prefix = "nodes."
+    return tuple(sorted(name.removeprefix(prefix) for name in expression.reads if name.startswith(prefix)))
 
 
 def mentions_in(value: Any) -> tuple[Mention, ...]:
@@ -54,11 +64,10 @@ def mentions_in(value: Any) -> tuple[Mention, ...]:
     """
     try:
         template = parse_template(value)
-    except TemplateError as error:
+    except ReferenceSyntaxError as error:
         raise TemplateFault(str(error)) from error
     return tuple(_mention(reference) for reference in template.references)
 
 
-def _mention(reference: Any) -> Mention:
-    path = reference.path
-    return Mention(str(reference), reference.root, str(path[0]) if reference.root == "nodes" and path else "")
+def _mention(reference: Reference) -> Mention:
+    return Mention(reference.text, reference.root, reference.node or "")

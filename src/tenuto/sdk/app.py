@@ -1,0 +1,185 @@
+"""Collects what a program offers — steps, tools, predicates, models, workflows — as a web framework's app does.
+
+An app only remembers; nothing runs and nothing is stored until an engine is given its catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, overload
+
+from tenuto.domain.graph.model import Definition, Effect, Retry
+from tenuto.domain.graph.validate import load_definition, require_valid
+from tenuto.errors import InvalidGraph, Problem
+from tenuto.runtime.tools.catalog import Catalog
+from tenuto.sdk.builder import Graph, Workflow
+from tenuto.sdk.registry import Registry, taken
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App:
+    """The definitions of one program."""
+
+    def __init__(self, name: str = "app") -> None:
+        """Start without any definitions."""
+        self.name = name
+        self._registry = Registry()
+        self._builders: dict[str, Workflow] = {}
+        self._definitions: dict[str, Definition] = {}
+
+    # --- functions ---------------------------------------------------------------------------------------------
+
+    @overload
+    def step(self, fn: F, /) -> F: ...
+    @overload
+    def step(
+        self, *, name: str = "", effect: Effect = "idempotent", retry: Retry | int | None = None,
+        timeout_s: float | None = None, heartbeat_s: float | None = None, on_unknown: str = "",
+        deterministic: bool = False, irreversible: bool = False,
+        isolation: Literal["inline", "process"] = "inline",
+    ) -> Callable[[F], F]: ...
+    def step(self, fn: F | None = None, *, name: str = "", **options: Any) -> F | Callable[[F], F]:
+        """Let nodes use a function. Its parameters are filled from the node's input, by name.
+
+        A first parameter `ctx` gets the context. A single parameter of a struct, dataclass, typed dictionary or
+        `dict` type gets the whole input; so does any single parameter when the input is not an object.
+
+        Args:
+            name: How nodes call it; the function's own name when not given. A name that ends in `.*` serves every
+                name with that prefix.
+            options: Defaults for nodes that do not say otherwise; `retry` is a policy or a number of attempts.
+
+        Raises:
+            InvalidGraph: The function cannot be called with a JSON input, or the name is taken.
+        """
+
+        def register(function: F) -> F:
+            self._registry.add_step(function, name, **options)
+            return function
+
+        return register if fn is None else register(fn)
+
+    @overload
+    def tool(self, fn: F, /) -> F: ...
+    @overload
+    def tool(
+        self, *, name: str = "", effect: Effect = "effect", unknown: str = "", retry: Retry | int | None = None,
+        timeout_s: float | None = None, deterministic: bool = False, irreversible: bool = False,
+        description: str = "",
+    ) -> Callable[[F], F]: ...
+    def tool(self, fn: F | None = None, *, name: str = "", **options: Any) -> F | Callable[[F], F]:
+        """Let agents and nodes call a function as a tool; models see its signature and docstring as a schema.
+
+        A parameter `idempotency_key` gets the key of the call, the same however often it is tried.
+
+        Args:
+            name: How agents call it; the function's own name when not given.
+            options: `unknown` says what to do with a call whose outcome was lost: `retry` with the same key, `ask`
+                a person, or the name of a status hook. Calls with an effect are asked about, others retried.
+
+        Raises:
+            InvalidGraph: The function cannot be described, or the name is taken.
+        """
+
+        def register(function: F) -> F:
+            self._registry.add_tool(function, name, **options)
+            return function
+
+        return register if fn is None else register(fn)
+
+    @overload
+    def predicate(self, fn: F, /) -> F: ...
+    @overload
+    def predicate(self, *, name: str = "") -> Callable[[F], F]: ...
+    def predicate(self, fn: F | None = None, *, name: str = "") -> F | Callable[[F], F]:
+        """Let conditions ask a function, as `py:NAME`. It returns true or false, and the answer is recorded.
+
+        It takes variables of conditions (`input`, `output`, `nodes`, `run`) by name, or all of them in one
+        parameter of another name.
+
+        Raises:
+            InvalidGraph: It takes something else, or the name is taken.
+        """
+
+        def register(function: F) -> F:
+            self._registry.add_predicate(function, name)
+            return function
+
+        return register if fn is None else register(fn)
+
+    def status_hook(self, name: str) -> Callable[[F], F]:
+        """Let a function say what became of a call with a lost outcome, given the call's idempotency key.
+
+        It returns `retry`, `failed`, or `("succeeded", result)`.
+
+        Raises:
+            InvalidGraph: The name is taken.
+        """
+
+        def register(function: F) -> F:
+            if name in self._registry.hooks:
+                raise taken(name, "status hook")
+            self._registry.hooks[name] = function
+            return function
+
+        return register
+
+    def model(self, name: str, model: Any) -> None:
+        """Let agents use a model object under a name, such as `scripted:triage`."""
+        self._registry.models[name] = model
+
+    # --- workflows ---------------------------------------------------------------------------------------------
+
+    def workflow(self, name: str, *, description: str = "") -> Workflow:
+        """Start a workflow; it belongs to the app from now on and is checked when the catalog is made.
+
+        Raises:
+            InvalidGraph: The app has a workflow of that name.
+        """
+        self._check_free(name)
+        builder = self._builders[name] = Workflow(name, self._registry, description)
+        return builder
+
+    def body(self) -> Graph:
+        """Start a graph for the body of a map."""
+        return Graph(self._registry)
+
+    def register(self, definition: Definition | Any, *, name: str | None = None) -> Definition:
+        """Add a workflow that exists as a definition or as data read from JSON or YAML.
+
+        Raises:
+            InvalidGraph: With every problem.
+        """
+        names = self._registry
+        if isinstance(definition, Definition):
+            complete = require_valid(names.complete(definition), names.known())
+        else:
+            complete = load_definition(definition, names.known(), name=name, complete=names.complete)
+        self._check_free(complete.name)
+        self._definitions[complete.name] = complete
+        return complete
+
+    def catalog(self) -> Catalog:
+        """Return everything the app offers, as it is now.
+
+        Raises:
+            InvalidGraph: A workflow is not valid; the problems of all workflows are there, places led by its name.
+        """
+        built: list[Definition] = []
+        problems: list[Problem] = []
+        for name, builder in self._builders.items():
+            try:
+                built.append(builder.build())
+            except InvalidGraph as error:
+                problems += [
+                    Problem(place=f"{name}:{p.place}", message=p.message, hint=p.hint, code=p.code)
+                    for p in error.problems
+                ]
+        if problems:
+            raise InvalidGraph(f"the app {self.name!r} has workflows that are not valid", problems=tuple(problems))
+        return self._registry.catalog((*built, *self._definitions.values()))
+
+    def _check_free(self, name: str) -> None:
+        if name in self._builders or name in self._definitions:
+            raise taken(name, "workflow")
