@@ -1,0 +1,120 @@
+"""Group commit: while one group is on its way to the disk, the next one gathers.
+
+There is no timer, so a single run waits for nobody, and a thousand share one transaction. Runs decide when their
+group is made up, which folds everything that happened to a run meanwhile into one record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from tenuto.ports.store import Commit, Committed, Store
+
+GROUP = 512
+GROUP_BYTES = 4 * 1024 * 1024
+
+
+class Source(Protocol):
+    """Something that has a commit to make when its turn comes."""
+
+    def propose(self) -> Commit | None:
+        """Decide, and return what to make durable, or `None`."""
+        ...
+
+    def concluded(self, result: Committed) -> None:
+        """Learn what became of the commit proposed last."""
+        ...
+
+
+class Committer:
+    """One queue of commits in front of a store; at most one group is under way."""
+
+    def __init__(self, store: Store) -> None:
+        """Commit to a store; nothing happens before `run`."""
+        self.store = store
+        self.intercept: Callable[[Commit], Source | None] | None = None
+        self._dirty: deque[Source] = deque()
+        self._plain: deque[tuple[Commit, asyncio.Future[Committed]]] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.groups = 0
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="committer")
+
+    async def close(self) -> None:
+        """Commit what is queued and end."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    def mark(self, source: Source) -> None:
+        """Let a source propose in the next group. A source marks itself at most once until it is asked."""
+        self._dirty.append(source)
+        self._wake.set()
+
+    def submit(self, commit: Commit) -> asyncio.Future[Committed]:
+        """Queue a commit; the future resolves once it is durable or refused."""
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        if commit.new is not None and self.intercept is not None:
+            source = self.intercept(commit)
+            if source is not None:
+                source.announce = future  # type: ignore[attr-defined]
+                self.mark(source)
+                return future
+        self._plain.append((commit, future))
+        self._wake.set()
+        return future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._dirty or self._plain:
+                await self._group()
+            if self._closing:
+                return
+
+    async def _group(self) -> None:
+        batch: list[Commit] = []
+        owners: list[Source | asyncio.Future[Committed]] = []
+        size = 0
+        while self._plain and len(batch) < GROUP and size < GROUP_BYTES:
+            commit, future = self._plain.popleft()
+            batch.append(commit)
+            owners.append(future)
+            size += weight(commit)
+        dirty = self._dirty
+        while dirty and len(batch) < GROUP and size < GROUP_BYTES:
+            source = dirty.popleft()
+            commit = source.propose()
+            if commit is not None:
+                batch.append(commit)
+                owners.append(source)
+                size += weight(commit)
+        if not batch:
+            # Replies were given without a record; let the code they belong to run before asking again.
+            await asyncio.sleep(0)
+            return
+        results = await self.store.commit(batch)
+        self.groups += 1
+        for owner, result in zip(owners, results, strict=True):
+            if isinstance(owner, asyncio.Future):
+                if not owner.done():
+                    owner.set_result(result)
+            else:
+                owner.concluded(result)
+
+
+def weight(commit: Commit) -> int:
+    """Return roughly how many bytes a commit carries."""
+    size = len(commit.record.body) if commit.record is not None else 0
+    for _, body in commit.blobs:
+        size += len(body)
+    return size + (len(commit.snapshot) if commit.snapshot else 0)

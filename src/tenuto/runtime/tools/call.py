@@ -1,0 +1,73 @@
+"""The one path to a tool: validate, reserve, record the intent, call, settle. There is no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from typing import Any
+
+from tenuto.domain.base.nearest import nearest
+from tenuto.domain.graph.schema import validate
+from tenuto.domain.runs.events import Charge
+from tenuto.errors import Permanent
+from tenuto.runtime.tools.catalog import Catalog, Tool
+from tenuto.runtime.worker.context import Context
+
+
+class ToolMissing(Permanent):
+    """No tool of this name is registered on this worker."""
+
+    code = "tool.unknown"
+
+
+class ToolArguments(Permanent):
+    """A tool's arguments do not fit its schema; the tool was not called."""
+
+    code = "tool.arguments"
+
+
+def find_tool(catalog: Catalog, name: str) -> Tool:
+    """Return a tool.
+
+    Raises:
+        ToolMissing: There is none; names the nearest.
+    """
+    tool = catalog.tools.get(name)
+    if tool is None:
+        hint = nearest(name, catalog.tools)
+        raise ToolMissing(f"there is no tool {name!r}" + (f"; did you mean {hint!r}?" if hint else ""))
+    return tool
+
+
+async def call_tool(ctx: Context, catalog: Catalog, name: str, arguments: Any, *, key: str | None = None) -> Any:
+    """Call a tool for a step; the result is recorded, and a refused call never reaches the tool.
+
+    Raises:
+        ToolMissing: There is no such tool.
+        ToolArguments: The arguments do not fit, with every problem.
+    """
+    tool = find_tool(catalog, name)
+    problems = validate(tool.schema, arguments) if tool.schema else ()
+    if problems:
+        raise ToolArguments(f"tool {name!r} was not called: its arguments do not fit", problems=tuple(problems))
+    charge = Charge(tool_calls=1, tool=name)
+
+    async def make(idempotency_key: str) -> Any:
+        return await invoke(tool, arguments, idempotency_key)
+
+    return await ctx.perform(
+        "tool", name, arguments, make, key=key, effect=tool.effect, on_unknown=tool.on_unknown, hold=charge,
+        used=lambda _: charge, meta=lambda _: {"tool": name},
+    )
+
+
+async def invoke(tool: Tool, arguments: Any, idempotency_key: str) -> Any:
+    """Run a tool's function: coroutines on the loop, plain functions on a thread."""
+    args, kwargs = tool.bind(arguments, idempotency_key)
+    if tool.is_async:
+        return await tool.fn(*args, **kwargs)
+    bound = functools.partial(contextvars.copy_context().run, tool.fn, *args, **kwargs)
+    value = await asyncio.get_running_loop().run_in_executor(None, bound)
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,270 @@
+"""A run in the hands of its owner: inputs come in, one record at a time goes out, effects follow the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tenuto.domain.graph.plan import Plan
+from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs.decide import decide
+from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.state import ENDED, RunState, encode_state, public_status, suspended
+from tenuto.domain.runs.wire import Record, encode_body, link
+from tenuto.ports.store import Commit, Committed, RowChange, RunRow
+from tenuto.runtime.worker.rows import RARE, outbox_of, tickets_of
+from tenuto.runtime.worker.values import RunEnv
+
+if TYPE_CHECKING:
+    from tenuto.runtime.worker.attempts import Attempt
+    from tenuto.runtime.worker.worker import Worker
+
+log = logging.getLogger("tenuto.worker")
+SNAPSHOT_BYTES = 64 * 1024
+LINGER_MS = 200
+
+
+class Actor:
+    """One active run. All methods run on the event loop of its worker, so nothing here needs a lock.
+
+    Attributes:
+        inbox_seen: Number of the newest message that was handed to a decision.
+        attempts: Attempts whose code is on this worker, by step.
+        waiters: Calls that wait durably while their code stays on the worker, by step and call.
+        held: Calls the budget has no room for until something is settled.
+        announce: Resolved with the first result, when the run was created on this worker.
+    """
+
+    __slots__ = (
+        "announce", "attempts", "body", "bytes_since", "decision", "dropped", "env", "held", "in_flight",
+        "inbox_seen", "inputs", "marked", "new", "plan", "snapshot_at", "st", "waiters", "worker",
+    )
+
+    def __init__(self, worker: Worker, st: RunState, plan: Plan, env: RunEnv, inbox_seen: int) -> None:
+        """Take over a restored state; the first input is a `Begin`."""
+        self.worker = worker
+        self.st = st
+        self.plan = plan
+        self.env = env
+        self.inbox_seen = inbox_seen
+        self.inputs: list[io.Input] = []
+        self.attempts: dict[str, Attempt] = {}
+        self.waiters: dict[tuple[str, str], asyncio.Future[io.Reply]] = {}
+        self.held: list[io.CallAsked] = []
+        self.decision: io.Decision | None = None
+        self.body: Body | None = None
+        self.new: Commit | None = None
+        self.announce: asyncio.Future[Committed] | None = None
+        self.in_flight = False
+        self.marked = False
+        self.dropped = False
+        self.bytes_since = 0
+        self.snapshot_at = SNAPSHOT_BYTES
+
+    # --- inputs -----------------------------------------------------------------------------------------------
+
+    def push(self, inp: io.Input) -> None:
+        """Take an input; it is decided with the next group."""
+        self.inputs.append(inp)
+        self.touch()
+
+    def touch(self) -> None:
+        """Ask for a turn in the next group."""
+        if not self.marked and not self.in_flight and not self.dropped:
+            self.marked = True
+            self.worker.committer.mark(self)
+
+    # --- a turn -----------------------------------------------------------------------------------------------
+
+    def propose(self) -> Commit | None:
+        """Decide on everything that came in, and return the record to make durable."""
+        self.marked = False
+        if self.dropped:
+            return None
+        inputs, self.inputs = self.inputs, []
+        if not self.worker.has_lease():
+            self.worker.lose_lease()
+            return None
+        try:
+            decision = decide(self.st, self.plan, inputs, self.worker.clock.now(), self.env)
+        except io.NeedValues as need:
+            self.worker.rebuild(self, inputs, need.digests)
+            return None
+        except Exception:
+            log.exception("a decision failed", extra={"run_id": self.st.id})
+            self.worker.quarantine(self)
+            return None
+        self.decision = decision
+        if not decision.events and not decision.eaten:
+            self._act(decision)
+            row = self._parking(decision)
+            if row is None:
+                self.decision = None
+                return None
+            self.in_flight = True
+            return Commit(run_id=self.st.id, ns=self.st.ns, epoch=self.st.epoch, row=row)
+        self.in_flight = True
+        return self._commit(decision)
+
+    def _commit(self, decision: io.Decision) -> Commit:
+        st = self.st
+        new = self.new
+        events = tuple(decision.events)
+        if new is not None:
+            events = self.worker.creation_events(new) + events
+        body = self.body = Body(st.t, events, tuple(decision.keys))
+        data = encode_body(body)
+        if new is None:
+            seq = st.seq = st.seq + 1
+        else:
+            seq = 1
+        st.chain = link(self._previous(new), st.id, seq, st.epoch, data)
+        commit = Commit(
+            run_id=st.id, ns=st.ns, epoch=st.epoch, record=Record(seq, st.epoch, data, st.chain),
+            row=self._parking(decision), blobs=decision.blobs, eaten=decision.eaten,
+        )
+        for digest, blob in decision.blobs:
+            self.worker.values.put(digest, blob)
+        if st.tickets or st.dead or _any_rare(events):
+            commit.tickets = tickets_of(st, events, st.t)
+        if decision.children or decision.stop_children or st.parent is not None:
+            commit.outbox = outbox_of(st, decision)
+        if new is not None:
+            commit.new = self._new_row(new.new)
+            commit.blobs = [*new.blobs, *decision.blobs]
+        self.bytes_since += len(data)
+        if self.bytes_since >= self.snapshot_at and st.status not in ENDED:
+            commit.snapshot = encode_state(st)
+            self.bytes_since = 0
+            self.snapshot_at = max(SNAPSHOT_BYTES, len(commit.snapshot))
+        return commit
+
+    def _previous(self, new: Commit | None) -> bytes:
+        return self.st.chain if new is None else bytes(32)
+
+    def _new_row(self, row: RunRow | None) -> RunRow:
+        assert row is not None
+        row.state = "owned"
+        row.status = "running"
+        row.worker = self.worker.id
+        row.epoch = self.st.epoch
+        row.started_at = self.st.started_at
+        return row
+
+    def _parking(self, decision: io.Decision) -> RowChange | None:
+        """Return how the run leaves this worker with this record, or `None` while there is something to do."""
+        st = self.st
+        if self.inputs:
+            return None
+        if st.status in ENDED:
+            return RowChange(
+                state="done", status=st.status, inbox_seen=self.inbox_seen, started_at=st.started_at,
+                finished_at=st.finished_at, error=st.failure.message[:500] if st.failure is not None else "",
+            )
+        if decision.start or decision.wake or self.held or decision.replies and _goes_on(decision):
+            return None
+        for key in self.attempts:
+            step = st.steps[key]
+            if step.status == "running" and not suspended(step):
+                return None
+        due = 0
+        if st.status == "running" or st.status == "cancelling":
+            due = min(st.timers.values(), default=0)
+        elif st.deadline:
+            due = st.deadline
+        if due and due - st.t < LINGER_MS:
+            return None
+        if st.status == "cancelling" and self.attempts:
+            return None
+        return RowChange(
+            state="waiting", status=public_status(st), inbox_seen=self.inbox_seen, wake_at=due,
+            started_at=st.started_at,
+        )
+
+    # --- after the commit -------------------------------------------------------------------------------------
+
+    def concluded(self, result: Committed) -> None:
+        """Act on a committed decision, or let go of the run."""
+        self.in_flight = False
+        decision, body = self.decision, self.body
+        self.decision = self.body = None
+        self.new = None
+        if self.announce is not None:
+            if not self.announce.done():
+                self.announce.set_result(result)
+            self.announce = None
+        if self.dropped:
+            return
+        if result.outcome != "ok":
+            self.worker.refused(self, result)
+            return
+        if body is not None:
+            self.worker.committed(self.st, body)
+            if decision is not None:
+                self._act(decision)
+        if result.row_applied:
+            self.worker.parked(self)
+            return
+        if self.st.status in ENDED and not self.inputs:
+            self.worker.read_inbox(self)
+            return
+        if self.held and decision is not None and decision.events:
+            self.inputs.extend(self.held)
+            self.held.clear()
+        if self.inputs:
+            self.touch()
+        elif self.st.timers:
+            self.worker.watch(self)
+        if not self.inputs and not self.attempts:
+            # Nothing runs here, yet parking was refused: a message came in between.
+            self.worker.read_inbox(self)
+
+    def _act(self, decision: io.Decision) -> None:
+        """Let the effects of a durable decision happen."""
+        for token, answer in decision.replies:
+            self._answer(token, answer)
+        for key in decision.stop:
+            attempt = self.attempts.get(key)
+            if attempt is not None:
+                attempt.stop()
+        for step, call in decision.wake:
+            self._wake(step, call)
+        for key in decision.start:
+            self.worker.attempt(self, key)
+
+    def _answer(self, token: Any, answer: io.Reply) -> None:
+        if isinstance(answer, io.Hold):
+            self.held.append(token.asked)
+            return
+        token.resolve(answer)
+
+    def _wake(self, step: str, call: str) -> None:
+        """Give a durable wait's value to the code that waits, or run that code again from the top."""
+        attempt = self.attempts.get(step)
+        if attempt is not None:
+            attempt.woken(call)
+        elif self.st.steps[step].status == "running":
+            self.worker.attempt(self, step)
+
+    def drop(self) -> None:
+        """Let go of the run: its code is cancelled, its outcomes are ignored."""
+        self.dropped = True
+        for attempt in list(self.attempts.values()):
+            attempt.evict()
+        self.attempts.clear()
+
+    def begin(self, inputs: Iterable[io.Input]) -> None:
+        """Start with the first inputs of an ownership."""
+        self.inputs.extend(inputs)
+        self.touch()
+
+
+def _any_rare(events: tuple[Any, ...]) -> bool:
+    return any(type(event) in RARE for event in events)
+
+
+def _goes_on(decision: io.Decision) -> bool:
+    """Say whether an answer lets a step's code run on."""
+    return any(not isinstance(answer, io.Waiting) for _, answer in decision.replies)

@@ -1,0 +1,246 @@
+"""One try of a step on this worker: its task, its clock, its way back to the actor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from tenuto.domain.base.values import TooLarge, pack
+from tenuto.domain.graph.plan import PlanNode, split_key
+from tenuto.domain.runs import data
+from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs.events import Failure
+from tenuto.errors import ArtifactMissing, ControlSignal
+from tenuto.runtime.worker.context import Token
+
+if TYPE_CHECKING:
+    from tenuto.runtime.worker.actor import Actor
+    from tenuto.runtime.worker.worker import Worker
+
+log = logging.getLogger("tenuto.step")
+
+
+class Answered:
+    """What an executor returns when an attempt ends in something other than a value."""
+
+    __slots__ = ("input",)
+
+    def __init__(self, inp: io.Input) -> None:
+        """Hand an input to the actor as it is."""
+        self.input = inp
+
+
+class Attempt:
+    """A running try. Ends exactly once: with an outcome, stopped on request, or evicted without a word."""
+
+    __slots__ = (
+        "_beat", "_limit", "_timer", "_timer_left", "_timer_since", "actor", "began", "evicted", "key", "n", "node",
+        "ready_at", "stopping", "task", "timed_out", "waiting", "worker",
+    )
+
+    def __init__(self, actor: Actor, key: str) -> None:
+        """Prepare the try that the journal says has begun."""
+        self.actor = actor
+        self.worker: Worker = actor.worker
+        self.key = key
+        step = actor.st.steps[key]
+        self.n = step.attempt
+        self.ready_at = step.ready_at
+        self.node: PlanNode = actor.plan.nodes[split_key(key)[0]]
+        self.task: asyncio.Task[None] | None = None
+        self.stopping = self.evicted = False
+        self.timed_out = ""
+        self.began = 0
+        self.waiting: dict[str, asyncio.Future[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_left = 0.0
+        self._timer_since = 0.0
+        self._beat: asyncio.TimerHandle | None = None
+        self._limit = 0.0
+
+    def begin(self) -> None:
+        """Let the code run as a task of its own."""
+        self.began = self.worker.clock.now()
+        self.task = asyncio.get_running_loop().create_task(self._main())
+
+    async def _main(self) -> None:
+        try:
+            result = await self.worker.execute(self)
+            if isinstance(result, Answered):
+                self._end(result.input)
+                return
+            out, blob = pack(result)
+        except asyncio.CancelledError:
+            self._cancelled()
+        except ControlSignal:
+            self._forget()
+        except (TypeError, TooLarge, ValueError, OverflowError) as exc:
+            self._failed(self.worker.describe(exc))
+        except Exception as exc:
+            self._failed(self.worker.describe(exc))
+        except BaseException as exc:
+            # SystemExit and KeyboardInterrupt in a step are its failure; the worker goes on.
+            self._failed(Failure(code="step.exited", type=type(exc).__name__, message=f"the step raised {exc!r}"))
+        else:
+            now = self.worker.clock.now()
+            queued = max(0, self.began - self.ready_at) if self.n == 1 else 0
+            self._end(io.Succeeded(self.key, self.n, out, blob, queued, max(0, now - self.began)))
+
+    def _cancelled(self) -> None:
+        if self.evicted:
+            self._forget()
+        elif self.timed_out:
+            code = f"attempt.{self.timed_out}"
+            what = "no heartbeat" if self.timed_out == "heartbeat" else "no result"
+            message = f"{what} within {self._limit:g} s"
+            self._failed(Failure(code=code, type="TimedOut", message=message, unknown=True))
+        elif self.stopping:
+            self._end(io.Stopped(self.key, self.n))
+        else:
+            self._forget()
+
+    def _failed(self, failure: Failure) -> None:
+        self._end(io.Errored(self.key, self.n, failure))
+
+    def _end(self, inp: io.Input) -> None:
+        self._forget()
+        if not self.evicted and not self.actor.dropped:
+            self.actor.push(inp)
+
+    def _forget(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+        attempts = self.actor.attempts
+        if attempts.get(self.key) is self:
+            del attempts[self.key]
+        self.worker.finished(self)
+
+    # --- from the actor ---------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the code on request; its outcome no longer counts, but that it ended does."""
+        self.stopping = True
+        self._cancel()
+
+    def evict(self) -> None:
+        """Take the code off the worker without a trace; it runs again from the top when the run goes on."""
+        self.evicted = True
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+        elif self.task is None:
+            self._cancelled()
+
+    def woken(self, call: str) -> None:
+        """Let the code that waits for a call go on."""
+        future = self.waiting.pop(call, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    # --- from the context -------------------------------------------------------------------------------------
+
+    async def ask(self, inp: Any, token: Token) -> io.Reply:
+        """Hand an input to the actor and wait until its consequences are durable."""
+        self.actor.push(inp)
+        return await token.future
+
+    async def wait_for(self, call: str) -> None:
+        """Wait until a durable wait ends; the attempt's clock stands still meanwhile."""
+        step = self.actor.st.steps[self.key]
+        known = step.calls.get(call)
+        if known is None or known.status not in ("waiting", "unknown"):
+            return
+        self._pause_clock()
+        future = asyncio.get_running_loop().create_future()
+        self.waiting[call] = future
+        try:
+            await future
+        finally:
+            self.waiting.pop(call, None)
+            self._resume_clock()
+
+    async def load(self, value: Raw) -> Any:
+        """Return a value as Python objects, read from the store where it is large."""
+        while True:
+            try:
+                return self.actor.env.load(value)
+            except io.NeedValues as need:
+                await self.need(need)
+
+    async def need(self, need: io.NeedValues) -> None:
+        """Read missing values.
+
+        Raises:
+            ArtifactMissing: The store does not have them (any more).
+        """
+        if not await self.worker.values.fetch(self.worker.store, need.digests):
+            raise ArtifactMissing(f"stored values are gone: {need}")
+
+    async def input(self) -> Any:
+        """Return what the step is given.
+
+        Raises:
+            InputMissing: Its mapping names something that does not exist.
+        """
+        while True:
+            try:
+                return data.step_input(self.actor.st, self.actor.plan, self.actor.env, self.key)
+            except io.NeedValues as need:
+                await self.need(need)
+
+    async def render(self, template: Any) -> Any:
+        """Return a template of the node's config with its references filled in."""
+        while True:
+            try:
+                return data.render(self.actor.st, self.actor.plan, self.actor.env, template, self.key)
+            except io.NeedValues as need:
+                await self.need(need)
+
+    # --- clocks -----------------------------------------------------------------------------------------------
+
+    def limit(self, timeout_s: float | None, heartbeat_s: float | None) -> None:
+        """Start the clocks of this attempt."""
+        if timeout_s:
+            self._limit = timeout_s
+            self._timer_left = timeout_s
+            self._resume_clock()
+        if heartbeat_s:
+            self._beat_every(heartbeat_s)
+
+    def _resume_clock(self) -> None:
+        if self._timer_left > 0 and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer_since = loop.time()
+            self._timer = loop.call_later(self._timer_left, self._time_out, "timeout")
+
+    def _pause_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_left = max(0.001, self._timer_left - (asyncio.get_running_loop().time() - self._timer_since))
+
+    def _time_out(self, what: str) -> None:
+        self.timed_out = what
+        self._cancel()
+
+    def _beat_every(self, seconds: float) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+        self._limit = seconds
+        self._beat = asyncio.get_running_loop().call_later(seconds, self._time_out, "heartbeat")
+
+    def beat(self) -> None:
+        """Restart the heartbeat's clock."""
+        if self._beat is not None and self.node.node.heartbeat_s:
+            self._beat_every(self.node.node.heartbeat_s)
+
+    def log(self, message: str, fields: dict[str, Any]) -> None:
+        """Write a log line of the step."""
+        log.info(message, extra={"run_id": self.actor.st.id, "step": self.key, "attempt": self.n, **fields})

@@ -1,0 +1,308 @@
+"""What a step's code may ask of the engine: durable calls, waits, people. Handed to handlers as `ctx`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from tenuto.domain.base.canonical import digest
+from tenuto.domain.base.values import pack
+from tenuto.domain.graph.plan import split_key
+from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs.events import Charge, Failure
+from tenuto.errors import CallDiverged, StepError, TenutoError
+
+if TYPE_CHECKING:
+    from tenuto.runtime.worker.attempts import Attempt
+
+T = TypeVar("T")
+
+
+class CallFailed(StepError):
+    """A call inside a step failed; `details` hold its code and type."""
+
+    code = "call.failed"
+
+
+class Token:
+    """Carries the engine's answer back to the code that asked."""
+
+    __slots__ = ("asked", "future")
+
+    def __init__(self) -> None:
+        """Begin unanswered."""
+        self.future: asyncio.Future[io.Reply] = asyncio.get_running_loop().create_future()
+        self.asked: Any = None
+
+    def resolve(self, answer: io.Reply) -> None:
+        """Give the answer, unless the code has gone meanwhile."""
+        if not self.future.done():
+            self.future.set_result(answer)
+
+
+class Context:
+    """The engine as a step's code sees it. One per attempt; calls finished in earlier attempts are not repeated.
+
+    Attributes:
+        run_id: The run.
+        step: The step's key: node and scope.
+        node: The node's id.
+        attempt: Number of this try, from 1.
+        key: Idempotency key of the step: the same over retries and takeovers; give it to whatever you call.
+        input: What the step was given.
+        guidance: What a person wrote when sending the step round again; empty otherwise.
+    """
+
+    def __init__(self, attempt: Attempt, value: Any) -> None:
+        """Serve one attempt."""
+        self._attempt = attempt
+        self._names: dict[str, int] = {}
+        state = attempt.actor.st
+        self.run_id = state.id
+        self.step = attempt.key
+        self.node, self.scope = split_key(attempt.key)
+        self.attempt = attempt.n
+        step = state.steps[attempt.key]
+        self.key = f"{state.id}/{attempt.key}" + (f"/{step.group}" if step.group else "")
+        self.guidance = step.guidance
+        self.input = value
+
+    # --- durable calls ----------------------------------------------------------------------------------------
+
+    async def call(
+        self, fn: Callable[..., Awaitable[T] | T], *args: Any, key: str | None = None, effect: str = "idempotent",
+        on_unknown: str = "retry", **kwargs: Any,
+    ) -> T:
+        """Call a function once and for all: its result is recorded, and a later attempt gets the record.
+
+        Args:
+            key: Identity of the call in this step; needed when calls of one name run at once. Default: the
+                function's name and how many calls of that name came before.
+            effect: `pure`, `idempotent` or `effect`; an effect's intent is recorded before it is made.
+            on_unknown: For effects whose outcome was lost: `retry`, `ask`, or a registered status hook.
+
+        Raises:
+            CallDiverged: The call was recorded with other arguments.
+        """
+        name = getattr(fn, "__name__", "call")
+        asked = self._asked(name, key, "call", effect, on_unknown, _digest_of(args, kwargs), None)
+        return await self._perform(asked, lambda _key: _invoke(fn, args, kwargs))
+
+    async def perform(
+        self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
+        effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
+        used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
+    ) -> Any:
+        """Make one journaled call of a tool or model: reserve, record the intent, call, settle.
+
+        Args:
+            make: Gets the idempotency key and makes the call.
+            hold: Upper bound of what it may cost.
+            used: What it did cost, from its result.
+            meta: Facts for usage reports, from its result.
+        """
+        asked = self._asked(name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold)
+        return await self._perform(asked, make, used, meta)
+
+    def _asked(
+        self, name: str, key: str | None, kind: str, effect: str, on_unknown: str, args_digest: str,
+        hold: Charge | None,
+    ) -> io.CallAsked:
+        token = Token()
+        asked = io.CallAsked(
+            step=self.step, n=self.attempt, call=key or self._next(name), token=token, kind=kind, name=name,
+            digest=args_digest, effect=effect, on_unknown=on_unknown, hold=hold,
+        )
+        token.asked = asked
+        return asked
+
+    def _next(self, name: str) -> str:
+        count = self._names[name] = self._names.get(name, 0) + 1
+        return name if count == 1 else f"{name}#{count}"
+
+    async def _perform(
+        self, asked: io.CallAsked, make: Callable[[str], Awaitable[Any]],
+        used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
+    ) -> Any:
+        answer = await self._attempt.ask(asked, asked.token)
+        while True:
+            if isinstance(answer, io.Known):
+                return await self._attempt.load(answer.out)
+            if isinstance(answer, io.Go):
+                answer = await self._make(asked, answer.key, make, used, meta)
+            elif isinstance(answer, io.Waiting):
+                await self._attempt.wait_for(asked.call)
+                answer = await self._again(asked)
+            elif isinstance(answer, io.AskHook):
+                answer = await self._settle(asked, answer)
+            elif isinstance(answer, io.Broken):
+                raise _error(answer.failure)
+            else:
+                raise AssertionError(f"no code for {answer!r}")
+
+    async def _again(self, asked: io.CallAsked) -> io.Reply:
+        token = Token()
+        again = msgspec.structs.replace(asked, token=token)
+        token.asked = again
+        return await self._attempt.ask(again, token)
+
+    async def _make(
+        self, asked: io.CallAsked, key: str, make: Callable[[str], Awaitable[Any]],
+        used: Callable[[Any], Charge | None], meta: Callable[[Any], dict[str, Any]],
+    ) -> io.Reply:
+        clock = self._attempt.actor.worker.clock
+        token = Token()
+        began = clock.now()
+        try:
+            value = await make(key)
+            out, blob = pack(value)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            failure = self._attempt.worker.describe(exc)
+            broke = io.CallBroke(step=self.step, n=self.attempt, call=asked.call, token=token, failure=failure,
+                                 used=getattr(exc, "used", None))
+            answer = await self._attempt.ask(broke, token)
+            if isinstance(answer, io.Broken) and answer.failure is failure:
+                raise
+            return answer
+        done = io.CallDone(
+            step=self.step, n=self.attempt, call=asked.call, token=token, out=out, blob=blob, kind=asked.kind,
+            name=asked.name, digest=asked.digest, used=used(value), took_ms=clock.now() - began, meta=meta(value),
+        )
+        return await self._attempt.ask(done, token)
+
+    async def _settle(self, asked: io.CallAsked, answer: io.AskHook) -> io.Reply:
+        resolution, value = await self._attempt.worker.ask_hook(answer.hook, answer.key, asked)
+        out, blob = pack(value)
+        token = Token()
+        settled = io.CallSettled(step=self.step, call=asked.call, token=token, resolution=resolution, out=out, blob=blob)
+        reply = await self._attempt.ask(settled, token)
+        if resolution == "retry":
+            return await self._again(asked)
+        return reply
+
+    async def map(
+        self, fn: Callable[[Any], Awaitable[T] | T], items: Iterable[Any], *, key: str = "", effect: str = "idempotent",
+    ) -> list[T]:
+        """Call a function for every item, all at once, each call recorded by its position; order is kept."""
+        prefix = key or self._next(getattr(fn, "__name__", "map") + "[]")
+        calls = [
+            self.call(fn, item, key=f"{prefix}[{index}]", effect=effect) for index, item in enumerate(items)
+        ]
+        return list(await asyncio.gather(*calls))
+
+    # --- durable waits ----------------------------------------------------------------------------------------
+
+    async def sleep(self, seconds: float, *, key: str | None = None) -> None:
+        """Wait; the wait survives restarts and holds no worker."""
+        until = self._attempt.actor.worker.clock.now() + int(seconds * 1000)
+        await self._wait("timer", key or self._next("sleep"), until=until)
+
+    async def wait_signal(self, name: str, *, timeout_s: float | None = None, key: str | None = None) -> Any:
+        """Wait for a signal and return its payload; `None` after `timeout_s` seconds without one."""
+        until = self._attempt.actor.worker.clock.now() + int(timeout_s * 1000) if timeout_s else 0
+        return await self._wait("signal", key or self._next(f"signal:{name}"), name=name, until=until)
+
+    async def approve(
+        self, message: str, *, data: dict[str, Any] | None = None, timeout_s: float | None = None, key: str | None = None,
+    ) -> dict[str, Any]:
+        """Ask a person and wait for the answer: `{decision, approved, reason, data, by}`; nobody in time = rejected."""
+        until = self._attempt.actor.worker.clock.now() + int(timeout_s * 1000) if timeout_s else 0
+        return await self._wait("approval", key or self._next("approve"), until=until, message=message, data=data or {})
+
+    async def _wait(self, kind: str, call: str, **rest: Any) -> Any:
+        token = Token()
+        asked = io.WaitAsked(step=self.step, n=self.attempt, call=call, token=token, kind=kind, **rest)
+        token.asked = asked
+        answer = await self._attempt.ask(asked, token)
+        while isinstance(answer, io.Waiting):
+            await self._attempt.wait_for(call)
+            again = Token()
+            asked = msgspec.structs.replace(asked, token=again)
+            again.asked = asked
+            answer = await self._attempt.ask(asked, again)
+        if isinstance(answer, io.Known):
+            return await self._attempt.load(answer.out)
+        assert isinstance(answer, io.Broken)
+        raise _error(answer.failure)
+
+    # --- small things -----------------------------------------------------------------------------------------
+
+    def heartbeat(self) -> None:
+        """Say that the step is alive; restarts the clock of `heartbeat_s`."""
+        self._attempt.beat()
+
+    def log(self, message: str, **fields: Any) -> None:
+        """Write a line to the log with the run and step."""
+        self._attempt.log(message, fields)
+
+
+class SyncContext:
+    """The same for a step written as a plain function: every method blocks its thread until the answer is there."""
+
+    def __init__(self, ctx: Context, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve a function that runs on a thread beside the worker's loop."""
+        self._ctx = ctx
+        self._loop = loop
+        for name in ("run_id", "step", "node", "attempt", "key", "input", "guidance"):
+            setattr(self, name, getattr(ctx, name))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See `Context.call`."""
+        return self._run(self._ctx.call(fn, *args, **kwargs))
+
+    def map(self, fn: Callable[[Any], Any], items: Iterable[Any], **kwargs: Any) -> list[Any]:
+        """See `Context.map`."""
+        return self._run(self._ctx.map(fn, items, **kwargs))
+
+    def sleep(self, seconds: float, *, key: str | None = None) -> None:
+        """See `Context.sleep`."""
+        self._run(self._ctx.sleep(seconds, key=key))
+
+    def wait_signal(self, name: str, *, timeout_s: float | None = None, key: str | None = None) -> Any:
+        """See `Context.wait_signal`."""
+        return self._run(self._ctx.wait_signal(name, timeout_s=timeout_s, key=key))
+
+    def approve(self, message: str, **kwargs: Any) -> dict[str, Any]:
+        """See `Context.approve`."""
+        return self._run(self._ctx.approve(message, **kwargs))
+
+    def heartbeat(self) -> None:
+        """See `Context.heartbeat`."""
+        self._loop.call_soon_threadsafe(self._ctx.heartbeat)
+
+    def log(self, message: str, **fields: Any) -> None:
+        """See `Context.log`."""
+        self._ctx.log(message, **fields)
+
+
+async def _invoke(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(fn):
+        return await fn(*args, **kwargs)
+    value = await asyncio.get_running_loop().run_in_executor(None, lambda: fn(*args, **kwargs))
+    return await value if inspect.isawaitable(value) else value
+
+
+def _digest_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return a digest of the arguments, or an empty string when they have no JSON form and are not compared."""
+    if not args and not kwargs:
+        return ""
+    try:
+        return digest(msgspec.to_builtins([args, kwargs]))
+    except (TypeError, ValueError):
+        return ""
+
+
+def _error(failure: Failure) -> TenutoError:
+    if failure.code == CallDiverged.code:
+        return CallDiverged(failure.message)
+    error = CallFailed(failure.message, code=failure.code, type=failure.type, failure=failure)
+    return error

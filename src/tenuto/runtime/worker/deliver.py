@@ -1,0 +1,59 @@
+"""Delivering messages between runs: at least once, dropped by the receiver when they come again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tenuto.domain.runs.events import Body, RunCreated
+from tenuto.domain.runs.inputs import ChildRun
+from tenuto.domain.runs.wire import ZERO, record
+from tenuto.ports.store import Commit, OutboxRow, RunRow
+
+if TYPE_CHECKING:
+    from tenuto.runtime.worker.worker import Worker
+
+_child = msgspec.json.Decoder(ChildRun).decode
+
+
+async def deliver_outbox(worker: Worker) -> None:
+    """Deliver what waits in the outbox, then forget it."""
+    rows = await worker.store.outbox(256)
+    done: list[int] = []
+    for row in rows:
+        if row.kind == "create":
+            await _create(worker, row)
+        else:
+            await worker.store.send(row.target, row.key, row.body)
+            actor = worker.actors.get(row.target)
+            if actor is not None:
+                worker.read_inbox(actor)
+        done.append(row.id)
+    if done:
+        await worker.store.delivered(done)
+        worker.nudge()
+
+
+async def _create(worker: Worker, row: OutboxRow) -> None:
+    """Create a child run unless it exists: its position 1 is taken then, and the commit is refused."""
+    child = _child(row.body)
+    now = worker.clock.now()
+    await worker.definitions.plan(child.ns, child.digest)
+    event = RunCreated(
+        ns=child.ns, workflow=child.workflow, digest=child.digest, input=child.input, priority=child.priority,
+        budget=child.budget, parent=child.parent, by=f"run {child.parent.run}",
+    )
+    await worker.committer.submit(creation(child.run, event, now))
+
+
+def creation(run_id: str, event: RunCreated, now: int, **row: object) -> Commit:
+    """Return the commit that brings a run into being."""
+    first = record(ZERO, run_id, 1, 0, Body(now, (event,)))
+    new = RunRow(
+        id=run_id, ns=event.ns, workflow=event.workflow, digest=event.digest, priority=event.priority,
+        goal=event.goal, labels=dict(event.labels), created_at=now, wake_at=event.start_at,
+        parent=event.parent.run if event.parent is not None else None,
+        replay_of=event.fork.run if event.fork is not None else None, **row,  # type: ignore[arg-type]
+    )
+    return Commit(run_id=run_id, ns=event.ns, record=first, new=new)

@@ -1,0 +1,236 @@
+"""How each kind of node does its work. Kinds the core handles alone (approval, wait, switch, join) never come here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from tenuto.domain.base.expressions import ExpressionFailed, compile_value
+from tenuto.domain.base.values import pack
+from tenuto.domain.graph.model import Budget
+from tenuto.domain.runs import data
+from tenuto.domain.runs import inputs as io
+from tenuto.errors import Permanent, TenutoError
+from tenuto.runtime.agents.run import run_agent
+from tenuto.runtime.tools.call import call_tool
+from tenuto.runtime.tools.catalog import Handler
+from tenuto.runtime.tools.http import run_http
+from tenuto.runtime.worker.attempts import Answered, Attempt
+from tenuto.runtime.worker.context import Context, SyncContext
+
+Executor = Callable[[Attempt, Any], Awaitable[Any]]
+
+
+class ExpressionError(Permanent):
+    """An expression of a transform, filter or aggregate failed."""
+
+    code = "expression.failed"
+
+
+async def execute(attempt: Attempt) -> Any:
+    """Run an attempt and return its value.
+
+    Raises:
+        TenutoError: It failed in a way that has a code.
+        Exception: It failed otherwise.
+    """
+    node = attempt.node.node
+    if node.kind == "map":
+        return await _open_map(attempt)
+    value = await attempt.input()
+    return await KINDS[node.kind](attempt, value)
+
+
+def config_of(attempt: Attempt) -> dict[str, Any]:
+    """Return a node's settings with this run's overrides."""
+    own = attempt.actor.st.steps[attempt.key].config
+    config = attempt.node.node.config
+    return config if own is None else {**config, **own}
+
+
+# --- functions and tools ---------------------------------------------------------------------------------------
+
+
+async def _function(attempt: Attempt, value: Any) -> Any:
+    config = config_of(attempt)
+    ctx = Context(attempt, value)
+    if "tool" in config:
+        arguments = value
+        if "args" in config:
+            arguments = await attempt.render(config["args"])
+        attempt.limit(attempt.node.node.timeout_s, attempt.node.node.heartbeat_s)
+        return await call_tool(ctx, attempt.worker.catalog, config["tool"], arguments or {})
+    handler = attempt.worker.catalog.handler(config["handler"])
+    if handler is None:
+        raise Permanent(f"this worker has no handler {config['handler']!r}", code="handler.unknown")
+    attempt.limit(attempt.node.node.timeout_s or handler.timeout_s, attempt.node.node.heartbeat_s)
+    return await run_handler(attempt, handler, ctx, value)
+
+
+async def run_handler(attempt: Attempt, handler: Handler, ctx: Context, value: Any) -> Any:
+    """Call a handler: coroutines on the loop, plain functions on a thread."""
+    loop = asyncio.get_running_loop()
+    if handler.is_async:
+        args, kwargs = handler.bind(ctx, value)
+        return await handler.fn(*args, **kwargs)
+    args, kwargs = handler.bind(SyncContext(ctx, loop) if handler.wants_ctx else None, value)
+    bound = functools.partial(contextvars.copy_context().run, handler.fn, *args, **kwargs)
+    return await loop.run_in_executor(attempt.worker.threads, bound)
+
+
+async def _agent(attempt: Attempt, value: Any) -> Any:
+    config = config_of(attempt)
+    attempt.limit(attempt.node.node.timeout_s, attempt.node.node.heartbeat_s)
+    return await run_agent(attempt, Context(attempt, value), config, value)
+
+
+async def _http(attempt: Attempt, value: Any) -> Any:
+    config = await attempt.render(config_of(attempt))
+    attempt.limit(attempt.node.node.timeout_s, attempt.node.node.heartbeat_s)
+    return await run_http(Context(attempt, value), config, attempt.worker.http)
+
+
+# --- expressions -----------------------------------------------------------------------------------------------
+
+
+def _bind(attempt: Attempt, value: Any, reads: frozenset[str]) -> dict[str, Any]:
+    actor = attempt.actor
+    found = data.bindings(actor.st, actor.plan, actor.env, attempt.key, reads - {"output"}, None)
+    if "input" in reads:
+        found["input"] = value
+    return found
+
+
+async def _evaluate(attempt: Attempt, value: Any, text: str, extra: dict[str, Any] | None = None) -> Any:
+    expression = compile_value(text)
+    while True:
+        try:
+            bindings = _bind(attempt, value, expression.reads)
+            break
+        except io.NeedValues as need:
+            await attempt.need(need)
+    try:
+        return expression.evaluate({**bindings, **(extra or {})})
+    except ExpressionFailed as exc:
+        raise ExpressionError(f"{text!r} failed: {exc}") from exc
+
+
+async def _transform(attempt: Attempt, value: Any) -> Any:
+    config = config_of(attempt)
+    if "template" in config:
+        return await attempt.render(config["template"])
+    return await _evaluate(attempt, value, config["value"])
+
+
+async def _items(attempt: Attempt, value: Any, over: Any) -> list[Any]:
+    """Return the list a node works on: a reference, a CEL expression, a list, or its only input."""
+    if over is None:
+        found = value
+        if isinstance(value, dict) and len(value) == 1:
+            found = next(iter(value.values()))
+    elif isinstance(over, str) and "$" not in over:
+        found = await _evaluate(attempt, value, over)
+    else:
+        found = await attempt.render(over)
+    if not isinstance(found, list):
+        raise ExpressionError(f"`over` must be a list; it is {type(found).__name__}", code="input.not_a_list")
+    return found
+
+
+async def _filter(attempt: Attempt, value: Any) -> Any:
+    config = config_of(attempt)
+    items = await _items(attempt, value, config.get("over"))
+    kept: list[Any] = []
+    for index, item in enumerate(items):
+        if index % 1000 == 999:
+            await asyncio.sleep(0)
+        verdict = await _evaluate(attempt, value, config["when"], {"item": item, "index": index})
+        if not isinstance(verdict, bool):
+            raise ExpressionError(f"{config['when']!r} is {verdict!r} for item {index}; it must be true or false")
+        if verdict:
+            kept.append(item)
+    return kept
+
+
+async def _aggregate(attempt: Attempt, value: Any) -> Any:
+    config = config_of(attempt)
+    items = await _items(attempt, value, config.get("over"))
+    field = config.get("field")
+    values = items if field is None else [_field(item, field) for item in items]
+    op = config.get("op", "collect")
+    try:
+        return AGGREGATES[op](values)
+    except (TypeError, ValueError) as exc:
+        raise ExpressionError(f"{op} over {len(values)} items failed: {exc}") from exc
+
+
+def _field(item: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(item, dict) or part not in item:
+            raise ExpressionError(f"an item has no field {path!r}", code="input.missing")
+        item = item[part]
+    return item
+
+
+AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
+    "collect": list,
+    "count": len,
+    "sum": sum,
+    "min": lambda values: min(values) if values else None,
+    "max": lambda values: max(values) if values else None,
+    "avg": lambda values: sum(values) / len(values) if values else None,
+    "first": lambda values: values[0] if values else None,
+    "last": lambda values: values[-1] if values else None,
+    "merge": lambda values: {k: v for value in values for k, v in value.items()},
+    "concat": lambda values: [item for value in values for item in value],
+    "unique": lambda values: [item for index, item in enumerate(values) if item not in values[:index]],
+}
+
+
+# --- maps and sub-flows ----------------------------------------------------------------------------------------
+
+
+async def _open_map(attempt: Attempt) -> Any:
+    config = config_of(attempt)
+    over = config.get("over")
+    value = None
+    if over is None or (isinstance(over, str) and "$" not in over):
+        value = await attempt.input()
+    items = await _items(attempt, value, over)
+    out, blob = pack(items)
+    return Answered(io.MapItems(step=attempt.key, n=attempt.n, items=out, count=len(items), blob=blob))
+
+
+async def _subflow(attempt: Attempt, value: Any) -> Any:
+    config = config_of(attempt)
+    worker, ns = attempt.worker, attempt.actor.st.ns
+    name = config["workflow"]
+    tag = config.get("version") or config.get("tag") or "latest"
+    digest = await worker.store.resolve_tag(ns, name, tag)
+    if digest is None:
+        raise TenutoError(f"sub-flow {name!r} has no version or tag {tag!r}", code="workflow.unknown")
+    plan = await worker.definitions.plan(ns, digest)
+    budget = msgspec.convert(config["budget"], Budget) if config.get("budget") else plan.definition.budget
+    out, blob = pack(value)
+    return Answered(
+        io.ChildAsked(
+            step=attempt.key, n=attempt.n, workflow=name, digest=digest, input=out, blob=blob, budget=budget,
+            detach=bool(config.get("detach")),
+        )
+    )
+
+
+KINDS: dict[str, Executor] = {
+    "function": _function,
+    "agent": _agent,
+    "http": _http,
+    "transform": _transform,
+    "filter": _filter,
+    "aggregate": _aggregate,
+    "subflow": _subflow,
+}

@@ -1,0 +1,97 @@
+"""The rows that stand or fall with a record: tickets, dead letters, messages to other runs. Derived from events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.inputs import ChildRun, Decision
+from tenuto.domain.runs.state import ENDED, RunState
+from tenuto.ports.store import OutboxRow, TicketRow
+
+RARE: frozenset[type[ev.Event]] = frozenset(
+    {ev.TicketOpened, ev.TicketDecided, ev.TicketClosed, ev.StepDeadLettered, ev.StepRedriven}
+)
+
+
+def tickets_of(st: RunState, events: Sequence[ev.Events], t: int) -> list[TicketRow]:
+    """Return the ticket rows some events open, decide or close; later ones of an id replace earlier ones."""
+    rows: dict[str, TicketRow] = {}
+    for event in events:
+        if type(event) in RARE:
+            row = _ticket(st, event, t)
+            if row is not None:
+                rows[row.id] = row
+    return list(rows.values())
+
+
+def _ticket(st: RunState, event: ev.Events, t: int) -> TicketRow | None:
+    if isinstance(event, ev.TicketOpened):
+        return TicketRow(
+            id=event.ticket, ns=st.ns, run_id=st.id, step=event.step, kind=event.kind, message=event.message,
+            body=msgspec.json.encode(event.data), created_at=t, expires_at=event.expires_at,
+        )
+    if isinstance(event, ev.TicketDecided):
+        answer = {"decision": event.decision, "reason": event.reason, "data": event.data, "by": event.by}
+        return _existing(st, event.ticket, "decided", t, msgspec.json.encode(answer))
+    if isinstance(event, ev.TicketClosed):
+        return _existing(st, event.ticket, "closed", t, b"")
+    if isinstance(event, ev.StepDeadLettered):
+        body = msgspec.json.encode({"failure": event.failure, "attempt": event.n})
+        return TicketRow(
+            id=dead_letter_id(st.id, event.step), ns=st.ns, run_id=st.id, step=event.step, kind="dead_letter",
+            message=event.failure.message, body=body, created_at=t,
+        )
+    if isinstance(event, ev.StepRedriven):
+        return TicketRow(
+            id=dead_letter_id(st.id, event.step), ns=st.ns, run_id=st.id, step=event.step, kind="dead_letter",
+            state="closed", decided_at=t,
+        )
+    return None
+
+
+def _existing(st: RunState, name: str, state: str, t: int, answer: bytes) -> TicketRow:
+    ticket = st.tickets[name]
+    return TicketRow(
+        id=name, ns=st.ns, run_id=st.id, step=ticket.step, kind=ticket.kind, state=state, message=ticket.message,
+        body=msgspec.json.encode(ticket.data), answer=answer, created_at=ticket.opened_at,
+        expires_at=ticket.expires_at, decided_at=t,
+    )
+
+
+def dead_letter_id(run: str, step: str) -> str:
+    """Return the id under which a step is listed as a dead letter."""
+    return "dl-" + sha256(f"{run}/{step}".encode()).hexdigest()[:20]
+
+
+def outbox_of(st: RunState, decision: Decision) -> list[OutboxRow]:
+    """Return the messages a decision sends to other runs: children to make or stop, a parent to tell."""
+    rows = [_create(child) for child in decision.children]
+    rows += [
+        _send(st.ns, child, f"parent/{st.id}", msg.Cancel(by=f"run {st.id}", reason="the parent run was stopped"))
+        for child in decision.stop_children
+    ]
+    if st.parent is not None and st.status in ENDED and any(
+        isinstance(e, (ev.RunCompleted, ev.RunFailed, ev.RunCancelled, ev.RunExceeded)) for e in decision.events
+    ):
+        spent = st.ledger.spent
+        told = msg.ChildEnded(
+            by=f"run {st.id}", step=st.parent.step, run=st.id, status=st.status,
+            output=st.output if st.output is not None else msgspec.Raw(b"null"), failure=st.failure,
+            tokens=spent.tokens, tool_calls=spent.tool_calls, cost_usd_micros=spent.cost_usd_micros,
+        )
+        rows.append(_send(st.ns, st.parent.run, f"child/{st.id}/{st.seq}", told))
+    return rows
+
+
+def _create(child: ChildRun) -> OutboxRow:
+    return OutboxRow(ns=child.ns, target=child.run, key=f"create/{child.run}", kind="create",
+                     body=msgspec.json.encode(child))
+
+
+def _send(ns: str, target: str, key: str, message: msg.Messages) -> OutboxRow:
+    return OutboxRow(ns=ns, target=target, key=key, kind="send", body=msg.encode_message(message))

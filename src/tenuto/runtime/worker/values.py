@@ -1,0 +1,79 @@
+"""The values a decision may read: stored blobs at hand, decoded once, within a bound."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from tenuto.domain.base.values import digest_of, unpack
+from tenuto.domain.runs.events import Reused
+from tenuto.domain.runs.inputs import NeedValues
+from tenuto.ports.store import Store
+
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+class Values:
+    """Decoded blobs shared by all runs of a worker; the least recently used leave first."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        """Keep up to `limit` bytes of stored JSON."""
+        self._limit = limit
+        self._size = 0
+        self._known: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+
+    def put(self, digest: str, body: bytes) -> None:
+        """Remember a blob."""
+        if digest in self._known:
+            return
+        self._known[digest] = (unpack(body), len(body))
+        self._size += len(body)
+        while self._size > self._limit and len(self._known) > 1:
+            _, (_, size) = self._known.popitem(last=False)
+            self._size -= size
+
+    def get(self, digest: str) -> Any:
+        """Return a blob's value.
+
+        Raises:
+            NeedValues: It is not at hand.
+        """
+        found = self._known.get(digest)
+        if found is None:
+            raise NeedValues((digest,))
+        self._known.move_to_end(digest)
+        return found[0]
+
+    async def fetch(self, store: Store, digests: tuple[str, ...]) -> bool:
+        """Read blobs from the store; return whether all of them exist."""
+        missing = [digest for digest in digests if digest not in self._known]
+        found = await store.get_blobs(missing) if missing else {}
+        for digest, body in found.items():
+            self.put(digest, body)
+        return len(found) == len(missing)
+
+
+class RunEnv:
+    """What the decisions of one run may read."""
+
+    __slots__ = ("_values", "predicates", "reuse")
+
+    def __init__(
+        self, values: Values, predicates: Mapping[str, Callable[..., Any]], reuse: Mapping[str, Reused] | None = None
+    ) -> None:
+        """Share a worker's values and predicates."""
+        self._values = values
+        self.predicates = predicates
+        self.reuse: Mapping[str, Reused] = reuse or {}
+
+    def load(self, value: Raw) -> Any:
+        """Return a value as Python objects.
+
+        Raises:
+            NeedValues: It is stored under a digest that is not at hand.
+        """
+        digest = digest_of(value)
+        return unpack(value) if digest is None else self._values.get(digest)

@@ -1,0 +1,553 @@
+"""A worker: claims runs, moves them forward, keeps its lease, takes over from the dead, lets go when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from tenuto.domain.graph.plan import Plan
+from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.events import Body, Events, Failure, Reused
+from tenuto.domain.runs.fold import fold_body
+from tenuto.domain.runs.history import digest_of_history, restore
+from tenuto.domain.runs.state import ENDED, RunState
+from tenuto.domain.runs.wire import UnknownEvent, decode
+from tenuto.errors import Corrupt, TenutoError, WorkflowMissing
+from tenuto.ports.clock import Clock
+from tenuto.ports.model import Model
+from tenuto.ports.store import Claim, Commit, Committed, History, RowChange, Store, TicketRow, WorkerRow
+from tenuto.runtime.bus import Bus
+from tenuto.runtime.committer import Committer
+from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.runtime.worker.actor import Actor
+from tenuto.runtime.worker.attempts import Attempt
+from tenuto.runtime.worker.deliver import deliver_outbox
+from tenuto.runtime.worker.kinds import execute
+from tenuto.runtime.worker.values import RunEnv, Values
+
+log = logging.getLogger("tenuto.worker")
+
+_reuse = msgspec.json.Decoder(dict[str, Reused]).decode
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker works.
+
+    Attributes:
+        lease_ms: A worker silent for this long loses its runs.
+        concurrency: Attempts whose code runs at once.
+        max_runs: Runs owned at once.
+        idle_s: Pause between polls when there is nothing to do.
+        grace_s: On a graceful stop, how long attempts may finish.
+        threads: Threads for steps written as plain functions.
+    """
+
+    lease_ms: int = 10_000
+    concurrency: int = 256
+    max_runs: int = 2_000
+    idle_s: float = 1.0
+    grace_s: float = 30.0
+    threads: int = 16
+
+
+class Worker:
+    """One owner of runs. Everything but the handlers' own threads happens on one event loop."""
+
+    def __init__(
+        self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
+        bus: Bus | None = None, options: WorkerOptions | None = None, models: Model | None = None,
+        http: HttpPolicy | None = None,
+    ) -> None:
+        """Assemble a worker; nothing happens before `start`."""
+        self.store = store
+        self.committer = committer
+        self.definitions = definitions
+        self.catalog = catalog
+        self.clock = clock
+        self.bus = bus or Bus()
+        self.options = options or WorkerOptions()
+        self.models = models
+        self.values = Values()
+        self.id = new_worker_id()
+        self.actors: dict[str, Actor] = {}
+        self.stopping = False
+        self.draining = False
+        self._lease_end = 0.0
+        self._excluded: set[str] = set()
+        self._served: dict[str, bool] = {}
+        self._running = 0
+        self._queue: deque[Attempt] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[Any]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._nudge = asyncio.Event()
+        self._reading: set[str] = set()
+        self.takeovers = 0
+        self.threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="tenuto-step")
+        self.http = http or HttpPolicy()
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Announce the worker and begin to claim."""
+        await self._register()
+        self.committer.intercept = self.intercept
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._heartbeats(), name="heartbeat"),
+            loop.create_task(self._claims(), name="claims"),
+        ]
+
+    async def _register(self) -> None:
+        before = self.clock.steady()
+        manifest = {"handlers": sorted(self.catalog.handlers), "tools": sorted(self.catalog.tools)}
+        row = WorkerRow(
+            id=self.id, host=socket.gethostname(), pid=os.getpid(), started_at=self.clock.now(),
+            manifest=msgspec.json.encode(manifest),
+        )
+        self.clock.adjust(await self.store.register(row, self.options.lease_ms))
+        self._lease_end = before + self.options.lease_ms / 1000
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Let attempts finish for a while, give the rest back, and leave."""
+        if self.stopping:
+            return
+        self.draining = True
+        self.committer.intercept = None
+        grace = self.options.grace_s if grace_s is None else grace_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while any(actor.attempts for actor in self.actors.values()):
+                    self._nudge.clear()
+                    await self._nudge.wait()
+        await self._release_all()
+        self.stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for actor in list(self.actors.values()):
+            self._forget(actor)
+        for task in list(self._background):
+            task.cancel()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        await self.store.unregister(self.id)
+
+    async def _release_all(self) -> None:
+        for actor in list(self.actors.values()):
+            if actor.st.status not in ENDED:
+                actor.push(io.Release())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while self.actors:
+                    self._nudge.clear()
+                    await self._nudge.wait()
+
+    # --- the lease --------------------------------------------------------------------------------------------
+
+    def has_lease(self) -> bool:
+        """Return whether the lease certainly still holds, by a clock that counts while the process is stopped."""
+        return self.clock.steady() < self._lease_end
+
+    def lose_lease(self) -> None:
+        """Drop every run at once: others may own them already."""
+        if self.stopping:
+            return
+        log.warning("the lease of %s ended; dropping %d runs", self.id, len(self.actors))
+        for actor in list(self.actors.values()):
+            self._forget(actor)
+        self.id = new_worker_id()
+        self._lease_end = 0.0
+        self._spawn(self._register())
+
+    async def _heartbeats(self) -> None:
+        period = self.options.lease_ms / 3000
+        while True:
+            await asyncio.sleep(period)
+            owner, before = self.id, self.clock.steady()
+            now = await self.store.heartbeat(owner, self.options.lease_ms)
+            if self.id != owner:
+                continue
+            if now is None:
+                self.lose_lease()
+            else:
+                self._lease_end = before + self.options.lease_ms / 1000
+                self.clock.adjust(now)
+
+    # --- claiming ---------------------------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """Poll now instead of at the end of the pause."""
+        self._nudge.set()
+
+    async def _claims(self) -> None:
+        while True:
+            try:
+                busy = await self._look()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("looking for work failed")
+                busy = False
+            if not busy:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        hint = asyncio.ensure_future(self.store.wait_hint(self.options.idle_s))
+        nudge = asyncio.ensure_future(self._nudge.wait())
+        try:
+            await asyncio.wait({hint, nudge}, return_when=asyncio.FIRST_COMPLETED, timeout=self.options.idle_s)
+        finally:
+            hint.cancel()
+            nudge.cancel()
+            await asyncio.gather(hint, nudge, return_exceptions=True)
+        self._nudge.clear()
+
+    async def _look(self) -> bool:
+        """Do what one poll finds; return whether there may be more right away."""
+        if not self.has_lease():
+            return False
+        found = await self.store.poll(self.id)
+        for run_id in found.inbox:
+            actor = self.actors.get(run_id)
+            if actor is not None:
+                self.read_inbox(actor)
+        if found.outbox:
+            await deliver_outbox(self)
+        if self.draining:
+            return False
+        free = self.options.max_runs - len(self.actors)
+        busy = False
+        if found.expired and free > 0:
+            stolen = await self.store.steal(self.id, min(free, 64))
+            self.takeovers += len(stolen)
+            await self._take(stolen)
+            busy = bool(stolen)
+        if found.claimable and free > 0:
+            claims = await self.store.claim(self.id, min(free, 256), sorted(self._excluded))
+            await self._take(claims)
+            busy = busy or len(claims) > 0
+        return busy
+
+    async def _take(self, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+        owner = self.id
+        histories = {history.run_id: history for history in await self.store.load([c.run_id for c in claims])}
+        for claim in claims:
+            if self.id != owner:
+                return
+            history = histories.get(claim.run_id)
+            if history is not None:
+                await self._open(claim, history)
+
+    async def _open(self, claim: Claim, history: History) -> None:
+        try:
+            actor = await self._restore(claim, history)
+        except UnknownEvent:
+            self._give_back(claim, "the journal holds events of a newer version")
+            return
+        except WorkflowMissing as exc:
+            self._give_back(claim, str(exc))
+            return
+        except Corrupt as exc:
+            await self._corrupt(claim, str(exc))
+            return
+        begin: list[io.Input] = [io.Begin(worker=self.id, epoch=claim.epoch, lost=claim.stolen_from is not None)]
+        if claim.inbox_seq:
+            begin += await self._messages(actor)
+        begin.append(io.Tick())
+        actor.begin(begin)
+
+    async def _restore(self, claim: Claim, history: History) -> Actor:
+        digest = digest_of_history(history.snapshot, history.records)
+        plan = await self.definitions.plan(claim.ns, digest)
+        missing = self.catalog.missing(plan)
+        if missing:
+            self._excluded.add(digest)
+            raise WorkflowMissing(f"this worker has no {', '.join(missing)}", handlers=list(missing))
+        st = restore(claim.run_id, history.snapshot, history.records, lambda _: plan)
+        st.epoch = claim.epoch
+        env = RunEnv(self.values, self.catalog.predicates, await self._reused(st))
+        actor = Actor(self, st, plan, env, 0)
+        actor.bytes_since = sum(len(item.body) for item in history.records)
+        if history.snapshot is not None:
+            actor.snapshot_at = max(actor.snapshot_at, len(history.snapshot))
+        self.actors[st.id] = actor
+        return actor
+
+    async def _reused(self, st: RunState) -> dict[str, Reused]:
+        """Return the outcomes a replay takes over."""
+        if st.fork is None or not st.fork.reuse:
+            return {}
+        found = await self.store.get_blobs([st.fork.reuse])
+        body = found.get(st.fork.reuse)
+        if body is None:
+            raise Corrupt(f"run {st.id}: the outcomes it takes over from run {st.fork.run} are gone", run=st.id)
+        return _reuse(body)
+
+    def _give_back(self, claim: Claim, why: str) -> None:
+        log.warning("run %s is left to another worker: %s", claim.run_id, why, extra={"run_id": claim.run_id})
+        row = RowChange(state="ready", status="queued", inbox_seen=claim.inbox_seq)
+        self.committer.submit(Commit(run_id=claim.run_id, ns=claim.ns, epoch=claim.epoch, row=row))
+
+    async def _corrupt(self, claim: Claim, why: str) -> None:
+        """Stop a run whose journal is not what was written, and tell a person; nothing is repaired."""
+        log.error("run %s is halted: %s", claim.run_id, why, extra={"run_id": claim.run_id})
+        ticket = TicketRow(
+            id=f"tk-integrity-{claim.run_id}-{claim.epoch}", ns=claim.ns, run_id=claim.run_id, step="",
+            kind="integrity", message=why, created_at=self.clock.now(),
+        )
+        row = RowChange(state="waiting", status="paused", inbox_seen=claim.inbox_seq, error=f"journal.corrupt: {why}")
+        await self.committer.submit(
+            Commit(run_id=claim.run_id, ns=claim.ns, epoch=claim.epoch, row=row, tickets=[ticket])
+        )
+
+    # --- runs created here ------------------------------------------------------------------------------------
+
+    def intercept(self, commit: Commit) -> Actor | None:
+        """Take a run that is being created in this process straight over, sparing the claim."""
+        new = commit.new
+        if new is None or commit.record is None or new.wake_at or new.state != "ready" or self.draining:
+            return None
+        if len(self.actors) >= self.options.max_runs or not self.has_lease() or new.digest in self._excluded:
+            return None
+        plan = self.definitions.cached(new.digest)
+        if plan is None or not self._serves(plan):
+            return None
+        body = decode(commit.record)
+        st = RunState(id=commit.run_id)
+        created = body.ev[0]
+        if getattr(created, "fork", None) is not None:
+            return None
+        fold_body(st, plan, body)
+        st.seq, st.epoch = 1, 1
+        actor = Actor(self, st, plan, RunEnv(self.values, self.catalog.predicates), 0)
+        for digest, blob in commit.blobs:
+            self.values.put(digest, blob)
+        actor.new = commit
+        actor.inputs.append(io.Begin(worker=self.id, epoch=1))
+        actor.marked = True
+        self.actors[st.id] = actor
+        return actor
+
+    def _serves(self, plan: Plan) -> bool:
+        known = self._served.get(plan.digest)
+        if known is None:
+            known = self._served[plan.digest] = not self.catalog.missing(plan)
+        return known
+
+    def creation_events(self, commit: Commit) -> tuple[Events, ...]:
+        """Return the events a run was created with."""
+        assert commit.record is not None
+        return decode(commit.record).ev
+
+    # --- inbox, timers ----------------------------------------------------------------------------------------
+
+    def read_inbox(self, actor: Actor) -> None:
+        """Fetch a run's new messages; at most one fetch a run at a time."""
+        if actor.st.id not in self._reading and not actor.dropped:
+            self._reading.add(actor.st.id)
+            self._spawn(self._read(actor))
+
+    async def _read(self, actor: Actor) -> None:
+        try:
+            messages = await self._messages(actor)
+        finally:
+            self._reading.discard(actor.st.id)
+        if messages and not actor.dropped:
+            for message in messages:
+                actor.push(message)
+        elif not actor.dropped:
+            actor.touch()
+
+    async def _messages(self, actor: Actor) -> list[io.Input]:
+        rows = await self.store.inbox(actor.st.id, actor.inbox_seen)
+        found: list[io.Input] = []
+        for row in rows:
+            if row.n <= actor.inbox_seen:
+                continue
+            actor.inbox_seen = row.n
+            found.append(io.Arrived(n=row.n, key=row.key, message=msg.decode_message(row.body)))
+        return found
+
+    def watch(self, actor: Actor) -> None:
+        """Wake a run when its next timer is due."""
+        due = min(actor.st.timers.values())
+        handle = self._timers.pop(actor.st.id, None)
+        if handle is not None:
+            handle.cancel()
+        delay = max(0.0, (due - self.clock.now()) / 1000) + 0.001
+        self._timers[actor.st.id] = asyncio.get_running_loop().call_later(delay, self._due, actor)
+
+    def _due(self, actor: Actor) -> None:
+        self._timers.pop(actor.st.id, None)
+        if not actor.dropped:
+            actor.push(io.Tick())
+
+    # --- attempts ---------------------------------------------------------------------------------------------
+
+    def attempt(self, actor: Actor, key: str) -> None:
+        """Let a step's code run, now or when there is room."""
+        attempt = Attempt(actor, key)
+        actor.attempts[key] = attempt
+        if self._running < self.options.concurrency:
+            self._running += 1
+            attempt.begin()
+        else:
+            self._queue.append(attempt)
+
+    def finished(self, attempt: Attempt) -> None:
+        """Give an attempt's place to the next."""
+        if attempt.task is None:
+            return
+        while self._queue:
+            following = self._queue.popleft()
+            if following.stopping or following.evicted or following.actor.dropped:
+                continue
+            following.begin()
+            return
+        self._running -= 1
+        if self.draining:
+            self._nudge.set()
+
+    async def execute(self, attempt: Attempt) -> Any:
+        """Run the code of an attempt and return what it yields."""
+        return await execute(attempt)
+
+    def describe(self, exc: BaseException) -> Failure:
+        """Return an exception as a failure a person can read, without a stack trace."""
+        if isinstance(exc, TenutoError):
+            found = exc.details.get("failure")
+            if isinstance(found, Failure):
+                return found
+            return Failure(
+                code=exc.reason, type=type(exc).__name__, message=exc.message[:2000], retryable=exc.retryable,
+                unknown=bool(exc.details.get("unknown")),
+            )
+        if isinstance(exc, (TypeError, ValueError)) and exc.__traceback__ is not None and _is_encoding(exc):
+            message = f"the step returned something with no JSON form: {exc}"
+            return Failure(code="output.invalid", type=type(exc).__name__, message=message[:2000], retryable=False)
+        return Failure(code="step.failed", type=type(exc).__name__, message=(str(exc) or repr(exc))[:2000])
+
+    def model(self, name: str) -> Model:
+        """Return the model of a name: the registered one, its provider's, or the offline one where neither is set."""
+        found = self.catalog.models.get(name) or self.catalog.models.get(name.partition(":")[0])
+        return found if found is not None else self.models
+
+    async def ask_hook(self, hook: str, key: str, asked: io.CallAsked) -> tuple[str, Any]:
+        """Ask a registered status hook what became of a call; returns `(resolution, value)`."""
+        found = self.catalog.hooks.get(hook)
+        if found is None:
+            raise TenutoError(f"no status hook {hook!r} is registered", code="hook.unknown")
+        answer = found(key)
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if isinstance(answer, tuple):
+            return str(answer[0]), answer[1]
+        return str(answer), None
+
+    # --- from the actors --------------------------------------------------------------------------------------
+
+    def committed(self, st: RunState, body: Body) -> None:
+        """Announce a durable record to whoever watches in this process."""
+        self.bus.publish(st.id, st.seq, body)
+
+    def parked(self, actor: Actor) -> None:
+        """Forget a run that has left this worker by its own record."""
+        self._forget(actor)
+        if len(self.actors) == self.options.max_runs - 1:
+            self.nudge()
+
+    def refused(self, actor: Actor, result: Committed) -> None:
+        """Let go of a run somebody else owns, or whose record the store cannot take."""
+        if result.outcome == "poison":
+            log.error("run %s is halted: %s", actor.st.id, result.error, extra={"run_id": actor.st.id})
+            self._spawn(
+                self._corrupt(
+                    Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
+                          inbox_seq=actor.inbox_seen),
+                    f"the store refuses a record: {result.error}",
+                )
+            )
+        else:
+            log.info("run %s belongs to another worker", actor.st.id, extra={"run_id": actor.st.id})
+        self._forget(actor)
+
+    def quarantine(self, actor: Actor) -> None:
+        """Stop a run the engine itself failed on; a person has to look."""
+        claim = Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
+                      inbox_seq=actor.inbox_seen)
+        self._forget(actor)
+        self._spawn(self._corrupt(claim, "the engine could not decide; see the worker's log"))
+
+    def rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
+        """Load values a decision needs, restore the state it spoilt, and decide again."""
+        actor.in_flight = True
+        self._spawn(self._rebuild(actor, inputs, digests))
+
+    async def _rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
+        known = await self.values.fetch(self.store, digests)
+        if not known:
+            self.quarantine(actor)
+            return
+        if actor.new is None:
+            history = (await self.store.load([actor.st.id]))[0]
+            epoch = actor.st.epoch
+            plan: Plan = actor.plan
+            actor.st = restore(actor.st.id, history.snapshot, history.records, lambda _: plan)
+            actor.st.epoch = epoch
+        else:
+            assert actor.new.record is not None
+            actor.st = RunState(id=actor.st.id)
+            fold_body(actor.st, actor.plan, decode(actor.new.record))
+            actor.st.seq, actor.st.epoch = 1, 1
+        actor.in_flight = False
+        actor.inputs[:0] = inputs
+        actor.touch()
+
+    def _forget(self, actor: Actor) -> None:
+        handle = self._timers.pop(actor.st.id, None)
+        if handle is not None:
+            handle.cancel()
+        if self.actors.get(actor.st.id) is actor:
+            del self.actors[actor.st.id]
+        actor.drop()
+        if self.draining:
+            self._nudge.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._reaped)
+
+    def _reaped(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task of the worker failed", exc_info=task.exception())
+
+
+def new_worker_id() -> str:
+    """Return a fresh id that says where the worker runs."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+
+
+def _is_encoding(exc: BaseException) -> bool:
+    frame = exc.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_code.co_filename.endswith("values.py")
+
+

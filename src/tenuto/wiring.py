@@ -1,0 +1,137 @@
+"""The composition root: from a URL and a catalog to an engine that runs. The only importer of adapters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tenuto.adapters.clock import SystemClock
+from tenuto.adapters.models.scripted import ScriptedModel
+from tenuto.errors import InvalidSettings
+from tenuto.ports.store import Store
+from tenuto.runtime.bus import Bus
+from tenuto.runtime.committer import Committer
+from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.projector import Projector
+from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.runtime.worker.worker import Worker, WorkerOptions
+
+DEFAULT_URL = "sqlite:///.tenuto/tenuto.db"
+
+
+def open_store(url: str, *, lease_ms: int = 10_000) -> Store:
+    """Return the store a URL names; nothing is connected yet.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://user@host/db` or `memory:`.
+
+    Raises:
+        InvalidSettings: The URL names no store.
+    """
+    scheme = url.split(":", 1)[0]
+    if scheme == "sqlite":
+        from tenuto.adapters.stores.sqlite import SqliteStore
+
+        return SqliteStore(sqlite_path(url))
+    if scheme in ("postgres", "postgresql"):
+        from tenuto.adapters.stores.postgres import PostgresStore
+
+        return PostgresStore(url, lease_ms=lease_ms)
+    if scheme == "memory":
+        from tenuto.adapters.stores.memory import MemoryStore
+
+        return MemoryStore()
+    raise InvalidSettings(
+        f"{url!r} names no store; use sqlite:///path/to.db, postgresql://user@host/database or memory:"
+    )
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file of an SQLite URL: three slashes for a relative path, four for an absolute one.
+
+    Raises:
+        InvalidSettings: The URL has a host or no path.
+    """
+    rest = url.removeprefix("sqlite://")
+    if not rest.startswith("/") or len(rest) < 2:
+        raise InvalidSettings(f"{url!r} is not an SQLite URL; use sqlite:///relative.db or sqlite:////absolute.db")
+    return Path(rest[1:])
+
+
+@dataclass(slots=True)
+class Runtime:
+    """A running engine: its store, its clients, and its worker unless others do the work.
+
+    Attributes:
+        lost: Set when the store or the worker failed for good.
+    """
+
+    store: Store
+    engine: Engine
+    committer: Committer
+    bus: Bus
+    clock: SystemClock
+    catalog: Catalog
+    worker: Worker | None
+    projector: Projector | None
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Stop the worker gracefully, commit what is queued, and close the store."""
+        if self.worker is not None:
+            await self.worker.stop(grace_s)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.committer.close()
+        await self.store.close()
+
+
+async def start_runtime(
+    url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
+    store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (),
+) -> Runtime:
+    """Open a store, publish the catalog's workflows, and start the committer and a worker.
+
+    Raises:
+        InvalidGraph: A workflow of the catalog breaks rules.
+        InvalidSettings: The URL names no store.
+    """
+    opts = options or WorkerOptions()
+    store = store or open_store(url, lease_ms=opts.lease_ms)
+    await store.open()
+    clock = SystemClock()
+    clock.adjust(await store.now())
+    bus = Bus()
+    committer = Committer(store)
+    committer.start()
+    definitions = Definitions(store)
+    engine = Engine(store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns)
+    for definition in catalog.workflows:
+        await engine.workflows.publish(definition)
+    runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None)
+    if worker:
+        runtime.worker = Worker(
+            store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
+            http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
+        )
+        await runtime.worker.start()
+        runtime.projector = Projector(store, definitions)
+        runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
+    return runtime
+
+
+@asynccontextmanager
+async def running(url: str, catalog: Catalog, **kwargs: Any) -> AsyncIterator[Runtime]:
+    """Start a runtime and close it at the end of the block."""
+    runtime = await start_runtime(url, catalog, **kwargs)
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
