@@ -45,7 +45,9 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
 }
+_EVERY_ANSWER = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 EXPOSED = "X-Request-Id, Location, Idempotent-Replayed, Retry-After"
 
 
@@ -86,7 +88,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._mark(scope, connection, MutableHeaders(scope=message))
+                self._mark(scope, connection, message)
             await send(message)
 
         try:
@@ -109,7 +111,8 @@ class Guard:
             took_ms = round((time.monotonic() - started) * 1000, 1)
             fields = {"method": scope["method"], "path": scope["path"], "status": status, "took_ms": took_ms}
             level = logging.DEBUG if scope["path"] in PUBLIC else logging.INFO
-            log.log(level, "%s %s %s", scope["method"], scope["path"], status, extra={"fields": fields})
+            extra = {"fields": fields, "run": scope.get("path_params", {}).get("run_id")}
+            log.log(level, "%s %s %s", scope["method"], scope["path"], status, extra=extra)
 
     def _refusal(self, scope: Scope, connection: HTTPConnection) -> Response | None:
         """Return the answer to a request that goes no further."""
@@ -125,14 +128,17 @@ class Guard:
             return errors.response(refused, connection)
         return None
 
-    def _mark(self, scope: Scope, connection: HTTPConnection, headers: MutableHeaders) -> None:
-        headers["X-Request-Id"] = scope["tenuto.request_id"]
-        for name, value in SECURITY_HEADERS.items():
-            headers.setdefault(name, value)
-        headers.setdefault("Cache-Control", "no-store")
+    def _mark(self, scope: Scope, connection: HTTPConnection, message: Message) -> None:
+        """Add to an answer's head what every answer has; what the operation said itself stands."""
+        head: list[tuple[bytes, bytes]] = message["headers"]
+        said = {name for name, _ in head}
+        head.append((b"x-request-id", scope["tenuto.request_id"].encode()))
+        head.extend(pair for pair in _EVERY_ANSWER if pair[0] not in said)
+        if not self._names.origins:
+            return
+        headers = MutableHeaders(scope=message)
+        headers.add_vary_header("Origin")
         origin = connection.headers.get("origin", "")
-        if self._names.origins:
-            headers.add_vary_header("Origin")
         if origin in self._names.origins:
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = EXPOSED

@@ -16,7 +16,6 @@ from tenuto.domain.graph.reading import nearest
 from tenuto.errors import Problem
 from tenuto.runtime.services.engine import Engine
 
-# Operations' dependencies are coroutines although they never wait: plain functions would each cost a thread hop.
 T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
 
@@ -81,7 +80,7 @@ def labels_param(values: list[str]) -> dict[str, str]:
     return labels
 
 
-async def known_parameters(request: Request) -> None:
+def _check_parameters(request: Request) -> None:
     """Refuse parameters an operation does not have, so that a misspelt filter is never silently no filter."""
     allowed = cast("frozenset[str]", request.app.state.operations.parameters(request))
     problems: list[Problem] = []
@@ -100,7 +99,7 @@ async def known_parameters(request: Request) -> None:
         raise Refused(422, "request.invalid", "the request is not valid", problems=problems)
 
 
-async def acceptable(request: Request) -> None:
+def _check_accept(request: Request) -> None:
     """Refuse callers that cannot read what the operation answers."""
     accept = request.headers.get("accept", "")
     route = request.scope.get("route")
@@ -119,7 +118,13 @@ def _accepts(accept: str, media: str) -> bool:
     return False
 
 
-Common = [Depends(known_parameters), Depends(acceptable)]
+async def _fits(request: Request) -> None:
+    """Refuse what no operation takes. A coroutine although it never waits: a plain function costs a thread hop."""
+    _check_parameters(request)
+    _check_accept(request)
+
+
+Common = [Depends(_fits)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most this many items.")]
 Cursor = Annotated[str, Query(max_length=500, description="`next_cursor` of the page before.")]
 Status = Annotated[list[str], Query(description="Repeat it, or separate by commas, for several.")]
