@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
+from tenuto.domain.base.references import Reference, ReferenceSyntaxError, parse_template
 from tenuto.domain.graph.cycles import depth_first_order
 from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.reading import nearest, pointer
 from tenuto.domain.graph.requirements import PREDICATE
 from tenuto.domain.graph.rules.subject import Shape, Spot, Subject
-from tenuto.domain.graph.rules.texts import Mention, TemplateFault, mentions_in, nodes_read
+from tenuto.domain.graph.rules.texts import nodes_read
 
 
 def check_references(s: Subject) -> None:
@@ -20,12 +21,12 @@ def check_references(s: Subject) -> None:
     for spot in s.spots:
         for value, place in _templates(spot):
             try:
-                mentions = mentions_in(value)
-            except TemplateFault as fault:
-                s.report(place, str(fault), "graph.reference")
+                references = parse_template(value).references
+            except ReferenceSyntaxError as error:
+                s.report(place, error.message, "graph.reference")
                 continue
-            for mention in mentions:
-                _check_mention(s, spot, mention, place, upstream)
+            for reference in references:
+                _check_reference(s, spot, reference, place + reference.place, upstream)
         _check_expressions(s, spot, upstream)
 
 
@@ -39,7 +40,8 @@ def _check_expressions(s: Subject, spot: Spot, upstream: _Upstream) -> None:
             continue
         for name in nodes_read(text, condition=condition):
             if not (condition and name == spot.node.id):
-                _check_mention(s, spot, Mention(f"nodes.{name}", "nodes", name), place, upstream)
+                reference = Reference(f"nodes.{name}", "nodes", name, (), "")
+                _check_reference(s, spot, reference, place, upstream)
 
 
 def _templates(spot: Spot) -> list[tuple[Any, str]]:
@@ -53,17 +55,17 @@ def _templates(spot: Spot) -> list[tuple[Any, str]]:
     return found
 
 
-def _check_mention(s: Subject, spot: Spot, mention: Mention, place: str, upstream: _Upstream) -> None:
-    name = mention.node
-    if mention.root in ("item", "index") and not s.levels[spot.level].owner:
-        message = f"{mention.text} has a value inside the body of a map only"
+def _check_reference(s: Subject, spot: Spot, reference: Reference, place: str, upstream: _Upstream) -> None:
+    name = reference.node
+    if reference.root in ("item", "index") and not s.levels[spot.level].owner:
+        message = f"{reference.text} has a value inside the body of a map only"
         s.report(place, message, "graph.reference")
     if not name:
         return
     if name not in s.by_id:
-        s.report(place, f"{mention.text} names no node", "graph.unknown_node", nearest(name, s.by_id))
+        s.report(place, f"{reference.text} names no node", "graph.unknown_node", nearest(name, s.by_id))
     elif not upstream.can_see(spot, name):
-        message = f"{mention.text}: {name!r} does not run before {spot.node.id!r}"
+        message = f"{reference.text}: {name!r} does not run before {spot.node.id!r}"
         s.report(place, message, "graph.not_upstream", f"draw an edge from {name!r}, directly or through others")
 
 

@@ -1,31 +1,8 @@
-"""What conditions, expressions and templates say, as far as the rules need it."""
+"""What conditions and expressions say, as far as the rules need it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from tenuto.domain.base.expressions import Expression, ExpressionError, compile_condition, compile_value
-from tenuto.domain.base.references import Reference, ReferenceSyntaxError, parse_template
-
-
-class TemplateFault(Exception):
-    """A template cannot be read; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """One reference in a template.
-
-    Attributes:
-        text: As the author wrote it.
-        root: `input`, `nodes`, `item`, …
-        node: The node named after `nodes`, else empty.
-    """
-
-    text: str
-    root: str
-    node: str
 
 
 def condition_fault(text: str) -> str:
@@ -54,20 +31,3 @@ def nodes_read(text: str, *, condition: bool) -> tuple[str, ...]:
         return ()
     prefix = "nodes."
     return tuple(sorted(name.removeprefix(prefix) for name in expression.reads if name.startswith(prefix)))
-
-
-def mentions_in(value: Any) -> tuple[Mention, ...]:
-    """Return every reference in a template.
-
-    Raises:
-        TemplateFault: The template cannot be read.
-    """
-    try:
-        template = parse_template(value)
-    except ReferenceSyntaxError as error:
-        raise TemplateFault(str(error)) from error
-    return tuple(_mention(reference) for reference in template.references)
-
-
-def _mention(reference: Reference) -> Mention:
-    return Mention(reference.text, reference.root, reference.node or "")
