@@ -16,6 +16,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_optional, ext_strings
 
 from tenuto.domain.base import expression_faults as faults
+from tenuto.domain.base.expression_loops import Loop, loop_of
 from tenuto.domain.base.expression_text import Reads, reads_of, without_dollar
 from tenuto.domain.base.expression_values import to_json, trim, wanted_of
 from tenuto.errors import Invalid, Permanent
@@ -29,6 +30,8 @@ _STRING = cel.Type.STRING
 _NO_JSON = ("BYTES", "TIMESTAMP", "DURATION", "TYPE", "optional_type", "UNKNOWN")
 _encode = msgspec.json.Encoder().encode
 _NUL = b"\\u0000"
+_SHORT, _LONGEST = 256, 100_000
+_MAX_OUTER_BYTES = 4096
 
 
 class ExpressionError(Invalid):
@@ -126,6 +129,49 @@ class Expression:
         return value
 
 
+class _Loop(Expression):
+    """A transform that is one loop: the same value as any other expression, in linear time for long lists."""
+
+    __slots__ = ("_body", "_guard", "_name", "_source")
+
+    def __init__(self, whole: Expression, loop: Loop, variables: tuple[str, ...]) -> None:
+        self.text, self.is_condition, self.reads = whole.text, False, whole.reads
+        self._compiled, self._wanted, self._path = whole._compiled, whole._wanted, ()
+        inner = (*variables, loop.name)
+        self._name = loop.name
+        self._source = _compile(loop.source, variables, False)
+        self._guard = _compile(loop.guard, inner, True) if loop.guard else None
+        self._body = _compile(loop.body, inner, False) if loop.body else None
+
+    def evaluate(self, bindings: Mapping[str, Any]) -> Any:
+        """Return what the library would return, were it not for its limits."""
+        elements = self._elements(bindings)
+        if elements is None:
+            return super().evaluate(bindings)
+        scope, found = dict(bindings), list[Any]()
+        for index, element in enumerate(elements):
+            scope[self._name] = element
+            try:
+                if self._guard is None or self._guard.evaluate(scope):
+                    found.append(element if self._body is None else self._body.evaluate(scope))
+            except ExpressionFailed as failed:
+                raise ExpressionFailed(f"element {index}: {failed.message}") from failed
+        return found
+
+    def _elements(self, bindings: Mapping[str, Any]) -> list[Any] | None:
+        """Return the list to loop over here, or `None` when the library does it as well or better."""
+        try:
+            elements = self._source.evaluate(bindings)
+        except ExpressionFailed:
+            return None
+        if not isinstance(elements, list) or not _SHORT < len(cast("list[Any]", elements)) <= _LONGEST:
+            return None
+        for part in (self._guard, self._body):
+            if part is not None and len(_encode(part._data(bindings))) > _MAX_OUTER_BYTES:
+                return None  # converting the outer values for every element would cost more than it saves
+        return cast("list[Any]", elements)
+
+
 def compile_condition(text: str, *, variables: Collection[str] = CONDITION_VARIABLES) -> Expression:
     """Return an expression whose value is true or false.
 
@@ -164,10 +210,17 @@ def _compile(text: str, variables: tuple[str, ...], is_condition: bool) -> Expre
     if kind.startswith(_NO_JSON):
         way = "end it with .orValue(...)" if kind.startswith("optional") else "convert it, as in string(...)"
         raise ExpressionError(f"the expression is of type {kind.lower()}, which JSON does not have; {way}")
-    return Expression(text, compiled, reads_of(source, variables), is_condition=is_condition)
+    whole = Expression(text, compiled, reads_of(source, variables), is_condition=is_condition)
+    loop = None if is_condition else loop_of(source)
+    if loop is None or loop.name in variables:
+        return whole
+    try:
+        return _Loop(whole, loop, variables)
+    except ExpressionError:  # a part has a type that JSON lacks: fine inside, not between the parts
+        return whole
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _environment(variables: tuple[str, ...]) -> cel.Env:
     """Return the compiler; nothing in it depends on time, chance or the outside."""
     dyn = cel.Type.DYN

@@ -264,3 +264,43 @@ def test_only_the_given_variables_are_declared() -> None:
     assert compile_value("item.n", variables=("item",)).evaluate({"item": {"n": 1}}) == 1
     with pytest.raises(ExpressionError, match="there are item"):
         compile_value("output", variables=("item",))
+
+
+LOOPS = [
+    "input.map(x, x.n)",
+    "input.map(x, x.n % 2 == 0, x.n * item.by)",
+    "input.filter(x, x.n > 500).map(x, {'n': x.n, 'by': item.by})",
+    "input.filter(x, x.n in [1, 2, 3] || x.n == item.by)",
+    "input.map(x, timestamp('2020-01-01T00:00:00Z')).map(t, string(t))",
+    "input.map(x, uint(x.n)).map(u, u + 1u)",
+    "(input + input).map(x, x.n)",
+    "-input.map(x, x.n)[3]",
+    "[1] + input.map(x, x.n)",
+    "input.map(x, x.n).size()",
+    "input.map(x, [x.n].map(y, y + item.by))",
+    "input.map(input, input.n)",
+]
+
+
+@pytest.mark.parametrize("text", LOOPS)
+def test_a_loop_has_the_same_value_for_long_lists_as_for_short_ones(text: str) -> None:
+    """What is looped over here rather than in the library gives what the library gives."""
+    items = [{"n": n} for n in range(1200)]
+    expression = compile_value(text)
+    by_library = Expression.evaluate(expression, {"input": items, "item": {"by": 3}})
+    assert expression.evaluate({"input": items, "item": {"by": 3}}) == by_library
+
+
+def test_a_transform_takes_lists_of_many_thousands() -> None:
+    """The results of a map over 10,000 items can be projected and filtered."""
+    items = [{"n": n, "pad": "x" * 100} for n in range(12_000)]
+    text = "nodes.work.output.filter(x, x.n % 2 == 1).map(x, x.n * 10)"
+    found = compile_value(text).evaluate({"nodes": {"work": {"output": items}}})
+    assert found == [n * 10 for n in range(1, 12_000, 2)]
+
+
+def test_a_failing_element_is_named() -> None:
+    """In a long list the place matters."""
+    items: list[Any] = [{"n": 1}] * 300 + [{"m": 1}]
+    with pytest.raises(ExpressionFailed, match="element 300: x has no key 'n'"):
+        compile_value("input.map(x, x.n)").evaluate({"input": items})
