@@ -37,12 +37,17 @@ def _show_usage(context: Context, found: dict[str, Any]) -> None:
     states = ", ".join(f"{count} {name}" for name, count in (found.get("by_status") or {}).items())
     spent: dict[str, Any] = found.get("spent") or {}
     pairs = [("runs", f"{found['runs']:,}" + (f" ({clean(states)})" if states else ""))]
-    show.fields(out, [*pairs, *((clean(cap).replace("_", " "), amount(cap, used)) for cap, used in spent.items())])
+    show.fields(
+        out, [*pairs, *((clean(cap).replace("_", " "), amount(cap, used)) for cap, used in spent.items())]
+    )
     workflows: dict[str, dict[str, Any]] = found.get("by_workflow") or {}
     caps = sorted({cap for used in workflows.values() for cap in used})
     if workflows:
         out.line()
-        rows = [(clean(name), *(amount(cap, used.get(cap, 0)) for cap in caps)) for name, used in workflows.items()]
+        rows = [
+            (clean(name), *(amount(cap, used.get(cap, 0)) for cap in caps))
+            for name, used in workflows.items()
+        ]
         show.table(out, ("WORKFLOW", *(cap.upper().replace("_", " ") for cap in caps)), rows)
     if found.get("complete") is False:
         out.note("There are more runs than were counted.")
@@ -50,7 +55,9 @@ def _show_usage(context: Context, found: dict[str, Any]) -> None:
 
 def args_prune(parser: Parser) -> None:
     """Declare the options of `prune`."""
-    parser.option("--before", required=True, metavar="WHEN", help="a date such as 2030-01-31, or an age such as 30d")
+    parser.option(
+        "--before", required=True, metavar="WHEN", help="a date such as 2030-01-31, or an age such as 30d"
+    )
 
 
 def do_prune(context: Context) -> int:

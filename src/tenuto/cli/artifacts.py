@@ -28,7 +28,12 @@ def do_list(context: Context) -> int:
 
     def pretty() -> None:
         rows = [
-            (clean(a.get("digest")), f"{a.get('size', 0):,}", clean(a.get("step") or ""), clean(a.get("role") or ""))
+            (
+                clean(a.get("digest")),
+                f"{a.get('size', 0):,}",
+                clean(a.get("step") or ""),
+                clean(a.get("role") or ""),
+            )
             for a in items(page)
         ]
         show.table(out, ("DIGEST", "BYTES", "STEP", "ROLE"), rows)

@@ -128,14 +128,18 @@ class Client:
             place = response.headers.get("location", "elsewhere")
             response.close()
             return ApiError(
-                status, {"title": f"The server sends the caller to {place}"}, hint="Give that host as --api-url."
+                status,
+                {"title": f"The server sends the caller to {place}"},
+                hint="Give that host as --api-url.",
             )
         raw = response.read()
         try:
             parsed: Any = json.loads(raw)
         except ValueError:
             parsed = None
-        problem: dict[str, Any] = parsed if isinstance(parsed, dict) else {"title": f"The server answered {status}"}
+        problem: dict[str, Any] = (
+            parsed if isinstance(parsed, dict) else {"title": f"The server answered {status}"}
+        )
         return ApiError(status, problem, hint=self._hint(status))
 
     def _hint(self, status: int) -> str:

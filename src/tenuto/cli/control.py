@@ -46,7 +46,9 @@ def args_cancel(parser: Parser) -> None:
 def do_cancel(context: Context) -> int:
     """Ask a run to stop, work in flight included."""
     args = context.args
-    return _command(context, "cancel", body=given(reason=args.reason), done=f"run {args.run} is being cancelled")
+    return _command(
+        context, "cancel", body=given(reason=args.reason), done=f"run {args.run} is being cancelled"
+    )
 
 
 def args_pause(parser: Parser) -> None:
@@ -84,7 +86,9 @@ def args_retry(parser: Parser) -> None:
 def redrive_options(parser: Parser) -> None:
     """Declare how a failed step goes round again."""
     parser.option("--fresh", action="store_true", help="give its effects a new idempotency key")
-    parser.option("--with", dest="config", action="append", metavar="K=V", help="other config, for this run only")
+    parser.option(
+        "--with", dest="config", action="append", metavar="K=V", help="other config, for this run only"
+    )
     parser.option("--guidance", metavar="TEXT", help="a word for the step, such as what to do otherwise")
     parser.option("--reason", help="why, for the journal")
 

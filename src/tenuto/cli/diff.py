@@ -40,7 +40,11 @@ def _show(context: Context, found: dict[str, Any]) -> None:
         if len(pair := found.get(name) or []) == 2 and pair[0] != pair[1]
     ]
     costs: dict[str, Any] = found.get("cost") or {}
-    rows += [(cap, str(pair[0]), str(pair[1])) for cap, pair in costs.items() if len(pair) == 2 and pair[0] != pair[1]]
+    rows += [
+        (cap, str(pair[0]), str(pair[1]))
+        for cap, pair in costs.items()
+        if len(pair) == 2 and pair[0] != pair[1]
+    ]
     show.table(out, ("", f"A {clean(found.get('a', ''))}", f"B {clean(found.get('b', ''))}"), rows)
     _show_steps(context, found)
     routing: dict[str, Any] = found.get("routing") or {}
@@ -63,7 +67,9 @@ def _show_steps(context: Context, found: dict[str, Any]) -> None:
         name = clean(step.get("step") or step.get("node"))
         fields: dict[str, Any] = step.get("fields") or {}
         if step.get("change") != "changed" or not fields:
-            side = {"added": "only in B", "removed": "only in A"}.get(str(step.get("change")), clean(step.get("change")))
+            side = {"added": "only in B", "removed": "only in A"}.get(
+                str(step.get("change")), clean(step.get("change"))
+            )
             rows.append((name, side, "", ""))
         for field, pair in fields.items():
             rows.append((name, clean(field), show.brief(pair[0], 44), show.brief(pair[1], 44)))

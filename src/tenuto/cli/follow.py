@@ -24,7 +24,13 @@ class Follower:
     """Iterates over one run's events until the run has ended; `run` then reads the run as it ended."""
 
     def __init__(
-        self, client: Client, run_id: str, *, after: str = "", notify: Callable[[str], None], sleep: Callable[[float], None]
+        self,
+        client: Client,
+        run_id: str,
+        *,
+        after: str = "",
+        notify: Callable[[str], None],
+        sleep: Callable[[float], None],
     ) -> None:
         """Start after event `after`, or with the first.
 

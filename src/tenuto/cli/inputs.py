@@ -58,7 +58,9 @@ def parse_json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise CliError(f"{what} is not valid JSON: {error}.", hint='JSON strings take double quotes: {"a": "b"}') from None
+        raise CliError(
+            f"{what} is not valid JSON: {error}.", hint='JSON strings take double quotes: {"a": "b"}'
+        ) from None
 
 
 def value_of(text: str, option: str) -> Any:
@@ -170,7 +172,8 @@ def instant(text: str, option: str, *, sign: int) -> str:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise CliError(
-            f"{option} {text!r} is not a moment.", hint="Give 2030-01-31, 2030-01-31T08:00 or a span such as 30d"
+            f"{option} {text!r} is not a moment.",
+            hint="Give 2030-01-31, 2030-01-31T08:00 or a span such as 30d",
         ) from None
     return at.astimezone(UTC).isoformat(timespec="seconds")
 

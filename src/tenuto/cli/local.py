@@ -42,15 +42,25 @@ def _logging(parser: Parser) -> None:
 
 def args_serve(parser: Parser) -> None:
     """Declare the options of `serve`."""
-    parser.option("app", nargs="?", metavar="MODULE:APP", help="your workflows (default: the bundled examples)")
+    parser.option(
+        "app", nargs="?", metavar="MODULE:APP", help="your workflows (default: the bundled examples)"
+    )
     parser.option("--host", help="address to listen on (default: 127.0.0.1)")
     parser.option("--port", type=int, help="port to listen on (default: 8321; 0 takes a free one)")
     _database(parser)
     parser.option("--no-auth", action="store_true", help="ask for no token; on loopback only")
-    parser.option("--workers", type=int, metavar="N", help="workers in this process (default: 1; 0 only serves)")
+    parser.option(
+        "--workers", type=int, metavar="N", help="workers in this process (default: 1; 0 only serves)"
+    )
     parser.option("--concurrency", type=int, metavar="N", help="steps at a time for each worker")
     _logging(parser)
-    parser.option("--cors-origin", action="append", default=[], metavar="ORIGIN", help="allow a browser origin; may be repeated")
+    parser.option(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="allow a browser origin; may be repeated",
+    )
 
 
 def do_serve(context: Context) -> int:
@@ -60,7 +70,9 @@ def do_serve(context: Context) -> int:
 
 def args_worker(parser: Parser) -> None:
     """Declare the options of `worker`."""
-    parser.option("app", nargs="?", metavar="MODULE:APP", help="your workflows (default: the bundled examples)")
+    parser.option(
+        "app", nargs="?", metavar="MODULE:APP", help="your workflows (default: the bundled examples)"
+    )
     _database(parser)
     parser.option("--processes", type=int, metavar="N", help="worker processes (default: 1)")
     parser.option("--concurrency", type=int, metavar="N", help="steps at a time for each process")
@@ -113,7 +125,12 @@ def args_chaos(parser: Parser) -> None:
     parser.option("--workers", type=int, metavar="N", help="worker processes (default: 3)")
     parser.option("--store", choices=("sqlite", "postgres"), help="store to start for it (default: sqlite)")
     _database(parser)
-    parser.option("--failures", type=float, metavar="SHARE", help="share of attempts that fail for a while (default: 0.4)")
+    parser.option(
+        "--failures",
+        type=float,
+        metavar="SHARE",
+        help="share of attempts that fail for a while (default: 0.4)",
+    )
     parser.option("--seconds", type=float, metavar="S", help="longest duration")
     parser.option("--seed", type=int, metavar="N", help="seed of the choices made")
     parser.option("--report", metavar="FILE", help="write the report as JSON, too")

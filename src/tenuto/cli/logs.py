@@ -24,7 +24,20 @@ _COLOUR = {
     "lost": "red", "diverged": "red", "unknown": "red", "waiting": "yellow", "opened": "yellow", "paused": "yellow",
     "skipped": "dim", "cancelled": "dim", "claimed": "dim", "started": "cyan", "lease_taken": "yellow",
 }  # fmt: skip
-_TOLD = ("output", "message", "decision", "name", "reason", "worker", "kind", "workflow", "replay_of", "cap", "child", "count")
+_TOLD = (
+    "output",
+    "message",
+    "decision",
+    "name",
+    "reason",
+    "worker",
+    "kind",
+    "workflow",
+    "replay_of",
+    "cap",
+    "child",
+    "count",
+)
 
 
 def args_stream(parser: Parser) -> None:
@@ -44,13 +57,20 @@ def do_stream(context: Context) -> int:
 
     writer = EventWriter(context.out)
     with writer:
-        run = follow(context, args.run, after=args.after, tell=lambda event: writer.write(event) if wanted(event) else None)
+        run = follow(
+            context,
+            args.run,
+            after=args.after,
+            tell=lambda event: writer.write(event) if wanted(event) else None,
+        )
     if context.out.is_pretty:
         context.out.note(f"run {clean(run.get('status'))}")
     return exit_code(run)
 
 
-def follow(context: Context, run_id: str, *, after: str = "", tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def follow(
+    context: Context, run_id: str, *, after: str = "", tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """Give every event of a run to `tell` until the run has ended; return the run.
 
     Raises:
@@ -123,11 +143,15 @@ def line(out: Out, event: dict[str, Any]) -> str:
 def _about(kind: str, data: dict[str, Any]) -> str:
     parts: list[str] = []
     if kind == "ticket.opened":
-        return clean(f"{data.get('message') or data.get('kind', '')}  Decide:  tenuto approve {data.get('ticket')}")
+        return clean(
+            f"{data.get('message') or data.get('kind', '')}  Decide:  tenuto approve {data.get('ticket')}"
+        )
     if data.get("error"):
         parts.append(show.failure(data["error"]))
     else:
-        parts += [show.brief(data[name], 70) for name in _TOLD if data.get(name) not in (None, "", {}, [])][:2]
+        parts += [show.brief(data[name], 70) for name in _TOLD if data.get(name) not in (None, "", {}, [])][
+            :2
+        ]
     if kind == "step.retrying" and data.get("retry_at"):
         parts.append(f"again at {show.clock(data['retry_at'])}")
     if (data.get("attempt") or 1) > 1:

@@ -87,7 +87,11 @@ def _without_command(group: str, rest: list[str], out: Out) -> int:
 def _wanted_output(argv: list[str]) -> str:
     """Return the form asked for, as far as it can be told before the arguments are understood."""
     for index, word in enumerate(argv):
-        value = argv[index + 1] if word == "--output" and index + 1 < len(argv) else word.removeprefix("--output=")
+        value = (
+            argv[index + 1]
+            if word == "--output" and index + 1 < len(argv)
+            else word.removeprefix("--output=")
+        )
         if value in ("json", "compact") and word.startswith("--output"):
             return value
     return "pretty"

@@ -61,7 +61,9 @@ def _unknown(words: str, rest: list[str]) -> CliError:
         same_verb = [name for name in COMMANDS if name.endswith(f" {last}")]
         close = same_verb[0] if same_verb else close
     see = f"tenuto {group} --help" if group else "tenuto --help"
-    return CliError(f"Unknown command: {words}", hint=f"Did you mean:  tenuto {close}" if close else f"See:  {see}")
+    return CliError(
+        f"Unknown command: {words}", hint=f"Did you mean:  tenuto {close}" if close else f"See:  {see}"
+    )
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,7 +83,9 @@ class Parser(argparse.ArgumentParser):
 
     def everywhere(self) -> None:
         """Add the options every command has."""
-        self.option("--output", choices=OUTPUTS, default="pretty", help="form of the result (default: pretty)")
+        self.option(
+            "--output", choices=OUTPUTS, default="pretty", help="form of the result (default: pretty)"
+        )
         self.option("--api-url", metavar="URL", help="server to talk to (TENUTO_API_URL)")
         self.option("--token", help="token to show there (TENUTO_TOKEN)")
 

@@ -21,12 +21,26 @@ if TYPE_CHECKING:
 def args_replay(parser: Parser) -> None:
     """Declare the options of `replay`."""
     parser.option("run", metavar="RUN", help="id of the run to do again")
-    parser.option("--from", dest="start", metavar="NODE|STEP", help="a node, a step's id, or how many steps to keep")
+    parser.option(
+        "--from", dest="start", metavar="NODE|STEP", help="a node, a step's id, or how many steps to keep"
+    )
     parser.option("--at", type=int, metavar="SEQ", help="keep everything up to this record")
-    parser.option("--mode", choices=("live", "freeze", "shadow"), help="live, recorded outcomes, or without effects")
-    parser.option("--with", dest="config", action="append", metavar="K=V", help="other config for the --from node (NODE:K=V for another)")
+    parser.option(
+        "--mode", choices=("live", "freeze", "shadow"), help="live, recorded outcomes, or without effects"
+    )
+    parser.option(
+        "--with",
+        dest="config",
+        action="append",
+        metavar="K=V",
+        help="other config for the --from node (NODE:K=V for another)",
+    )
     parser.option("--input", metavar="JSON|@FILE|-", help="another input for the run")
-    parser.option("--edits", metavar="JSON|@FILE|-", help="edits as the API takes them: input, nodes, budget, definition")
+    parser.option(
+        "--edits",
+        metavar="JSON|@FILE|-",
+        help="edits as the API takes them: input, nodes, budget, definition",
+    )
     parser.option("--label", action="append", metavar="K=V", help="label of the new run; may be repeated")
     parser.option("--idempotency-key", metavar="KEY", help="the same key and request start one run only")
     parser.option("-f", "--follow", action="store_true", help="show what happens until the run ends")
@@ -37,8 +51,12 @@ def do_replay(context: Context) -> int:
     """Start the new run; the old one is never changed."""
     args = context.args
     if args.start is not None and args.at is not None:
-        raise CliError("--from and --at exclude each other.", hint="--at keeps whole records, --from starts at a step.")
-    body: dict[str, Any] = {name: value for name, value in (("at", args.at), ("mode", args.mode)) if value is not None}
+        raise CliError(
+            "--from and --at exclude each other.", hint="--at keeps whole records, --from starts at a step."
+        )
+    body: dict[str, Any] = {
+        name: value for name, value in (("at", args.at), ("mode", args.mode)) if value is not None
+    }
     body |= cut(args.start)
     edits = _edits(args, body.get("from_node"))
     if edits:
@@ -61,7 +79,9 @@ def cut(start: str | None) -> dict[str, Any]:
 def _edits(args: Any, from_node: str | None) -> dict[str, Any]:
     edits = _value(args.edits, "--edits")
     if not isinstance(edits, dict):
-        raise CliError("--edits is not an object.", hint='For example --edits \'{"nodes": {"parse": {"config": {}}}}\'')
+        raise CliError(
+            "--edits is not an object.", hint='For example --edits \'{"nodes": {"parse": {"config": {}}}}\''
+        )
     if args.input is not None:
         edits["input"] = _value(args.input, "--input")
     for pair in args.config or []:
@@ -70,7 +90,9 @@ def _edits(args: Any, from_node: str | None) -> dict[str, Any]:
         if not mark:
             node, field = from_node or "", key
         if not node:
-            raise CliError(f"--with {pair!r} names no node.", hint="Give --from NODE, or --with NODE:KEY=VALUE")
+            raise CliError(
+                f"--with {pair!r} names no node.", hint="Give --from NODE, or --with NODE:KEY=VALUE"
+            )
         config = edits.setdefault("nodes", {}).setdefault(node, {}).setdefault("config", {})
         inputs.merge(config, inputs.nested([f"{field}={value}" if "=" in pair else field], "--with"))
     return edits

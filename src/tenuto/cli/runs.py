@@ -24,7 +24,9 @@ def args_list(parser: Parser) -> None:
     """Declare the options of `run list`."""
     parser.option("--status", action="append", choices=STATUSES, help="only these; may be repeated")
     parser.option("--workflow", metavar="NAME", help="only runs of this workflow")
-    parser.option("--label", action="append", metavar="K=V", help="only runs with this label; may be repeated")
+    parser.option(
+        "--label", action="append", metavar="K=V", help="only runs with this label; may be repeated"
+    )
     parser.option("--replay-of", metavar="RUN", help="only replays of this run")
     parser.option("--search", metavar="TEXT", help="only runs whose goal or name has this text")
     parser.option("--limit", type=int, default=20, metavar="N", help="how many (default: 20)")
@@ -49,7 +51,7 @@ def _show_list(context: Context, page: Any) -> None:
         if args.status or args.workflow or args.label or args.replay_of or args.search or args.cursor:
             out.note("No runs match.")
         else:
-            out.note("No runs yet. Start one:\n  tenuto run start triage --input '{\"intent\": \"refund\"}'")
+            out.note('No runs yet. Start one:\n  tenuto run start triage --input \'{"intent": "refund"}\'')
         return
     rows = [_row(context, run) for run in runs]
     show.table(out, ("RUN", "STATUS", "WORKFLOW", "CREATED", "TOOK", "ABOUT"), rows)
@@ -59,7 +61,11 @@ def _show_list(context: Context, page: Any) -> None:
 
 def _row(context: Context, run: dict[str, Any]) -> tuple[str, ...]:
     labels = " ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items())
-    about = run.get("error") or run.get("goal") or (f"replay of {run['replay_of']}" if run.get("replay_of") else labels)
+    about = (
+        run.get("error")
+        or run.get("goal")
+        or (f"replay of {run['replay_of']}" if run.get("replay_of") else labels)
+    )
     return (
         clean(run["id"]),
         show.status(context.out, run.get("status")),
@@ -124,7 +130,10 @@ def _show_run(context: Context, run: dict[str, Any]) -> None:
     pairs = [
         ("run", clean(run["id"])),
         ("status", show.status(out, run.get("status"))),
-        ("workflow", f"{clean(run.get('workflow') or show.NOTHING)} {out.paint(version[:19], 'dim')}".rstrip()),
+        (
+            "workflow",
+            f"{clean(run.get('workflow') or show.NOTHING)} {out.paint(version[:19], 'dim')}".rstrip(),
+        ),
         ("goal", clean(run.get("goal") or "")),
         ("replay of", clean(origin)),
         ("mode", clean(run.get("mode") or "")),
@@ -139,7 +148,11 @@ def _show_run(context: Context, run: dict[str, Any]) -> None:
     steps: list[dict[str, Any]] = run.get("steps") or []
     if steps:
         out.line()
-        show.table(out, ("STEP", "STATUS", "TRY", "TOOK", "RESULT"), [step_row(context, s) for s in steps[:_STEPS_SHOWN]])
+        show.table(
+            out,
+            ("STEP", "STATUS", "TRY", "TOOK", "RESULT"),
+            [step_row(context, s) for s in steps[:_STEPS_SHOWN]],
+        )
         total = max(run.get("n_steps") or 0, len(steps))
         if total > _STEPS_SHOWN:
             out.line(f"{total - _STEPS_SHOWN} more:  tenuto run steps {run['id']}")
@@ -173,7 +186,9 @@ def waiting_text(wait: Any) -> str:
     if not isinstance(wait, dict):
         return clean(wait) if wait else ""
     fields: dict[str, Any] = wait
-    text = fields.get("message") or " ".join(str(fields[part]) for part in ("kind", "name") if fields.get(part))
+    text = fields.get("message") or " ".join(
+        str(fields[part]) for part in ("kind", "name") if fields.get(part)
+    )
     until = f", until {show.ago(fields['until'])}" if fields.get("until") else ""
     return clean(f"{text}{until}")
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def args_start(parser: Parser) -> None:
     """Declare the options of `run start`."""
-    parser.option("what", metavar="FILE|NAME", help="a .json/.yaml file (- for standard input), or a workflow's name")
+    parser.option(
+        "what", metavar="FILE|NAME", help="a .json/.yaml file (- for standard input), or a workflow's name"
+    )
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--input", metavar="JSON|@FILE|-", help="input of the run")
     given.add_argument("--inputs", metavar="FILE", help="file that holds the input")
@@ -28,7 +30,12 @@ def args_start(parser: Parser) -> None:
     parser.option("--goal", help="what the run is for, in words")
     parser.option("--label", action="append", metavar="K=V", help="label; may be repeated")
     parser.option("--priority", choices=("low", "medium", "high"))
-    parser.option("--budget", action="append", metavar="CAP=N", help="tokens, tool_calls, per_tool.TOOL, usd, wall_clock_s")
+    parser.option(
+        "--budget",
+        action="append",
+        metavar="CAP=N",
+        help="tokens, tool_calls, per_tool.TOOL, usd, wall_clock_s",
+    )
     parser.option("--idempotency-key", metavar="KEY", help="the same key and request start one run only")
     parser.option("--business-key", metavar="KEY", help="attach to the unfinished run that has this key")
     parser.option("--start-at", metavar="WHEN", help="not before: 2030-01-31T08:00, or a span such as 10m")
@@ -95,13 +102,19 @@ def request_body(context: Context) -> tuple[bytes, str]:
         return inputs.encode({"workflow": what, **extra})
     document = inputs.read_document(what)
     if isinstance(document, Yaml):
-        if not re.search(r"^(workflow|definition|steps|graph)[ \t]*:", document, re.MULTILINE) or is_graph(document):
+        if not re.search(r"^(workflow|definition|steps|graph)[ \t]*:", document, re.MULTILINE) or is_graph(
+            document
+        ):
             return inputs.encode({"definition": str(document), **extra})
         return _merged_yaml(document, extra), YAML_TYPE
     if not isinstance(document, dict):
-        raise CliError(f"{what} holds no workflow: it is not an object.", hint="See:  tenuto workflow validate FILE")
+        raise CliError(
+            f"{what} holds no workflow: it is not an object.", hint="See:  tenuto workflow validate FILE"
+        )
     parts: dict[str, Any] = document
-    is_request = any(name in parts for name in ("workflow", "definition", "steps", "graph")) and "nodes" not in parts
+    is_request = (
+        any(name in parts for name in ("workflow", "definition", "steps", "graph")) and "nodes" not in parts
+    )
     return inputs.encode({**parts, **extra} if is_request else {"definition": parts, **extra})
 
 

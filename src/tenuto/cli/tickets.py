@@ -20,7 +20,9 @@ _DEFAULT_CHOICES = ["approve", "reject"]
 
 def args_list(parser: Parser) -> None:
     """Declare the options of `tickets list`."""
-    parser.option("--state", choices=("open", "decided", "closed", "all"), default="open", help="(default: open)")
+    parser.option(
+        "--state", choices=("open", "decided", "closed", "all"), default="open", help="(default: open)"
+    )
     parser.option("--kind", metavar="KIND", help="approval, escalation, unknown_outcome, integrity")
     parser.option("--run", metavar="RUN", help="only this run's")
     parser.option("--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
@@ -64,7 +66,9 @@ def _row(context: Context, ticket: dict[str, Any]) -> tuple[str, ...]:
 def args_approve(parser: Parser) -> None:
     """Declare the options of `approve`."""
     parser.option("ticket", metavar="TICKET", help="id of the ticket")
-    parser.option("decision", nargs="?", metavar="DECISION", help="approve, reject, or another choice of the ticket")
+    parser.option(
+        "decision", nargs="?", metavar="DECISION", help="approve, reject, or another choice of the ticket"
+    )
     parser.option("--reason", help="why, for the journal")
     parser.option("--data", metavar="JSON|@FILE|-", help="an answer for the step")
 
@@ -75,7 +79,9 @@ def do_approve(context: Context) -> int:
     decision, reason = args.decision, args.reason
     if decision is None:
         if not context.is_interactive():
-            raise CliError("No decision was given.", hint=f"Give one:  tenuto approve {args.ticket} approve|reject")
+            raise CliError(
+                "No decision was given.", hint=f"Give one:  tenuto approve {args.ticket} approve|reject"
+            )
         ticket = context.client.get(path_of("tickets", args.ticket))
         _show(context, ticket)
         if ticket.get("state") not in (None, "open"):

@@ -54,7 +54,9 @@ def args_show(parser: Parser) -> None:
     """Declare the options of `workflow show`."""
     parser.option("name", metavar="NAME", help="name of the workflow")
     parser.option("--tag", metavar="TAG", help="a tag or a digest (default: latest)")
-    parser.option("--definition", action="store_true", help="only the definition, as JSON that can be published again")
+    parser.option(
+        "--definition", action="store_true", help="only the definition, as JSON that can be published again"
+    )
 
 
 def do_show(context: Context) -> int:
@@ -108,7 +110,9 @@ def do_validate(context: Context) -> int:
         if is_valid:
             out.line(f"{out.paint('valid', 'green')}  {clean(found.get('version') or '')}".rstrip())
             return
-        out.line(f"{out.paint('not valid', 'red')}: {len(problems)} problem{'s' if len(problems) != 1 else ''}")
+        out.line(
+            f"{out.paint('not valid', 'red')}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        )
         for problem in problems:
             out.line("\n".join(entry_lines(problem)))
 
@@ -131,7 +135,9 @@ def do_publish(context: Context) -> int:
         path = path_of("workflows", stored["name"], "tags", args.tag)
         stored = context.client.call("PUT", path, {"version": stored["version"]})
     tags = ", ".join(map(str, stored.get("tags") or []))
-    out.result(stored, lambda: out.line(clean(f"{stored.get('name')} {stored.get('version')} published ({tags})")))
+    out.result(
+        stored, lambda: out.line(clean(f"{stored.get('name')} {stored.get('version')} published ({tags})"))
+    )
     return 0
 
 
@@ -139,13 +145,17 @@ def args_tag(parser: Parser) -> None:
     """Declare the options of `workflow tag`."""
     parser.option("name", metavar="NAME", help="name of the workflow")
     parser.option("tag", metavar="TAG", help="the tag to move")
-    parser.option("version", metavar="VERSION", nargs="?", default="latest", help="digest or tag (default: latest)")
+    parser.option(
+        "version", metavar="VERSION", nargs="?", default="latest", help="digest or tag (default: latest)"
+    )
 
 
 def do_tag(context: Context) -> int:
     """Let a tag point at a version."""
     args, out = context.args, context.out
-    stored = context.client.call("PUT", path_of("workflows", args.name, "tags", args.tag), {"version": args.version})
+    stored = context.client.call(
+        "PUT", path_of("workflows", args.name, "tags", args.tag), {"version": args.version}
+    )
     version = (stored or {}).get("version") or args.version
     out.result(stored, lambda: out.line(clean(f"{args.name}@{args.tag} is {version}")))
     return 0
