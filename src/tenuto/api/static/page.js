@@ -1,6 +1,7 @@
 // The plain page: the list of runs and one run, live. Text only ever reaches the document through textContent.
 const API = "/api/v1";
 const ENDED = new Set(["completed", "failed", "cancelled", "budget_exceeded"]);
+const TICKETS = new Set(["approval", "escalation", "unknown_outcome", "integrity"]);
 const MAX_EVENTS = 500;
 const EVENTS = document.querySelector("meta[name=events]").content.split(" ");
 const $ = (id) => document.getElementById(id);
@@ -51,11 +52,11 @@ const guarded = (work) => async (...args) => {
 };
 
 function status(node, value) {
-  node.textContent = value;
+  node.textContent = value.replace("_", " ");
   node.className = `status ${/^[a-z_]+$/.test(value) ? value : ""}`;
 }
 
-const when = (text) => (text ? new Date(text).toLocaleTimeString() : "");
+const when = (text) => (text ? new Date(text).toLocaleTimeString([], { hour12: false }) : "");
 const shortId = (id) => (id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
 const pretty = (value) => (value === null || value === undefined ? "" : JSON.stringify(value, null, 2));
 
@@ -138,7 +139,7 @@ function runRow(run) {
   const mark = make("span");
   status(mark, run.status || "");
   third.append(mark);
-  row.append(first, make("td", run.workflow), third, make("td", when(run.created_at), "quiet"));
+  row.append(first, make("td", run.workflow), third, make("td", when(run.created_at), "quiet time"));
   row.addEventListener("click", () => { location.hash = `#/runs/${encodeURIComponent(run.id)}`; });
   return row;
 }
@@ -268,24 +269,42 @@ function drawRun(run, why) {
   $("replay").hidden = !over;
 }
 
+const choices = new Map();
+async function choicesOf(ticket) {
+  if (!choices.has(ticket)) {
+    choices.set(ticket, []);
+    const found = await call("GET", `/tickets/${encodeURIComponent(ticket)}`).catch(() => null);
+    choices.set(ticket, (found && found.state === "open" && found.choices) || []);
+    soon();
+  }
+  return choices.get(ticket);
+}
+
 function drawWhy(run, why) {
-  const waits = why && !ENDED.has(run.status) ? why.waits || why.waiting_for || [] : [];
-  $("why").replaceChildren(...[waits].flat().filter(Boolean).slice(0, 20).map((wait) => {
+  const waits = why && !ENDED.has(run.status) ? why.waits : [];
+  const boxes = waits.slice(0, 20).map((wait) => {
     const box = make("div", null, "wait");
     box.append(make("div", [wait.kind, wait.step, wait.message || wait.who].filter(Boolean).join(" · ")));
-    if (wait.kind === "approval" && wait.name) {
-      for (const decision of ["approve", "reject"]) {
+    if (TICKETS.has(wait.kind) && wait.name) {
+      choicesOf(wait.name);
+      for (const decision of choices.get(wait.name) || []) {
         const button = make("button", decision, "plain");
-        button.addEventListener("click", guarded(async () => {
-          const reason = prompt(`Why ${decision}?`, "");
-          if (reason === null) return;
-          await call("POST", `/tickets/${encodeURIComponent(wait.name)}/decision`, { decision, reason });
-        }));
+        button.addEventListener("click", guarded(() => decide(wait.name, decision)));
         box.append(button, " ");
       }
     }
     return box;
-  }));
+  });
+  const summary = why && !ENDED.has(run.status) && why.summary ? [make("p", why.summary)] : [];
+  $("why").replaceChildren(...summary, ...boxes);
+}
+
+async function decide(ticket, decision) {
+  const reason = prompt(`Why ${decision}?`, "");
+  if (reason === null) return;
+  await call("POST", `/tickets/${encodeURIComponent(ticket)}/decision`, { decision, reason });
+  choices.delete(ticket);
+  soon();
 }
 
 function drawSteps(run) {
