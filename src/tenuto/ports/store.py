@@ -485,7 +485,10 @@ class Store(Protocol):
 
     # --- tasks ------------------------------------------------------------------------------------------------
     async def take_tasks(self, worker: str, limit: int, handlers: Sequence[str]) -> list[TaskRow]:
-        """Take waiting tasks we can execute, and those whose executor's lease has ended."""
+        """Take waiting tasks we can execute, and those whose executor's lease has ended.
+
+        The rows returned name in `worker` the executor that died, or `None` where nobody had begun.
+        """
         ...
 
     async def drop_task(self, task: str, worker: str) -> bool:

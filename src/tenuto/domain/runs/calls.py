@@ -13,7 +13,7 @@ from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import cancel_step, idempotency_key, open_ticket, ticket_id
 from tenuto.domain.runs.settle import deliver
-from tenuto.domain.runs.state import ACTIVE_STEP, Call, Step
+from tenuto.domain.runs.state import ACTIVE_STEP, Call, RunState, Step
 
 STALE = ev.Failure(code="attempt.stale", type="Stale", message="this attempt is no longer the current one")
 TWICE = ev.Failure(
@@ -111,7 +111,7 @@ def _suppressed(d: Draft, inp: io.CallAsked) -> bool:
 
 def _admit(d: Draft, inp: io.CallAsked) -> bool:
     assert inp.hold is not None
-    refused = refusal(d, inp.hold)
+    refused = refusal(d.st, inp.hold)
     if refused is None:
         return True
     if refused.final:
@@ -123,9 +123,9 @@ def _admit(d: Draft, inp: io.CallAsked) -> bool:
     return False
 
 
-def refusal(d: Draft, ask: ev.Charge) -> Refused | None:
+def refusal(st: RunState, ask: ev.Charge) -> Refused | None:
     """Say whether the run's caps have room for an ask."""
-    ledger = d.st.ledger
+    ledger = st.ledger
     if ledger.caps is None:
         return None
     return admit(

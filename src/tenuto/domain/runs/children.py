@@ -31,7 +31,7 @@ def start_child(d: Draft, inp: io.ChildAsked) -> None:
         hold = ev.Charge(
             tokens=budget.tokens or 0, tool_calls=budget.tool_calls or 0, cost_usd_micros=budget.cost_usd_micros or 0
         )
-        refused = refusal(d, hold)
+        refused = refusal(st, hold)
         if refused is not None:
             raise Exhausted(
                 f"the sub-flow's {refused.cap} cap of {refused.ask:,} does not fit: {refused.spent:,} of "

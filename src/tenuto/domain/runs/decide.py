@@ -58,7 +58,7 @@ def pending(st: RunState) -> list[str]:
         return []
     return [
         key for key, step in st.steps.items()
-        if step.status == "running" and key not in st.maps and not suspended(step)
+        if step.status == "running" and key not in st.maps and not step.task and not suspended(step)
     ]
 
 
@@ -84,7 +84,7 @@ def _take_up(d: Draft, key: str, *, lost: bool) -> None:
         cancel_step(d, key, "cancelled")
     elif suspended(step):
         return
-    elif key in d.st.maps:
+    elif key in d.st.maps or step.task:
         return
     elif lost:
         worker_lost(d, key)
@@ -94,7 +94,7 @@ def _take_up(d: Draft, key: str, *, lost: bool) -> None:
 
 def _release(d: Draft, inp: io.Release) -> None:
     for key, step in list(d.st.steps.items()):
-        if step.status == "running" and not suspended(step) and key not in d.st.maps:
+        if step.status == "running" and not step.task and not suspended(step) and key not in d.st.maps:
             for name in [name for name, call in step.calls.items() if call.status == "open"]:
                 d.emit(ev.CallUnknown(step=key, call=name, reason="the worker shut down"))
             d.out.stop.append(key)

@@ -23,7 +23,7 @@ class Draft:
         self.t = t
         self.env = env
         self.failing: Failure | None = None
-        self.out = Decision([], [], [], [], [], [], [], [], [], [])
+        self.out = Decision([], [], [], [], [], [], [], [], [], [], [])
 
     def emit(self, event: Events) -> None:
         """Write an event and let the state follow."""

@@ -197,10 +197,16 @@ class DivergenceFound(Event, tag="run.diverged"):
 
 
 class AttemptStarted(Event, tag="attempt.started"):
-    """A try of a step begins as soon as this is committed. `n` counts every try, lost ones included."""
+    """A try of a step begins as soon as this is committed.
+
+    Attributes:
+        n: Counts every try, lost ones included.
+        task: Whether any worker may execute it, instead of the run's owner.
+    """
 
     step: str
     n: int = 1
+    task: bool = False
 
 
 class AttemptFailed(Event, tag="attempt.failed"):

@@ -11,12 +11,14 @@ from msgspec import Raw
 from tenuto.domain.base.values import NULL, pack
 from tenuto.domain.graph.plan import PlanNode, split_key
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.data import step_input
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.fold_graph import item_scope
+from tenuto.domain.runs.inputs import Task
 from tenuto.domain.runs.retry import MAX_LOSSES, NO_RETRY, delay_ms, may_retry
 from tenuto.domain.runs.routing import route
 from tenuto.domain.runs.state import ACTIVE_STEP
-from tenuto.errors import RoutingFailed, TenutoError
+from tenuto.errors import InputMissing, RoutingFailed, TenutoError
 
 LOST = ev.Failure(code="attempt.worker_lost", type="WorkerLost", message="the worker died during every attempt")
 
@@ -29,6 +31,23 @@ def failure_of(exc: TenutoError) -> ev.Failure:
 def effect_of(node: PlanNode) -> str:
     """Return what a repeat of a node's attempt does to the world; function nodes are idempotent unless declared."""
     return node.node.effect or "idempotent"
+
+
+def begin(d: Draft, key: str) -> None:
+    """Begin an attempt, here or as a task that any worker may execute."""
+    step = d.st.steps[key]
+    task = d.env.remote(d.node(key), step)
+    n = step.attempt + 1
+    d.emit(ev.AttemptStarted(step=key, n=n, task=task))
+    if not task:
+        d.out.start.append(key)
+        return
+    try:
+        given = keep(d, step_input(d.st, d.plan, d.env, key))
+    except InputMissing as exc:
+        step_failed(d, key, failure_of(exc))
+        return
+    d.out.tasks.append(Task(step=key, n=n, input=given, key=idempotency_key(d, key)))
 
 
 def attempt_failed(d: Draft, key: str, failure: ev.Failure) -> None:
@@ -73,8 +92,7 @@ def worker_lost(d: Draft, key: str) -> None:
     elif effect_of(d.node(key)) == "effect" and d.node(key).node.on_unknown != "retry":
         outcome_unknown(d, key, "the worker died")
     else:
-        d.emit(ev.AttemptStarted(step=key, n=step.attempt + 1))
-        d.out.start.append(key)
+        begin(d, key)
 
 
 def step_failed(d: Draft, key: str, failure: ev.Failure) -> None:

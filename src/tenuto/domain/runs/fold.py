@@ -146,6 +146,7 @@ def _attempt(st: RunState, plan: Plan, e: ev.AttemptStarted, t: int) -> None:
     step.status = step_status(ev.AttemptStarted, step.status, e.step)
     step.attempt = e.n
     step.started_at = t
+    step.task = e.task
     if st.maps:
         st.maps.pop(e.step, None)
     step.retry_at = 0
@@ -227,6 +228,8 @@ def _failed(st: RunState, plan: Plan, e: ev.StepFailed, t: int) -> None:
         fold_graph.fail_item(st, plan, e.step, e.failure)
     else:
         fold_graph.resolve_out(st, plan, e.step, step, e.taken, t)
+        if e.how == "skip":
+            step.leaf = False
 
 
 def _dead(st: RunState, plan: Plan, e: ev.StepDeadLettered, t: int) -> None:

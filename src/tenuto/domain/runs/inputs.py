@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.graph.model import Budget
+from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs.events import Charge, Events, Failure, Parent, Reused
 from tenuto.domain.runs.messages import Messages
+from tenuto.domain.runs.state import Step
 
 
 class NeedValues(Exception):
@@ -27,6 +29,10 @@ class Env(Protocol):
 
     predicates: Mapping[str, Callable[..., Any]]
     reuse: Mapping[str, Reused]
+
+    def remote(self, node: PlanNode, step: Step) -> bool:
+        """Return whether an attempt is to be executed by any worker, in a process of its own."""
+        ...
 
     def load(self, value: Raw) -> Any:
         """Return a value as Python objects; the result is shared and must not be changed.
@@ -238,12 +244,22 @@ class ChildRun(msgspec.Struct, frozen=True):
     ns: str
 
 
+class Task(msgspec.Struct, frozen=True):
+    """An attempt for any worker: what it is given, and its idempotency key."""
+
+    step: str
+    n: int
+    input: Raw
+    key: str
+
+
 class Decision(msgspec.Struct):
     """What follows from some inputs. The state given to `decide` already has `events` folded in.
 
     Attributes:
         events: What to write; empty when nothing changed.
         eaten: Numbers of the inbox messages consumed, and their keys.
+        tasks: Attempts offered to all workers.
         start: Steps whose attempt begins (or goes on) once the record is durable.
         stop: Steps whose running attempt must end.
         wake: `(step, call)` whose durable wait ended.
@@ -257,6 +273,7 @@ class Decision(msgspec.Struct):
     eaten: list[int]
     keys: list[str]
     start: list[str]
+    tasks: list[Task]
     stop: list[str]
     wake: list[tuple[str, str]]
     replies: list[tuple[Any, Reply]]

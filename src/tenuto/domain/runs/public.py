@@ -115,6 +115,7 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.StepRedriven: Public(
         "step.redriven", _same("by", "fresh", "guidance", "config"), "A person sent the step round again."
     ),
+    ev.JoinUnreachable: Public("step.unreachable", {}, "Too many incoming edges of a quorum are dead.", error=True),
     ev.LoopPassed: Public("step.loop_passed", _same("next"), "A pass of a loop ended; `next` follows, 0 = left."),
     ev.MapOpened: Public("step.map_opened", _same("count"), "A map's list was evaluated."),
     ev.ItemStarted: Public("step.items_started", _same("first", "last"), "Items of a map begin."),

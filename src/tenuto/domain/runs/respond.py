@@ -14,7 +14,16 @@ from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
 from tenuto.domain.runs.draft import Draft
-from tenuto.domain.runs.failure import attempt_failed, cancel_step, keep, step_failed, unhandled
+from tenuto.domain.runs.failure import (
+    LOST,
+    attempt_failed,
+    begin,
+    cancel_step,
+    keep,
+    step_failed,
+    unhandled,
+    worker_lost,
+)
 from tenuto.domain.runs.inputs import Arrived
 from tenuto.domain.runs.settle import complete, deliver
 from tenuto.domain.runs.state import ACTIVE_STEP, STOPPED, TERMINAL, Ticket, suspended
@@ -47,7 +56,7 @@ def _cancel(d: Draft, m: msg.Cancel, key: str) -> None:
     d.emit(ev.CancelRequested(by=m.by, reason=m.reason))
     for name in [k for k, s in st.steps.items() if s.status in ACTIVE_STEP]:
         step = st.steps[name]
-        if step.status == "running" and not suspended(step) and name not in st.maps:
+        if step.status == "running" and not step.task and not suspended(step) and name not in st.maps:
             d.out.stop.append(name)
         else:
             cancel_step(d, name, "cancelled")
@@ -107,7 +116,9 @@ def _task(d: Draft, m: msg.TaskEnded, key: str) -> None:
     step = d.st.steps.get(m.step)
     if step is None or step.status != "running" or step.attempt != m.n:
         return
-    if m.failure is not None:
+    if m.failure is not None and m.failure.code == LOST.code:
+        worker_lost(d, m.step)
+    elif m.failure is not None:
         attempt_failed(d, m.step, m.failure)
     else:
         queued = max(0, m.began - step.started_at) if m.began else 0
@@ -171,9 +182,7 @@ def _reads_decision(node: PlanNode) -> bool:
 def _escalated(d: Draft, ticket: Ticket, decision: str, reason: str, data: Any) -> None:
     key = ticket.step
     if decision in ("retry", "approve"):
-        n = d.st.steps[key].attempt + 1
-        d.emit(ev.AttemptStarted(step=key, n=n))
-        d.out.start.append(key)
+        begin(d, key)
     elif decision == "succeeded":
         complete(d, key, keep(d, data))
     elif decision == "skip":
@@ -234,8 +243,7 @@ def _force(d: Draft) -> None:
 
 
 def _retry_due(d: Draft, key: str) -> None:
-    d.emit(ev.AttemptStarted(step=key, n=d.st.steps[key].attempt + 1))
-    d.out.start.append(key)
+    begin(d, key)
 
 
 def _wait_due(d: Draft, key: str) -> None:

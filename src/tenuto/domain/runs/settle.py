@@ -14,6 +14,7 @@ from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import render, step_input
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import (
+    begin,
     cancel_step,
     cancel_within,
     failure_of,
@@ -197,8 +198,7 @@ def start(d: Draft, key: str) -> None:
     elif kind in ("join", "switch"):
         _pass_through(d, key)
     else:
-        d.emit(ev.AttemptStarted(step=key, n=st.steps[key].attempt + 1))
-        d.out.start.append(key)
+        begin(d, key)
 
 
 def _take_over(d: Draft, key: str, mode: str) -> bool:

@@ -74,6 +74,8 @@ class Step(msgspec.Struct, omit_defaults=True):
         how: How a failure was handled.
         group: Number of the key group; grows with a fresh redrive.
         retry_at: When the next attempt is due, for `retrying`.
+        isolate: An attempt took its worker down with it; the next runs in a process of its own.
+        task: The current attempt is executed by any worker, apart from the owner.
     """
 
     status: str = "ready"
@@ -97,6 +99,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     guidance: str = ""
     config: dict[str, Any] | None = None
     isolate: bool = False
+    task: bool = False
 
 
 class Join(msgspec.Struct, omit_defaults=True):

@@ -14,7 +14,7 @@ from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import ENDED, RunState, encode_state, public_status, suspended
 from tenuto.domain.runs.wire import Record, encode_body, link
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
-from tenuto.runtime.worker.rows import RARE, outbox_of, tickets_of
+from tenuto.runtime.worker.rows import RARE, outbox_of, task_id, task_row, tickets_of
 from tenuto.runtime.worker.values import RunEnv
 
 if TYPE_CHECKING:
@@ -129,6 +129,10 @@ class Actor:
             self.worker.values.put(digest, blob)
         if st.tickets or st.dead or _any_rare(events):
             commit.tickets = tickets_of(st, events, st.t)
+        if decision.tasks:
+            commit.tasks = [task_row(st, self.plan, task) for task in decision.tasks]
+        if decision.stop:
+            commit.tasks_done = [task_id(st.id, key, st.steps[key].attempt) for key in decision.stop if st.steps[key].task]
         if decision.children or decision.stop_children or st.parent is not None:
             commit.outbox = outbox_of(st, decision)
         if new is not None:

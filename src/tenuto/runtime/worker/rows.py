@@ -7,11 +7,12 @@ from hashlib import sha256
 
 import msgspec
 
+from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
-from tenuto.domain.runs.inputs import ChildRun, Decision
+from tenuto.domain.runs.inputs import ChildRun, Decision, Task
 from tenuto.domain.runs.state import ENDED, RunState
-from tenuto.ports.store import OutboxRow, TicketRow
+from tenuto.ports.store import OutboxRow, TaskRow, TicketRow
 
 RARE: frozenset[type[ev.Event]] = frozenset(
     {ev.TicketOpened, ev.TicketDecided, ev.TicketClosed, ev.StepDeadLettered, ev.StepRedriven}
@@ -66,6 +67,29 @@ def _existing(st: RunState, name: str, state: str, t: int, answer: bytes) -> Tic
 def dead_letter_id(run: str, step: str) -> str:
     """Return the id under which a step is listed as a dead letter."""
     return "dl-" + sha256(f"{run}/{step}".encode()).hexdigest()[:20]
+
+
+def task_id(run: str, step: str, n: int) -> str:
+    """Return the id of an attempt that any worker may execute."""
+    return f"{run}/{step}/{n}"
+
+
+def task_row(st: RunState, plan: Plan, task: Task) -> TaskRow:
+    """Return the row that offers an attempt to all workers."""
+    node = plan.nodes[split_key(task.step)[0]].node
+    body = TaskBody(input=task.input, key=task.key, timeout_s=node.timeout_s or 0)
+    return TaskRow(
+        id=task_id(st.id, task.step, task.n), ns=st.ns, run_id=st.id, step=task.step, attempt=task.n,
+        handler=node.config["handler"], body=msgspec.json.encode(body), created_at=st.t,
+    )
+
+
+class TaskBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an executor needs: the input (perhaps by digest), the idempotency key, the limit in seconds (0 = none)."""
+
+    input: msgspec.Raw
+    key: str
+    timeout_s: float = 0
 
 
 def outbox_of(st: RunState, decision: Decision) -> list[OutboxRow]:

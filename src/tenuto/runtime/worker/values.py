@@ -9,8 +9,10 @@ from typing import Any
 from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
+from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs.events import Reused
 from tenuto.domain.runs.inputs import NeedValues
+from tenuto.domain.runs.state import Step
 from tenuto.ports.store import Store
 
 CACHE_BYTES = 64 * 1024 * 1024
@@ -59,15 +61,21 @@ class Values:
 class RunEnv:
     """What the decisions of one run may read."""
 
-    __slots__ = ("_values", "predicates", "reuse")
+    __slots__ = ("_remote", "_values", "predicates", "reuse")
 
     def __init__(
-        self, values: Values, predicates: Mapping[str, Callable[..., Any]], reuse: Mapping[str, Reused] | None = None
+        self, values: Values, predicates: Mapping[str, Callable[..., Any]],
+        remote: Callable[[PlanNode, Step], bool], reuse: Mapping[str, Reused] | None = None,
     ) -> None:
-        """Share a worker's values and predicates."""
+        """Share a worker's values and predicates; `remote` says which attempts become tasks."""
+        self._remote = remote
         self._values = values
         self.predicates = predicates
         self.reuse: Mapping[str, Reused] = reuse or {}
+
+    def remote(self, node: PlanNode, step: Step) -> bool:
+        """Return whether an attempt is to be executed by any worker, in a process of its own."""
+        return self._remote(node, step)
 
     def load(self, value: Raw) -> Any:
         """Return a value as Python objects.

@@ -15,17 +15,18 @@ from uuid import uuid4
 
 import msgspec
 
-from tenuto.domain.graph.plan import Plan
+from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.events import Body, Events, Failure, Reused
 from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import digest_of_history, restore
-from tenuto.domain.runs.state import ENDED, RunState
+from tenuto.domain.runs.state import ENDED, RunState, Step
 from tenuto.domain.runs.wire import UnknownEvent, decode
 from tenuto.errors import Corrupt, TenutoError, WorkflowMissing
 from tenuto.ports.clock import Clock
 from tenuto.ports.model import Model
+from tenuto.ports.pool import Pool
 from tenuto.ports.store import Claim, Commit, Committed, History, RowChange, Store, TicketRow, WorkerRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
@@ -36,6 +37,7 @@ from tenuto.runtime.worker.actor import Actor
 from tenuto.runtime.worker.attempts import Attempt
 from tenuto.runtime.worker.deliver import deliver_outbox
 from tenuto.runtime.worker.kinds import execute
+from tenuto.runtime.worker.tasks import Tasks
 from tenuto.runtime.worker.values import RunEnv, Values
 
 log = logging.getLogger("tenuto.worker")
@@ -69,7 +71,7 @@ class Worker:
     def __init__(
         self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
         bus: Bus | None = None, options: WorkerOptions | None = None, models: Model | None = None,
-        http: HttpPolicy | None = None,
+        http: HttpPolicy | None = None, pool: Pool | None = None,
     ) -> None:
         """Assemble a worker; nothing happens before `start`."""
         self.store = store
@@ -97,7 +99,9 @@ class Worker:
         self._reading: set[str] = set()
         self.takeovers = 0
         self.threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="tenuto-step")
+        self.tasks = Tasks(self)
         self.http = http or HttpPolicy()
+        self.pool: Pool | None = pool
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -142,6 +146,8 @@ class Worker:
             self._forget(actor)
         for task in list(self._background):
             task.cancel()
+        if self.pool is not None:
+            await self.pool.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
         await self.store.unregister(self.id)
 
@@ -170,7 +176,7 @@ class Worker:
             self._forget(actor)
         self.id = new_worker_id()
         self._lease_end = 0.0
-        self._spawn(self._register())
+        self.spawn(self._register())
 
     async def _heartbeats(self) -> None:
         period = self.options.lease_ms / 3000
@@ -226,6 +232,8 @@ class Worker:
                 self.read_inbox(actor)
         if found.outbox:
             await deliver_outbox(self)
+        if found.tasks and self.pool is not None and not self.draining:
+            await self.tasks.take()
         if self.draining:
             return False
         free = self.options.max_runs - len(self.actors)
@@ -280,7 +288,7 @@ class Worker:
             raise WorkflowMissing(f"this worker has no {', '.join(missing)}", handlers=list(missing))
         st = restore(claim.run_id, history.snapshot, history.records, lambda _: plan)
         st.epoch = claim.epoch
-        env = RunEnv(self.values, self.catalog.predicates, await self._reused(st))
+        env = RunEnv(self.values, self.catalog.predicates, self.is_remote, await self._reused(st))
         actor = Actor(self, st, plan, env, 0)
         actor.bytes_since = sum(len(item.body) for item in history.records)
         if history.snapshot is not None:
@@ -334,7 +342,7 @@ class Worker:
             return None
         fold_body(st, plan, body)
         st.seq, st.epoch = 1, 1
-        actor = Actor(self, st, plan, RunEnv(self.values, self.catalog.predicates), 0)
+        actor = Actor(self, st, plan, RunEnv(self.values, self.catalog.predicates, self.is_remote), 0)
         for digest, blob in commit.blobs:
             self.values.put(digest, blob)
         actor.new = commit
@@ -360,7 +368,7 @@ class Worker:
         """Fetch a run's new messages; at most one fetch a run at a time."""
         if actor.st.id not in self._reading and not actor.dropped:
             self._reading.add(actor.st.id)
-            self._spawn(self._read(actor))
+            self.spawn(self._read(actor))
 
     async def _read(self, actor: Actor) -> None:
         try:
@@ -423,6 +431,15 @@ class Worker:
         if self.draining:
             self._nudge.set()
 
+    def is_remote(self, node: PlanNode, step: Step) -> bool:
+        """Return whether an attempt goes to a process of its own, on whichever worker has room for it."""
+        if node.node.isolation != "process" and not step.isolate:
+            return False
+        if node.node.kind != "function" or self.pool is None:
+            return False
+        handler = self.catalog.handler(node.node.config.get("handler", ""))
+        return handler is not None and bool(handler.target) and not handler.wants_ctx
+
     async def execute(self, attempt: Attempt) -> Any:
         """Run the code of an attempt and return what it yields."""
         return await execute(attempt)
@@ -475,7 +492,7 @@ class Worker:
         """Let go of a run somebody else owns, or whose record the store cannot take."""
         if result.outcome == "poison":
             log.error("run %s is halted: %s", actor.st.id, result.error, extra={"run_id": actor.st.id})
-            self._spawn(
+            self.spawn(
                 self._corrupt(
                     Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
                           inbox_seq=actor.inbox_seen),
@@ -491,12 +508,12 @@ class Worker:
         claim = Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
                       inbox_seq=actor.inbox_seen)
         self._forget(actor)
-        self._spawn(self._corrupt(claim, "the engine could not decide; see the worker's log"))
+        self.spawn(self._corrupt(claim, "the engine could not decide; see the worker's log"))
 
     def rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
         """Load values a decision needs, restore the state it spoilt, and decide again."""
         actor.in_flight = True
-        self._spawn(self._rebuild(actor, inputs, digests))
+        self.spawn(self._rebuild(actor, inputs, digests))
 
     async def _rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
         known = await self.values.fetch(self.store, digests)
@@ -528,7 +545,7 @@ class Worker:
         if self.draining:
             self._nudge.set()
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._reaped)

@@ -1,0 +1,85 @@
+"""Executing attempts of anybody's runs in processes of this worker; results travel as messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tenuto.domain.base.values import blob_digest, pack
+from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.events import Failure
+from tenuto.domain.runs.failure import LOST
+from tenuto.domain.runs.inputs import NeedValues
+from tenuto.ports.pool import PoolFailed
+from tenuto.ports.store import TaskRow
+from tenuto.runtime.worker.rows import TaskBody
+from tenuto.runtime.worker.values import RunEnv
+
+if TYPE_CHECKING:
+    from tenuto.runtime.worker.worker import Worker
+
+_body = msgspec.json.Decoder(TaskBody).decode
+
+
+class Tasks:
+    """The tasks this worker executes. An executor that dies leaves its task to another, which reports the loss."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Execute for a worker."""
+        self._w = worker
+        self._env = RunEnv(worker.values, {}, worker.is_remote)
+
+    async def take(self) -> None:
+        """Take as many waiting tasks as there are free processes."""
+        pool = self._w.pool
+        if pool is None or pool.free <= 0:
+            return
+        names = sorted(name for name, handler in self._w.catalog.handlers.items() if handler.target)
+        for row in await self._w.store.take_tasks(self._w.id, pool.free, names):
+            self._w.spawn(self._execute(row))
+
+    async def _execute(self, row: TaskRow) -> None:
+        if row.worker not in (None, self._w.id):
+            ended = msg.TaskEnded(step=row.step, n=row.attempt, worker=row.worker or "", failure=LOST)
+        else:
+            ended = await self._run(row)
+        key = f"task/{row.step}/{row.attempt}"
+        await self._w.store.send(row.run_id, key, msg.encode_message(ended))
+        await self._w.store.drop_task(row.id, self._w.id)
+        actor = self._w.actors.get(row.run_id)
+        if actor is not None:
+            self._w.read_inbox(actor)
+        self._w.nudge()
+
+    async def _run(self, row: TaskRow) -> msg.TaskEnded:
+        worker, body = self._w, _body(row.body)
+        began = worker.clock.now()
+
+        def ended(**rest: Any) -> msg.TaskEnded:
+            took = worker.clock.now() - began
+            return msg.TaskEnded(step=row.step, n=row.attempt, worker=worker.id, began=began, took_ms=took, **rest)
+
+        handler = worker.catalog.handler(row.handler)
+        assert handler is not None and worker.pool is not None
+        timeout = body.timeout_s or handler.timeout_s
+        try:
+            value = await self._load(body.input)
+            result = await worker.pool.call(handler.target, value, key=body.key, timeout_s=timeout)
+            out, blob = pack(result)
+        except PoolFailed as exc:
+            return ended(failure=exc.failure)
+        except Exception as exc:
+            failure: Failure = worker.describe(exc)
+            return ended(failure=failure)
+        if blob is not None:
+            await worker.store.put_blobs([(blob_digest(blob), blob)])
+        return ended(out=out, blob=blob is not None)
+
+    async def _load(self, value: msgspec.Raw) -> Any:
+        while True:
+            try:
+                return self._env.load(value)
+            except NeedValues as need:
+                if not await self._w.values.fetch(self._w.store, need.digests):
+                    raise
