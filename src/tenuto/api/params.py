@@ -30,10 +30,12 @@ def caller(connection: HTTPConnection) -> str:
     return cast("str", connection.scope.get("tenuto.by", ""))
 
 
-def inbox_key(request: Request, *route: str) -> str:
-    """Return the key that makes a repeat of this command one message; empty without an `Idempotency-Key`."""
-    key = idempotency_key(request)
-    return ":".join((*route, key)) if key else ""
+def inbox_key(request: Request) -> str:
+    """Return the key that makes a repeat of this command one message; empty without an `Idempotency-Key`.
+
+    The use cases keep the keys of different commands, signals and steps apart.
+    """
+    return idempotency_key(request) or ""
 
 
 async def before_stop(connection: HTTPConnection, work: Awaitable[T]) -> T | None:

@@ -197,7 +197,7 @@ async def test_the_references_spellings_start_runs(client: httpx.AsyncClient, en
 
 
 async def test_the_idempotency_key_goes_to_the_use_case(client: httpx.AsyncClient, engine: Any) -> None:
-    """A repeat is marked; a malformed key is refused; commands get a key of their own kind."""
+    """A repeat is marked; a malformed key is refused; commands hand it on."""
     first = await client.post(RUNS, json={"workflow": "w"}, headers={"Idempotency-Key": "k1"})
     again = await client.post(RUNS, json={"workflow": "w"}, headers={"Idempotency-Key": "k1"})
     assert "idempotent-replayed" not in first.headers
@@ -206,7 +206,7 @@ async def test_the_idempotency_key_goes_to_the_use_case(client: httpx.AsyncClien
     bad = await client.post(RUNS, json={"workflow": "w"}, headers={"Idempotency-Key": "with space"})
     _problem(bad, 400, "request.key")
     await client.post(f"{RUNS}/r1/signals/go", json=[1], headers={"Idempotency-Key": "k1"})
-    assert engine.runs.asked[-1] == ("r1", "go", [1], "token", "signal:go:k1")
+    assert engine.runs.asked[-1] == ("r1", "go", [1], "token", "k1")
 
 
 async def test_replay_takes_the_references_words(client: httpx.AsyncClient, engine: Any) -> None:

@@ -20,7 +20,7 @@ TAKEN = gives(Accepted, status=202, about="The command was taken.")
 async def cancel_run(request: Request, run_id: str) -> Response:
     """End a run; work in flight is stopped."""
     body = await read_model(request, ReasonIn)
-    runs, key = engine_of(request).runs, inbox_key(request, "cancel")
+    runs, key = engine_of(request).runs, inbox_key(request)
     return command_answer(await runs.cancel(run_id, reason=body.reason, by=caller(request), key=key), request)
 
 
@@ -28,7 +28,7 @@ async def cancel_run(request: Request, run_id: str) -> Response:
 async def pause_run(request: Request, run_id: str) -> Response:
     """Start nothing new in a run; what runs, finishes."""
     body = await read_model(request, ReasonIn)
-    runs, key = engine_of(request).runs, inbox_key(request, "pause")
+    runs, key = engine_of(request).runs, inbox_key(request)
     return command_answer(await runs.pause(run_id, reason=body.reason, by=caller(request), key=key), request)
 
 
@@ -36,7 +36,7 @@ async def pause_run(request: Request, run_id: str) -> Response:
 async def resume_run(request: Request, run_id: str) -> Response:
     """End a pause, or reopen a failed run or one that ran out of budget, with raised caps if given."""
     body = await read_model(request, ResumeIn)
-    runs, key = engine_of(request).runs, inbox_key(request, "resume")
+    runs, key = engine_of(request).runs, inbox_key(request)
     budget = body.budget.to_domain() if body.budget else None
     return command_answer(await runs.resume(run_id, budget=budget, by=caller(request), key=key), request)
 
@@ -48,7 +48,7 @@ async def resume_run(request: Request, run_id: str) -> Response:
 async def signal_run(request: Request, run_id: str, name: str) -> Response:
     """Deliver a payload to whoever waits, or will wait, for a signal of this name."""
     payload = await read_data(request) if await request.body() else None
-    runs, key = engine_of(request).runs, inbox_key(request, "signal", name)
+    runs, key = engine_of(request).runs, inbox_key(request)
     return command_answer(await runs.signal(run_id, name, payload, by=caller(request), key=key), request)
 
 
@@ -58,6 +58,6 @@ async def retry_step(request: Request, run_id: str, step: str) -> Response:
     body = await read_model(request, RetryIn)
     taken = await engine_of(request).runs.retry(
         run_id, step, fresh=body.fresh, guidance=body.guidance, config=body.config, reason=body.reason,
-        by=caller(request), key=inbox_key(request, "retry", step),
+        by=caller(request), key=inbox_key(request),
     )  # fmt: skip
     return command_answer(taken, request)

@@ -41,11 +41,13 @@ STATUSES = ("queued", "running", "waiting", "paused", *sorted(ENDED))
 async def start_run(request: Request) -> Response:
     """Start a run of a registered workflow, an inline definition or a plain step list.
 
-    The same `Idempotency-Key` with the same body answers with the same run, with another body 409.
+    The same `Idempotency-Key` with the same body answers with the same run, with another body 409. A
+    `business_key` decides by itself which run answers, so beside it the header is not looked at.
     """
     body = check(RunIn, _source(await read_data(request)))
     engine = engine_of(request)
-    started = await engine.runs.submit(body.to_request(key=idempotency_key(request), by=caller(request)))
+    key = None if body.business_key else idempotency_key(request)
+    started = await engine.runs.submit(body.to_request(key=key, by=caller(request)))
     return command_answer(started, request, location=f"/api/v1/runs/{started.id}")
 
 

@@ -83,7 +83,7 @@ async def redrive(request: Request, letter: str) -> Response:
     """Send the step of a dead letter round again; a run it had stopped is reopened."""
     body = await read_model(request, RetryIn)
     taken = await engine_of(request).dead_letters.redrive(
-        letter, fresh=body.fresh, guidance=body.guidance, by=caller(request), key=inbox_key(request, "redrive")
+        letter, fresh=body.fresh, guidance=body.guidance, by=caller(request), key=inbox_key(request)
     )
     return command_answer(taken, request)
 
