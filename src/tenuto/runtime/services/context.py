@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
 
-from tenuto.ports.store import Commit, Committed, Store
+from tenuto.domain.graph.plan import Plan
+from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.history import restore
+from tenuto.domain.runs.state import RunState
+from tenuto.domain.runs.wire import decode
+from tenuto.errors import RunMissing
+from tenuto.ports.store import Commit, Committed, RunRow, Store
+from tenuto.runtime.bus import Bus
+from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.services.feed import Feed
+from tenuto.runtime.services.ids import RunIds
+from tenuto.runtime.tools.catalog import Catalog
+
+READ_AT_ONCE = 2000
 
 
 class Commits(Protocol):
@@ -23,13 +37,64 @@ class Context:
     """The collaborators of one engine, bound to a namespace.
 
     Attributes:
+        catalog: `None` accepts any name in a definition.
         clock: Milliseconds since 1970 by the store's clock, as well as this process knows it.
     """
 
     store: Store
     committer: Commits
-    definitions: Any
-    catalog: Any
-    bus: Any
+    definitions: Definitions
+    catalog: Catalog | None
+    bus: Bus
     clock: Callable[[], int]
+    feed: Feed
     ns: str = "default"
+    ids: RunIds = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make ids by the same clock."""
+        self.ids = RunIds(self.clock)
+
+    async def row(self, run_id: str) -> RunRow:
+        """Return a run's row.
+
+        Raises:
+            RunMissing: There is no such run in this namespace.
+        """
+        row = await self.store.get_run(run_id) if is_run_id(run_id) else None
+        if row is None or row.ns != self.ns:
+            raise RunMissing(f"there is no run {run_id!r}", run=run_id)
+        return row
+
+    async def load(self, run_id: str) -> tuple[RunState, Plan, RunRow]:
+        """Return a run's state, current to its last record, verified; its plan and its row.
+
+        Raises:
+            RunMissing: There is no such run in this namespace.
+            Corrupt: The stored journal is not what was written.
+        """
+        row = await self.row(run_id)
+        plan = await self.definitions.plan(self.ns, row.digest)
+        found = await self.store.load([run_id])
+        if not found:
+            raise RunMissing(f"there is no run {run_id!r}", run=run_id)
+        history = found[0]
+        return restore(run_id, history.snapshot, history.records, lambda _: plan), plan, row
+
+    async def bodies(self, run_id: str, after: int = 0) -> list[tuple[int, Body]]:
+        """Return `(seq, body)` of all records after a position."""
+        found: list[tuple[int, Body]] = []
+        while True:
+            part = await self.store.records(run_id, after, READ_AT_ONCE)
+            found.extend((item.seq, decode(item)) for item in part)
+            if len(part) < READ_AT_ONCE:
+                return found
+            after = part[-1].seq
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether a text can be a run's id; others are unknown without asking the store."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
 
 from tenuto.ports.store import Store
+from tenuto.runtime.bus import Bus
+from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.services.audit import Audit
 from tenuto.runtime.services.context import Commits, Context
 from tenuto.runtime.services.dead_letters import DeadLetters
+from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.readers import Artifacts, Steps, Usage, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
 from tenuto.runtime.services.workflows import Workflows
+from tenuto.runtime.tools.catalog import Catalog
 
 
 class Engine:
@@ -24,22 +28,28 @@ class Engine:
     """
 
     def __init__(
-        self, store: Store, committer: Commits, definitions: Any = None, catalog: Any = None, *,
-        bus: Any = None, clock: Callable[[], int] | None = None, ns: str = "default",
+        self, store: Store, committer: Commits, definitions: Definitions | None = None, catalog: Catalog | None = None,
+        *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
+        feed: Feed | None = None,
     ) -> None:
         """Build the clients.
 
         Args:
-            catalog: What nodes may name (handlers, tools, models); `None` accepts any name.
+            catalog: What nodes may name (handlers, tools, predicates); `None` accepts any name.
             bus: Where this process's workers announce committed records; `None` follows the store alone.
             clock: Milliseconds by the store's clock; `None` uses this machine's.
+            feed: Shared by engines of several namespaces; `None` makes one.
         """
-        self.context = Context(store, committer, definitions, catalog, bus, clock or (lambda: 0), ns)
+        bus = bus or Bus()
+        self.context = Context(
+            store, committer, definitions or Definitions(store), catalog, bus, clock or _machine_clock,
+            feed or Feed(store, bus), ns,
+        )
         self.workflows = Workflows(self.context)
-        self.runs = Runs(self.context)
+        self.runs = Runs(self.context, self.workflows)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)
-        self.dead_letters = DeadLetters(self.context)
+        self.dead_letters = DeadLetters(self.context, self.runs)
         self.artifacts = Artifacts(self.context)
         self.steps = Steps(self.context)
         self.workers = Workers(self.context)
@@ -54,4 +64,10 @@ class Engine:
     def within(self, ns: str) -> Engine:
         """Return the same engine, bound to another namespace."""
         c = self.context
-        return Engine(c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns)
+        return Engine(
+            c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed
+        )
+
+
+def _machine_clock() -> int:
+    return time.time_ns() // 1_000_000

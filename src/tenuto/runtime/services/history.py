@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from tenuto.domain.runs.public import PublicEvent
-from tenuto.domain.runs.views import GraphView, StepView
-from tenuto.runtime.services.context import Context
+from tenuto.domain.graph.plan import Plan, split_key
+from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.history import restore
+from tenuto.domain.runs.present import graph_view, step_status, step_view
+from tenuto.domain.runs.public import ERRORS, FINAL, NAMES, TABLE, PublicEvent, parse_id, public_event, step_of
+from tenuto.domain.runs.state import RunState, encode_state
+from tenuto.domain.runs.views import GraphView, StepView, instant
+from tenuto.domain.runs.wire import Record, decode
+from tenuto.errors import Invalid, StepMissing
+from tenuto.ports.store import TailRow
+from tenuto.runtime.services.context import READ_AT_ONCE, Context
+from tenuto.runtime.services.feed import INTERVAL_S
 from tenuto.runtime.services.requests import ListEvents
 from tenuto.runtime.services.results import Page, StateView
+from tenuto.runtime.services.shown import inputs_of
+
+NAMESPACES_KNOWN = 4096
+_ABSORBING = frozenset({"run.completed", "run.cancelled"})
 
 
 class Tailed(msgspec.Struct, frozen=True):
@@ -26,29 +41,82 @@ class History:
     def __init__(self, context: Context) -> None:
         """Use the store and caches of an engine."""
         self._c = context
+        self._mine: OrderedDict[str, bool] = OrderedDict()
 
     async def events(
         self, run_id: str, *, after: str = "", limit: int = 100, where: ListEvents | None = None
     ) -> Page[PublicEvent]:
-        """Return events after the one with id `after` (`seq.i`), in order."""
-        raise NotImplementedError
+        """Return events after the one with id `after` (`seq.i`), in order.
+
+        Raises:
+            RunMissing: There is no such run.
+            Invalid: `after` is no event id, or a filter names no type of event.
+        """
+        await self._c.row(run_id)
+        _check(where)
+        seq, index = parse_id(after)
+        position = seq - 1 if seq else 0
+        found: list[PublicEvent] = []
+        while True:
+            part = await self._c.store.records(run_id, position, min(READ_AT_ONCE, max(limit, 50)))
+            for item in part:
+                past = index if item.seq == seq else -1
+                found.extend(_chosen(run_id, item.seq, decode(item), past, where))
+                position = item.seq
+                if len(found) > limit:
+                    return Page(items=found[:limit], next=found[limit - 1].id)
+            if not part:
+                return Page(items=found, next=None)
 
     async def steps(
         self, run_id: str, *, after: str = "", limit: int = 100, node: str | None = None,
         status: tuple[str, ...] = (),
     ) -> Page[StepView]:
-        """Return all steps of a run in the order they began, items of maps included."""
-        raise NotImplementedError
+        """Return all steps of a run in the order they began, items of maps included.
+
+        Raises:
+            StepMissing: `after` is no step of the run.
+        """
+        st, plan, _ = await self._c.load(run_id)
+        keys = [
+            key for key, step in st.steps.items()
+            if (node is None or split_key(key)[0] == node) and (not status or step_status(step) in status)
+        ]
+        if after:
+            if after not in st.steps:
+                raise StepMissing(f"run {run_id} has no step {after!r}", step=after)
+            order = {key: place for place, key in enumerate(st.steps)}
+            keys = [key for key in keys if order[key] > order[after]]
+        part = keys[:limit]
+        inputs = await inputs_of(self._c.store, st, plan, part)
+        items = [step_view(st, plan, key, inputs) for key in part]
+        return Page(items=items, next=part[-1] if len(keys) > limit and part else None)
 
     async def state(self, run_id: str, *, at: int | None = None) -> StateView:
         """Return the folded state as of a record (the last when `None`)."""
-        raise NotImplementedError
+        st, _, head = await self._at(run_id, at)
+        return StateView(run=run_id, at=st.seq, head=head, state=msgspec.json.decode(encode_state(st)))
 
     async def graph(self, run_id: str, *, at: int | None = None) -> GraphView:
         """Return the run's graph with the states of its steps as of a record."""
-        raise NotImplementedError
+        st, plan, _ = await self._at(run_id, at)
+        return graph_view(plan, st)
 
-    def stream(
+    async def _at(self, run_id: str, at: int | None) -> tuple[RunState, Plan, int]:
+        if at is None:
+            st, plan, _ = await self._c.load(run_id)
+            return st, plan, st.seq
+        row = await self._c.row(run_id)
+        plan = await self._c.definitions.plan(self._c.ns, row.digest)
+        records: list[Record] = []
+        while part := await self._c.store.records(run_id, records[-1].seq if records else 0, READ_AT_ONCE):
+            records.extend(part)
+        head = records[-1].seq if records else 0
+        if not 1 <= at <= head:
+            raise Invalid(f"run {run_id} has records 1 to {head}, not {at}", code="state.range")
+        return restore(run_id, None, records, lambda _: plan, until=at), plan, head
+
+    async def stream(
         self, run_id: str, *, after: str = "", where: ListEvents | None = None
     ) -> AsyncIterator[PublicEvent]:
         """Yield every event after `after`, in order and without gaps, live; ends after the run does.
@@ -56,8 +124,88 @@ class History:
         Raises:
             RunMissing: At the first step, when there is no such run.
         """
-        raise NotImplementedError
+        await self._c.row(run_id)
+        _check(where)
+        seq, index = parse_id(after)
+        ended = ""
+        async for part in self._c.feed.follow(run_id, seq - 1 if seq else 0):
+            for number, body in part:
+                ended = final_of(body) or (ended if not body.ev else "")
+                for event in _chosen(run_id, number, body, index if number == seq else -1, where):
+                    yield event
+            if ended in _ABSORBING or (not part and await self._over(run_id)) or (
+                ended and not await self._c.store.records(run_id, part[-1][0] if part else seq, 1)
+            ):
+                return
 
-    def stream_all(self, *, cursors: Mapping[int, int] | None = None) -> AsyncIterator[Tailed]:
+    async def _over(self, run_id: str) -> bool:
+        """Return whether a run has ended, or was deleted, by its row."""
+        row = await self._c.store.get_run(run_id)
+        return row is None or row.state == "done"
+
+    async def stream_all(self, *, cursors: Mapping[int, int] | None = None) -> AsyncIterator[Tailed]:
         """Yield the events of all runs as they are committed; from now on when `cursors` is `None`."""
-        raise NotImplementedError
+        at = dict(cursors) if cursors is not None else await self._c.store.tail_heads()
+        while True:
+            groups = await self._c.store.tail(at, 200)
+            for group in groups:
+                at[group.writer] = group.n
+                async for event in self._of_group(group):
+                    yield Tailed(event, dict(at))
+            if not groups:
+                await asyncio.sleep(INTERVAL_S)
+
+    async def _of_group(self, group: TailRow) -> AsyncIterator[PublicEvent]:
+        for run_id, seq in group.runs:
+            if not await self._is_mine(run_id):
+                continue
+            for item in await self._c.store.records(run_id, seq - 1, 1):
+                if item.seq == seq:
+                    for event in _chosen(run_id, seq, decode(item), -1, None):
+                        yield event
+
+    async def _is_mine(self, run_id: str) -> bool:
+        """Return whether a run is in this engine's namespace."""
+        known = self._mine.get(run_id)
+        if known is None:
+            row = await self._c.store.get_run(run_id)
+            known = self._mine[run_id] = row is not None and row.ns == self._c.ns
+            if len(self._mine) > NAMESPACES_KNOWN:
+                self._mine.popitem(last=False)
+        return known
+
+
+def final_of(body: Body) -> str:
+    """Return the public name of the event in a record that ends the run, or an empty text."""
+    for event in reversed(body.ev):
+        name = TABLE[type(event)].name
+        if name in FINAL:
+            return name
+    return ""
+
+
+def _check(where: ListEvents | None) -> None:
+    for name in where.types if where is not None else ():
+        if name not in NAMES and not (name.endswith(".") and any(known.startswith(name) for known in NAMES)):
+            raise Invalid(f"{name!r} is no type of event; allowed: {', '.join(NAMES)}", code="event.type")
+
+
+def _chosen(run_id: str, seq: int, body: Body, after: int, where: ListEvents | None) -> list[PublicEvent]:
+    """Return the events of a record past a place that a filter lets through."""
+    at = instant(body.t)
+    found: list[PublicEvent] = []
+    for index, event in enumerate(body.ev):
+        if index <= after:
+            continue
+        if where is not None:
+            name, step = TABLE[type(event)].name, step_of(event)
+            if where.errors and name not in ERRORS:
+                continue
+            if where.step is not None and step != where.step:
+                continue
+            if where.node is not None and split_key(step)[0] != where.node:
+                continue
+            if where.types and not any(name == t or (t.endswith(".") and name.startswith(t)) for t in where.types):
+                continue
+        found.append(public_event(run_id, seq, index, event, at))
+    return found

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+import asyncio
+import time
+from typing import Any, Unpack, cast
+from uuid import uuid4
 
+from tenuto.domain.base.canonical import canonical_json
+from tenuto.domain.base.nearest import did_you_mean, nearest
+from tenuto.domain.base.values import INLINE_LIMIT, pack
 from tenuto.domain.graph.model import Budget, Definition
-from tenuto.domain.runs.diff import RunDiff
-from tenuto.domain.runs.explain import Explanation
-from tenuto.domain.runs.views import RunSummary, RunView
+from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.diff import RunDiff, diff_runs
+from tenuto.domain.runs.explain import Explanation, explain
+from tenuto.domain.runs.present import STEPS_SHOWN, in_map, run_view
+from tenuto.domain.runs.public import FINAL, TABLE
+from tenuto.domain.runs.state import ENDED
+from tenuto.domain.runs.views import RunSummary, RunView, instant
+from tenuto.errors import Conflict, Invalid, RunMissing, RunTerminal, StepMissing
+from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
 from tenuto.runtime.services.context import Context
+from tenuto.runtime.services.facts import facts_of
+from tenuto.runtime.services.replaying import replay
 from tenuto.runtime.services.requests import ListRuns, Replay, StartOptions, StartRun
 from tenuto.runtime.services.results import Accepted, DeletedView, Page, Started
+from tenuto.runtime.services.shown import inputs_of, resolved
+from tenuto.runtime.services.starting import blob_name, submit
+from tenuto.runtime.services.workflows import Workflows
+
+SAFETY_S = 5.0
+REDRIVABLE = ("dead_letter", "retrying", "cancelled")
 
 
 class Runs:
     """Every use case of runs, for one namespace."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, workflows: Workflows) -> None:
         """Use the store, committer and caches of an engine."""
         self._c = context
+        self._workflows = workflows
 
     async def start(
         self, workflow: str | Definition, input: Any = None, **options: Unpack[StartOptions]
     ) -> Started:
-        """Start a run; when this returns, it is durable and will be worked on."""
-        raise NotImplementedError
+        """Start a run; when this returns, it is durable and will be worked on. See `submit` for what can be refused."""
+        given = cast("dict[str, Any]", options)
+        if isinstance(workflow, str):
+            return await self.submit(StartRun(workflow=workflow, input=input, **given))
+        return await self.submit(StartRun(definition=workflow, input=input, **given))
 
     async def submit(self, request: StartRun) -> Started:
         """Start a run as asked; when this returns, it is durable. A refused request creates nothing.
@@ -35,7 +59,7 @@ class Runs:
             InvalidInput: The input does not fit the workflow's schema.
             KeyReused: The idempotency key was used with another body.
         """
-        raise NotImplementedError
+        return await submit(self._c, self._workflows, request)
 
     async def get(self, run_id: str, *, wait_s: float = 0) -> RunView:
         """Return a run, current to its last record.
@@ -46,11 +70,20 @@ class Runs:
         Raises:
             RunMissing: There is no such run.
         """
-        raise NotImplementedError
+        if wait_s > 0:
+            await self._until_end(run_id, wait_s)
+        st, plan, _ = await self._c.load(run_id)
+        keys = [key for key in st.steps if not in_map(plan, key)][:STEPS_SHOWN]
+        view = run_view(st, plan, inputs=await inputs_of(self._c.store, st, plan, keys))
+        view.input = await resolved(self._c.store, view.input)
+        view.output = await resolved(self._c.store, view.output)
+        return view
 
     async def list(self, where: ListRuns | None = None, *, after: str = "", limit: int = 50) -> Page[RunSummary]:
         """Return runs, newest first."""
-        raise NotImplementedError
+        rows = await self._c.store.list_runs(_filter(self._c.ns, where or ListRuns()), after=after, limit=limit + 1)
+        items = [summary(row) for row in rows[:limit]]
+        return Page(items=items, next=rows[limit - 1].cursor if len(rows) > limit else None)
 
     async def cancel(self, run_id: str, *, reason: str = "", by: str = "", key: str = "") -> Accepted:
         """Ask a run to end; its attempts are stopped and it takes no more work.
@@ -58,7 +91,7 @@ class Runs:
         Raises:
             RunTerminal: It has ended.
         """
-        raise NotImplementedError
+        return await self._send(run_id, "cancel", msg.Cancel(by=by, reason=reason), key)
 
     async def pause(self, run_id: str, *, reason: str = "", by: str = "", key: str = "") -> Accepted:
         """Ask a run to start nothing new.
@@ -66,7 +99,7 @@ class Runs:
         Raises:
             RunTerminal: It has ended.
         """
-        raise NotImplementedError
+        return await self._send(run_id, "pause", msg.Pause(by=by, reason=reason), key)
 
     async def resume(self, run_id: str, *, budget: Budget | None = None, by: str = "", key: str = "") -> Accepted:
         """Ask a paused run to go on, or a stopped one to be reopened, with raised caps if given.
@@ -74,7 +107,7 @@ class Runs:
         Raises:
             RunTerminal: It completed or was cancelled.
         """
-        raise NotImplementedError
+        return await self._send(run_id, "resume", msg.Resume(by=by, budget=budget), key, reopens=True)
 
     async def signal(
         self, run_id: str, name: str, payload: Any = None, *, by: str = "", key: str = ""
@@ -83,8 +116,18 @@ class Runs:
 
         Raises:
             RunTerminal: The run has ended.
+            Invalid: The name is empty, or the payload has no JSON form.
         """
-        raise NotImplementedError
+        if not name or len(name) > 200:
+            raise Invalid("a signal's name has 1 to 200 characters", code="signal.name")
+        try:
+            raw, blob = pack(payload)
+        except (TypeError, ValueError) as exc:
+            raise Invalid(f"the payload of signal {name!r} cannot be kept: {exc}", code="signal.payload") from exc
+        if blob is not None:
+            await self._c.row(run_id)
+            await self._c.store.put_blobs([(blob_name(raw), blob)])
+        return await self._send(run_id, f"signal/{name}", msg.Signal(by=by, name=name, payload=raw), key)
 
     async def retry(
         self, run_id: str, step: str, *, fresh: bool = False, guidance: str = "",
@@ -95,8 +138,26 @@ class Runs:
         Raises:
             StepMissing: The run has no such step; names the nearest.
             Conflict: The step is not one that can be tried again.
+            RunTerminal: The run completed or was cancelled.
         """
-        raise NotImplementedError
+        st, _, _ = await self._c.load(run_id)
+        if st.status in ("completed", "cancelled"):
+            raise RunTerminal(f"run {run_id} is {st.status}; replay it instead", run=run_id, status=st.status)
+        found = st.steps.get(step)
+        if found is None:
+            hint = did_you_mean(step, st.steps)
+            raise StepMissing(f"run {run_id} has no step {step!r}{hint}", step=step, nearest=nearest(step, st.steps))
+        if found.status not in REDRIVABLE:
+            allowed = ", ".join(REDRIVABLE)
+            raise Conflict(
+                f"step {step!r} is {found.status}; only these can be tried again: {allowed}", code="step.state", step=step
+            )
+        if config is not None and len(canonical_json(config)) > INLINE_LIMIT:
+            raise Invalid(f"the overrides of config have more than {INLINE_LIMIT:,} bytes", code="step.config")
+        message = msg.Redrive(
+            by=by, step=step, fresh=fresh, guidance=guidance, config=config, reason=reason
+        )
+        return await self._send(run_id, f"retry/{step}", message, key, reopens=True)
 
     async def delete(self, run_id: str) -> DeletedView:
         """Delete an ended run with everything it owns.
@@ -104,11 +165,19 @@ class Runs:
         Raises:
             Conflict: The run has not ended.
         """
-        raise NotImplementedError
+        row = await self._c.row(run_id)
+        if row.state != "done":
+            raise Conflict(f"run {run_id} is {row.status}; cancel it first", code="run.active", run=run_id)
+        deleted = await self._c.store.delete_runs(self._c.ns, run_id=run_id)
+        if not deleted:
+            raise Conflict(f"run {run_id} is still referred to or was just deleted", code="run.held", run=run_id)
+        return DeletedView(deleted=deleted)
 
     async def prune(self, *, before: int, limit: int = 1000) -> DeletedView:
         """Delete runs that finished before a time (ms)."""
-        raise NotImplementedError
+        if before <= 0:
+            raise Invalid("'before' is a time after 1970", code="request.invalid")
+        return DeletedView(deleted=await self._c.store.delete_runs(self._c.ns, before=before, limit=limit))
 
     async def replay(self, run_id: str, request: Replay | None = None) -> Started:
         """Start a new run that takes over part of an old one.
@@ -117,15 +186,18 @@ class Runs:
             StepMissing: The old run has no such step or node.
             Invalid: The cut is out of range, or edits and cut contradict each other.
         """
-        raise NotImplementedError
+        return await replay(self._c, self._workflows, run_id, request or Replay())
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Compare two runs, current to their last records."""
-        raise NotImplementedError
+        left, plan_a, _ = await self._c.load(a)
+        right, plan_b, _ = await self._c.load(b)
+        return diff_runs(left, plan_a, right, plan_b)
 
     async def why(self, run_id: str) -> Explanation:
         """Explain what a run waits for, since when, and who can move it."""
-        raise NotImplementedError
+        st, plan, row = await self._c.load(run_id)
+        return explain(st, plan, await facts_of(self._c, st, plan, row))
 
     async def result(self, run_id: str, *, timeout_s: float | None = None) -> RunView:
         """Wait until a run has ended or stopped and return it.
@@ -133,4 +205,68 @@ class Runs:
         Raises:
             TimeoutError: It did not end in time.
         """
-        raise NotImplementedError
+        if not await self._until_end(run_id, timeout_s):
+            raise TimeoutError(f"run {run_id} did not end within {timeout_s} s")
+        return await self.get(run_id)
+
+    async def _until_end(self, run_id: str, timeout_s: float | None) -> bool:
+        """Wait for a run to end; return whether it did."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        async with self._c.feed.watch(run_id) as watch:
+            while True:
+                row = await self._c.row(run_id)
+                if row.state == "done":
+                    return True
+                while True:
+                    left = SAFETY_S if end is None else min(SAFETY_S, end - time.monotonic())
+                    heard = left > 0 and await watch.wait(left)
+                    if not heard:
+                        break
+                    notices = watch.take()
+                    bodies = [notice.body for notice in notices]
+                    if any(TABLE[type(e)].name in FINAL for body in bodies if body for e in body.ev):
+                        return True
+                    if not watch.caught_up() or None in bodies:
+                        break
+                if end is not None and time.monotonic() >= end:
+                    return (await self._c.row(run_id)).state == "done"
+                await asyncio.sleep(0)
+
+    async def _send(
+        self, run_id: str, what: str, message: msg.Messages, key: str, *, reopens: bool = False
+    ) -> Accepted:
+        """Put a message in a run's inbox; a repeat under the same key is accepted and does nothing."""
+        row = await self._c.row(run_id)
+        name = f"{what}/{key or uuid4().hex}"
+        outcome = await self._c.store.send(run_id, name, msg.encode_message(message), reopens=reopens)
+        if outcome == "missing":
+            raise RunMissing(f"there is no run {run_id!r}", run=run_id)
+        if outcome == "terminal":
+            status = (await self._c.row(run_id)).status
+            raise RunTerminal(f"run {run_id} is {status} and takes no more messages", run=run_id, status=status)
+        return Accepted(id=run_id, status=row.status)
+
+
+def summary(row: RunRow) -> RunSummary:
+    """Return a row as lists show it."""
+    return RunSummary(
+        id=row.id, workflow=row.workflow, version=row.digest, status=row.status, goal=row.goal,
+        priority=PRIORITIES[row.priority], labels=dict(row.labels), error=row.error, replay_of=row.replay_of,
+        parent=row.parent, business_key=row.business_key, created_at=instant(row.created_at),
+        started_at=instant(row.started_at), finished_at=instant(row.finished_at),
+    )
+
+
+STATUSES = ("queued", "running", "waiting", "paused", *sorted(ENDED))
+
+
+def _filter(ns: str, where: ListRuns) -> RunFilter:
+    for status in where.status:
+        if status not in STATUSES:
+            hint = did_you_mean(status, STATUSES)
+            raise Invalid(f"{status!r} is not a status{hint}; allowed: {', '.join(STATUSES)}", code="run.status")
+    return RunFilter(
+        ns=ns, statuses=where.status, workflow=where.workflow, digest=where.version, labels=where.labels,
+        replay_of=where.replay_of, parent=where.parent, text=where.text, created_after=where.created_after,
+        created_before=where.created_before,
+    )

@@ -1,0 +1,119 @@
+"""Tells this process of records that became durable: a hint that saves reading, never the truth itself.
+
+A publisher is never held up. A watcher that falls behind loses hints, not events: it is told so and reads the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import NamedTuple
+
+from tenuto.domain.runs.events import Body
+
+QUEUE = 256
+
+
+class Notice(NamedTuple):
+    """A run has a record at `seq`; `body` is it, or `None` when it has to be read from the store."""
+
+    run_id: str
+    seq: int
+    body: Body | None
+
+
+class Subscription:
+    """What one watcher has yet to look at; leave it as a context manager."""
+
+    def __init__(self, bus: Bus, run_id: str, size: int = QUEUE) -> None:
+        """Watch a run, or all of them when `run_id` is empty, from now on."""
+        self._bus, self._run_id, self._size = bus, run_id, size
+        self._queue: deque[Notice] = deque()
+        self._event = asyncio.Event()
+        self.lost = False
+
+    def offer(self, notice: Notice) -> None:
+        """Keep a notice, or note that some were lost."""
+        if len(self._queue) < self._size:
+            self._queue.append(notice)
+        else:
+            self._queue.clear()
+            self.lost = True
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until there is something to look at; return whether there is."""
+        if self._queue or self.lost:
+            return True
+        self._event.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self) -> list[Notice]:
+        """Return what was kept, and forget it."""
+        found = list(self._queue)
+        self._queue.clear()
+        self._event.clear()
+        return found
+
+    def caught_up(self) -> bool:
+        """Return whether notices were lost since the last call; the watcher has to read the store then."""
+        lost, self.lost = self.lost, False
+        return not lost
+
+    def __enter__(self) -> Subscription:
+        """Begin to watch."""
+        self._bus.join(self._run_id, self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        """Stop watching."""
+        self._bus.leave(self._run_id, self)
+
+
+class Bus:
+    """Who watches which run in this process."""
+
+    def __init__(self) -> None:
+        """Start without watchers."""
+        self._by_run: dict[str, list[Subscription]] = {}
+
+    def subscribe(self, run_id: str = "") -> Subscription:
+        """Return a watch on a run, or on all runs; it begins when it is entered."""
+        return Subscription(self, run_id)
+
+    def publish(self, run_id: str, seq: int, body: Body | None) -> None:
+        """Tell the watchers of a run of a durable record; returns at once, costs one look-up without watchers."""
+        if not self._by_run:
+            return
+        for name in (run_id, ""):
+            watchers = self._by_run.get(name)
+            if watchers:
+                notice = Notice(run_id, seq, body)
+                for watcher in watchers:
+                    watcher.offer(notice)
+
+    def watches(self, run_id: str) -> bool:
+        """Return whether anybody watches a run."""
+        return run_id in self._by_run
+
+    def is_watched(self) -> bool:
+        """Return whether anybody watches anything."""
+        return bool(self._by_run)
+
+    def join(self, run_id: str, watcher: Subscription) -> None:
+        """Add a watcher; `Subscription` does it."""
+        self._by_run.setdefault(run_id, []).append(watcher)
+
+    def leave(self, run_id: str, watcher: Subscription) -> None:
+        """Remove a watcher; `Subscription` does it."""
+        watchers = self._by_run.get(run_id, [])
+        if watcher in watchers:
+            watchers.remove(watcher)
+        if not watchers:
+            self._by_run.pop(run_id, None)

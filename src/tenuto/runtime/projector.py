@@ -1,0 +1,246 @@
+"""Keeps the table of steps across runs up to date from the journals, off the commit path and rebuildable at will.
+
+It tails the groups every writer committed, reads their records and upserts rows with its cursors in one transaction,
+so a crash repeats work but loses none. Only records are decoded; no run is folded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tenuto.domain.graph.plan import split_key
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.wire import UnknownEvent, decode
+from tenuto.errors import Corrupt, TenutoError, WorkflowMissing
+from tenuto.ports.store import StepRow, Store, TailRow
+from tenuto.runtime.definitions import Definitions
+
+log = logging.getLogger("tenuto.projector")
+
+NAME = "steps"
+GROUPS = 500
+RUNS_OPEN = 2000
+LOAD_AT_ONCE = 200
+RECORDS_AT_ONCE = 2000
+
+
+class OpenRun:
+    """What the projector remembers of a run it may hear of again: its rows, up to which record."""
+
+    __slots__ = ("kinds", "ns", "rows", "run_id", "seq")
+
+    def __init__(self, run_id: str) -> None:
+        """Know nothing yet."""
+        self.run_id, self.ns, self.seq = run_id, "", 0
+        self.kinds: Mapping[str, str] = {}
+        self.rows: dict[str, StepRow] = {}
+
+
+class Projector:
+    """One tailer; several may run at once, which wastes work and harms nothing."""
+
+    def __init__(self, store: Store, definitions: Definitions, *, leads: Callable[[], bool] | None = None) -> None:
+        """Project a store's journals.
+
+        Args:
+            leads: Whether this process should do the work now; `None` = always.
+        """
+        self._store, self._definitions, self._leads = store, definitions, leads
+        self._open: OrderedDict[str, OpenRun] = OrderedDict()
+        self._kinds: dict[str, dict[str, str]] = {}
+        self.cursors: dict[int, int] = {}
+        self._loaded = False
+
+    async def run(self, interval_s: float = 0.5) -> None:
+        """Project for ever, a pass at a time; waits out a store that does not answer."""
+        while True:
+            try:
+                busy = (self._leads is None or self._leads()) and await self.step()
+            except (TenutoError, OSError):
+                log.exception("the projection of steps is behind")
+                self._loaded, busy = False, False
+            await asyncio.sleep(0 if busy else interval_s)
+
+    async def step(self) -> bool:
+        """Project one batch of groups; return whether there may be more."""
+        if not self._loaded:
+            self.cursors = await self._store.projection_cursors(NAME)
+            self._open.clear()
+            self._loaded = True
+        groups = await self._store.tail(self.cursors, GROUPS)
+        if not groups:
+            return False
+        touched = await self._advance(groups)
+        for group in groups:
+            self.cursors[group.writer] = group.n
+        await self._store.project_steps(NAME, touched, dict(self.cursors))
+        return len(groups) == GROUPS
+
+    async def drain(self) -> None:
+        """Project everything committed so far."""
+        while await self.step():
+            pass
+
+    async def rebuild(self) -> None:
+        """Drop the rows and build them anew from the journals; the answers are the same afterwards."""
+        await self._store.reset_projection(NAME)
+        self._loaded = False
+        await self.drain()
+
+    async def lag(self) -> int:
+        """Return how many committed groups are not projected yet."""
+        heads = await self._store.tail_heads()
+        cursors = await self._store.projection_cursors(NAME)
+        return sum(max(0, n - cursors.get(writer, 0)) for writer, n in heads.items())
+
+    async def _advance(self, groups: Iterable[TailRow]) -> list[StepRow]:
+        """Return the rows that the records of some groups changed."""
+        upto: dict[str, int] = {}
+        for group in groups:
+            for run_id, seq in group.runs:
+                upto[run_id] = max(upto.get(run_id, 0), seq)
+        fresh = [run_id for run_id in upto if run_id not in self._open]
+        changed: dict[tuple[str, str], StepRow] = {}
+        for start in range(0, len(fresh), LOAD_AT_ONCE):
+            part = fresh[start : start + LOAD_AT_ONCE]
+            for history in await self._store.load(part):
+                run = self._open[history.run_id] = OpenRun(history.run_id)
+                if history.snapshot is None:
+                    for item in history.records:
+                        await self._apply(run, item.seq, item.body, changed)
+        for run_id, seq in upto.items():
+            run = self._open.get(run_id)
+            if run is not None and run.seq < seq:
+                await self._read(run, changed)
+        while len(self._open) > RUNS_OPEN:
+            self._open.popitem(last=False)
+        return list(changed.values())
+
+    async def _read(self, run: OpenRun, changed: dict[tuple[str, str], StepRow]) -> None:
+        self._open.move_to_end(run.run_id)
+        while True:
+            part = await self._store.records(run.run_id, run.seq, RECORDS_AT_ONCE)
+            for item in part:
+                await self._apply(run, item.seq, item.body, changed)
+            if len(part) < RECORDS_AT_ONCE:
+                return
+
+    async def _apply(
+        self, run: OpenRun, seq: int, stored: bytes, changed: dict[tuple[str, str], StepRow]
+    ) -> None:
+        try:
+            body = decode(stored)
+        except (Corrupt, UnknownEvent):
+            log.warning("record %d of run %s is left out of the projection", seq, run.run_id)
+            run.seq = seq
+            return
+        for event in body.ev:
+            change = CHANGES.get(type(event))
+            if change is None:
+                if isinstance(event, ev.RunCreated):
+                    run.ns, run.kinds = event.ns, await self._kinds_of(event)
+                continue
+            row = self._row(run, event.step)  # type: ignore[attr-defined]
+            change(row, event, body.t)
+            changed[run.run_id, row.step] = row
+            if row.finished_at and row.status != "dead_letter":
+                run.rows.pop(row.step, None)
+        run.seq = seq
+        if any(isinstance(event, ev.RunCompleted | ev.RunCancelled) for event in body.ev):
+            run.rows.clear()
+
+    def _row(self, run: OpenRun, key: str) -> StepRow:
+        row = run.rows.get(key)
+        if row is None:
+            node = split_key(key)[0]
+            row = run.rows[key] = StepRow(
+                ns=run.ns, run_id=run.run_id, step=key, node=node, kind=run.kinds.get(node, ""), status="ready"
+            )
+        return row
+
+    async def _kinds_of(self, created: ev.RunCreated) -> dict[str, str]:
+        """Return the kind of every node of a run's definition."""
+        known = self._kinds.get(created.digest)
+        if known is None:
+            try:
+                plan = await self._definitions.plan(created.ns, created.digest)
+            except WorkflowMissing:
+                return {}
+            known = self._kinds[created.digest] = {name: node.node.kind for name, node in plan.nodes.items()}
+        return known
+
+
+# --- what each event does to its step's row ----------------------------------------------------------------------
+
+Change = Callable[[StepRow, Any, int], None]
+
+
+def _began(row: StepRow, event: ev.AttemptStarted, t: int) -> None:
+    row.status, row.attempt, row.finished_at = "running", event.n, 0
+    row.started_at = row.started_at or t
+
+
+def _retrying(row: StepRow, event: ev.AttemptFailed, t: int) -> None:
+    row.status, row.attempt, row.error = "retrying", event.n, event.failure.message
+
+
+def _ready(row: StepRow, event: Any, t: int) -> None:
+    row.status, row.finished_at = "ready", 0
+
+
+def _waiting(row: StepRow, event: ev.WaitStarted, t: int) -> None:
+    row.status, row.started_at = "waiting", row.started_at or t
+
+
+def _woken(row: StepRow, event: ev.WaitEnded, t: int) -> None:
+    row.status = "running"
+
+
+def _child(row: StepRow, event: ev.ChildStarted, t: int) -> None:
+    row.status = row.status if event.detach else "waiting"
+
+
+def _completed(row: StepRow, event: ev.StepCompleted, t: int) -> None:
+    row.status, row.finished_at, row.error = "completed", t, ""
+    row.attempt = max(row.attempt, event.n)
+    row.started_at = row.started_at or t
+
+
+def _reused(row: StepRow, event: ev.StepReused, t: int) -> None:
+    row.status, row.finished_at = event.status, t
+    row.started_at = row.started_at or t
+
+
+def _failed(status: str) -> Change:
+    def change(row: StepRow, event: Any, t: int) -> None:
+        row.status, row.finished_at, row.error, row.attempt = status, t, event.failure.message, event.n
+
+    return change
+
+
+def _ended(status: str) -> Change:
+    def change(row: StepRow, event: Any, t: int) -> None:
+        row.status, row.finished_at = status, t
+
+    return change
+
+
+CHANGES: dict[type[Any], Change] = {
+    ev.AttemptStarted: _began,
+    ev.AttemptFailed: _retrying,
+    ev.AttemptInterrupted: _ready,
+    ev.StepCompleted: _completed,
+    ev.StepReused: _reused,
+    ev.StepFailed: _failed("failed"),
+    ev.StepDeadLettered: _failed("dead_letter"),
+    ev.StepSkipped: _ended("skipped"),
+    ev.StepCancelled: _ended("cancelled"),
+    ev.StepRedriven: _ready,
+    ev.WaitStarted: _waiting,
+    ev.WaitEnded: _woken,
+    ev.ChildStarted: _child,
+}

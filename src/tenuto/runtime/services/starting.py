@@ -1,0 +1,186 @@
+"""Bringing runs into being: what is checked, what is frozen, and the one commit that makes it so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tenuto.domain.base.canonical import digest as digest_of_value
+from tenuto.domain.base.values import TooLarge, encode, pack_bytes
+from tenuto.domain.graph.model import Budget, Definition
+from tenuto.domain.graph.plan import Plan
+from tenuto.domain.graph.rules.budgets import budget_problems
+from tenuto.domain.graph.schema import validate
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.wire import ZERO, record
+from tenuto.errors import Invalid, InvalidInput, Problem, Unavailable
+from tenuto.ports.store import PRIORITIES, Commit, RunRow
+from tenuto.runtime.services.context import Context
+from tenuto.runtime.services.documents import read, read_steps
+from tenuto.runtime.services.requests import StartRun
+from tenuto.runtime.services.results import Started
+from tenuto.runtime.services.workflows import Workflows
+
+LABELS = 64
+TEXT = 4096
+
+
+async def submit(context: Context, workflows: Workflows, request: StartRun) -> Started:
+    """Start a run as asked; a refused request creates nothing but, at most, an unused version of a definition."""
+    _check_request(request)
+    plan = await _plan_of(context, workflows, request)
+    event, blobs = creation(context, plan, request)
+    commit = commit_of(context, context.ids.new(), event, blobs, business_key=request.business_key)
+    if request.idempotency_key:
+        body = request.body_digest or _digest_of(request)
+        key = f"POST /runs {request.idempotency_key}"
+        run_id, created = await context.store.create_once(commit, key, body)
+        return Started(id=run_id, status="queued", replayed=not created)
+    if request.business_key:
+        run_id, created = await context.store.create_business(commit)
+        return Started(id=run_id, status="queued", attached=not created)
+    return Started(id=await make_durable(context, commit), status="queued")
+
+
+async def make_durable(context: Context, commit: Commit) -> str:
+    """Commit a new run and return its id.
+
+    Raises:
+        Invalid: The store refuses the run itself.
+        Unavailable: Somebody has this id; the request may be sent again.
+    """
+    done = await context.committer.submit(commit)
+    if done.outcome == "poison":
+        raise Invalid(f"the store refuses this run: {done.error}", code="run.refused")
+    if done.outcome == "fenced":
+        raise Unavailable("the run could not be created; send the request again", code="run.refused")
+    return commit.run_id
+
+
+def creation(
+    context: Context, plan: Plan, request: StartRun, fork: ev.Fork | None = None
+) -> tuple[ev.RunCreated, list[tuple[str, bytes]]]:
+    """Return the event that creates a run, and the blobs it refers to.
+
+    Raises:
+        InvalidInput: The input does not fit the schema, or has no JSON form, or is too large; with every problem.
+    """
+    value = None if request.input is msgspec.UNSET else request.input
+    body = _encode_input(value)
+    schema = plan.definition.input_schema
+    if schema is not None:
+        problems = validate(schema, msgspec.json.decode(body), "/input")
+        if problems:
+            raise InvalidInput(
+                f"the input does not fit the schema of workflow {plan.definition.name!r}", problems=tuple(problems)
+            )
+    try:
+        raw, blob = pack_bytes(body)
+    except TooLarge as exc:
+        raise _bad_input(str(exc)) from exc
+    blobs = [] if blob is None else [(blob_name(raw), blob)]
+    event = ev.RunCreated(
+        ns=context.ns, workflow=plan.definition.name, digest=plan.digest, input=raw, goal=request.goal,
+        priority=PRIORITIES.index(request.priority), labels=dict(request.labels),
+        budget=merge_budgets(plan.definition.budget, request.budget), parent=request.parent, fork=fork,
+        fidelity=request.fidelity, start_at=request.start_at, by=request.by,
+    )
+    return event, blobs
+
+
+def commit_of(
+    context: Context, run_id: str, event: ev.RunCreated, blobs: Sequence[tuple[str, bytes]], *,
+    business_key: str | None = None,
+) -> Commit:
+    """Return the commit that brings a run into being."""
+    now = context.clock()
+    row = RunRow(
+        id=run_id, ns=event.ns, workflow=event.workflow, digest=event.digest, priority=event.priority,
+        goal=event.goal, labels=event.labels, created_at=now, wake_at=event.start_at if event.start_at > now else 0,
+        parent=event.parent.run if event.parent is not None else None,
+        replay_of=event.fork.run if event.fork is not None else None, business_key=business_key,
+    )
+    first = record(ZERO, run_id, 1, 0, ev.Body(now, (event,)))
+    return Commit(run_id=run_id, ns=event.ns, record=first, new=row, blobs=blobs)
+
+
+def blob_name(raw: msgspec.Raw) -> str:
+    """Return the digest in a reference that `pack_bytes` made."""
+    return str(msgspec.json.decode(raw)["$blob"])
+
+
+def merge_budgets(base: Budget | None, over: Budget | None) -> Budget | None:
+    """Return a definition's caps with those of a request in their place, cap by cap."""
+    if base is None or over is None:
+        return over or base
+    changes: dict[str, Any] = {
+        name: getattr(over, name) for name in Budget.__struct_fields__
+        if name != "per_tool" and getattr(over, name) is not None
+    }
+    return msgspec.structs.replace(base, **changes, per_tool={**base.per_tool, **over.per_tool})
+
+
+async def _plan_of(context: Context, workflows: Workflows, request: StartRun) -> Plan:
+    if request.workflow is not None:
+        digest = await workflows.resolve(request.workflow, request.tag)
+        return context.definitions.cached(digest) or await context.definitions.plan(context.ns, digest)
+    definition: Definition
+    if request.steps is not None:
+        definition = read_steps({"goal": request.goal, "steps": request.steps}, context.catalog)
+    else:
+        assert request.definition is not None
+        definition = read(request.definition, context.catalog)
+    digest = await workflows.store_inline(definition)
+    return await context.definitions.plan(context.ns, digest)
+
+
+def _check_request(request: StartRun) -> None:
+    """Refuse what can never work, with every problem."""
+    problems: list[Problem] = []
+    given = [name for name in ("workflow", "definition", "steps") if getattr(request, name) is not None]
+    if len(given) != 1:
+        message = f"give exactly one of 'workflow', 'definition' and 'steps', not {' and '.join(given) or 'none'}"
+        problems.append(Problem(place="/workflow", message=message, code="request.invalid"))
+    if request.priority not in PRIORITIES:
+        allowed = ", ".join(PRIORITIES)
+        message = f"{request.priority!r} is not a priority; allowed: {allowed}"
+        problems.append(Problem(place="/priority", message=message, code="request.invalid"))
+    if request.fidelity not in ("full", "fast"):
+        message = f"{request.fidelity!r} is not a fidelity; allowed: full, fast"
+        problems.append(Problem(place="/fidelity", message=message, code="request.invalid"))
+    if len(request.labels) > LABELS or any(len(k) > TEXT or len(v) > TEXT for k, v in request.labels.items()):
+        message = f"at most {LABELS} labels of at most {TEXT} characters"
+        problems.append(Problem(place="/labels", message=message, code="request.invalid"))
+    if request.start_at < 0:
+        problems.append(Problem(place="/start_at", message="is before 1970", code="request.invalid"))
+    if request.business_key and request.idempotency_key:
+        message = "give a business key or an idempotency key, not both: each decides which run answers"
+        problems.append(Problem(place="/business_key", message=message, code="request.invalid"))
+    if request.budget is not None:
+        problems.extend(budget_problems(request.budget, "/budget"))
+    if problems:
+        raise Invalid("the run cannot be started as asked", problems=tuple(problems))
+
+
+def _encode_input(value: Any) -> bytes:
+    try:
+        return encode(value)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise _bad_input(f"has no JSON form: {exc}") from exc
+
+
+def _bad_input(message: str) -> InvalidInput:
+    return InvalidInput(
+        "the input cannot be kept", problems=(Problem(place="/input", message=message, code="input.invalid"),)
+    )
+
+
+def _digest_of(request: StartRun) -> str:
+    """Return what decides whether two requests with one idempotency key are the same."""
+    fields: dict[str, Any] = {
+        name: getattr(request, name) for name in StartRun.__struct_fields__
+        if name not in ("idempotency_key", "body_digest") and getattr(request, name) is not msgspec.UNSET
+    }
+    return digest_of_value(fields)
