@@ -1,0 +1,160 @@
+"""Workers, leases, and who may move a run."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tenuto.adapters.stores.sqlite import rows, sql
+from tenuto.adapters.stores.sqlite.parts import Part
+from tenuto.adapters.stores.sqlite.writer import Tx
+from tenuto.domain.runs import wire
+from tenuto.domain.runs.events import Body, LeaseTaken
+from tenuto.ports.store import Claim, Poll, TaskRow, WorkerRow
+
+MAX_CLAIMS = 256
+
+
+class _Time(msgspec.Struct):
+    """The one field of a record that a takeover needs; the rest may be of a newer version."""
+
+    t: int = 0
+
+
+_time = msgspec.json.Decoder(_Time).decode
+_json = msgspec.json.encode
+
+
+class Ownership(Part):
+    """The ownership side of the store."""
+
+    async def register(self, worker: WorkerRow, lease_ms: int) -> int:
+        """Announce a worker with a lease from now; return the store's clock."""
+
+        def put(tx: Tx) -> int:
+            sql.change(
+                tx.db, "worker_put", worker.id, worker.host, worker.pid, tx.now + lease_ms,
+                worker.started_at or tx.now, worker.manifest,
+            )  # fmt: skip
+            return tx.now
+
+        return await self.parts.writer.run(put)
+
+    async def heartbeat(self, worker: str, lease_ms: int) -> int | None:
+        """Extend an unexpired lease; return the store's clock, or `None` when the lease has ended or is gone."""
+
+        def beat(tx: Tx) -> int | None:
+            return tx.now if sql.change(tx.db, "heartbeat", worker, tx.now, tx.now + lease_ms) else None
+
+        return await self.parts.writer.run(beat)
+
+    async def unregister(self, worker: str) -> None:
+        """Remove a worker; runs it still owns become stealable at once."""
+
+        def remove(tx: Tx) -> None:
+            tx.woke = sql.change(tx.db, "worker_remove", worker) > 0 or tx.woke
+
+        await self.parts.writer.run(remove)
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return all workers with their leases."""
+        return [rows.worker(row) for row in await self.parts.readers.rows("worker_list")]
+
+    async def adopt(self, worker: str, dead: str) -> int:
+        """End a worker's lease at once because its process is known to be dead; return how many runs it owns."""
+
+        def end(tx: Tx) -> int:
+            tx.woke = sql.change(tx.db, "worker_end", dead) > 0 or tx.woke
+            return sql.first(tx.db, "owned_count", dead)[0]
+
+        return await self.parts.writer.run(end)
+
+    async def claim(self, worker: str, limit: int, exclude: Sequence[str] = ()) -> list[Claim]:
+        """Take up to `limit` ready or due runs, in the order they should go on. Each goes to exactly one claimer."""
+        wanted = min(limit, MAX_CLAIMS)
+        if wanted <= 0:
+            return []
+        excluded = _json(list(exclude)).decode()
+
+        def take(tx: Tx) -> list[Claim]:
+            found = sql.rows(tx.db, "claimable", tx.now, excluded, wanted)
+            flat: list[Any] = []
+            claims: list[Claim] = []
+            for run, ns, epoch, digest, inbox_seq, _turn in found:
+                flat += (run, worker, epoch + 1)
+                tx.owners[run] = epoch + 1
+                claims.append(Claim(rows.id_text(run), ns, epoch + 1, digest, inbox_seq))
+            sql.BULK["claim"].run(tx.db, flat)
+            return claims
+
+        return await self.parts.writer.run(take)
+
+    async def steal(self, worker: str, limit: int) -> list[Claim]:
+        """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
+        if not await self.parts.readers.rows("stealable", self.parts.clock(), 1):
+            return []
+
+        def take(tx: Tx) -> list[Claim]:
+            found = sql.rows(tx.db, "stealable", tx.now, limit)
+            return [_take_over(tx, worker, row) for row in found]
+
+        return await self.parts.writer.run(take)
+
+    async def poll(self, worker: str) -> Poll:
+        """Return as of one moment what there is to do."""
+        now = self.parts.clock()
+
+        def look(db: sqlite3.Connection) -> Poll:
+            with sql.one_moment(db):
+                inbox = tuple(rows.id_text(row[0]) for row in sql.rows(db, "poll_inbox", worker))
+                claimable, expired, outbox, tasks = sql.first(db, "poll", now, self.parts.taker)
+            return Poll(bool(claimable), inbox, bool(expired), bool(outbox), bool(tasks), now)
+
+        return await self.parts.readers.run(look)
+
+    async def wait_hint(self, timeout_s: float) -> None:
+        """Return early when something changed, here or in another process; a hint only, `poll` is the truth."""
+        await self.parts.wait(timeout_s)
+
+    async def take_tasks(self, worker: str, limit: int, handlers: Sequence[str]) -> list[TaskRow]:
+        """Take waiting tasks we can execute, and those whose executor's lease has ended."""
+        served = _json(list(handlers)).decode()
+
+        def take(tx: Tx) -> list[TaskRow]:
+            found = [rows.task(row, worker) for row in sql.rows(tx.db, "task_free", tx.now, served, limit)]
+            sql.changes(tx.db, "task_take", [(worker, row.id) for row in found])
+            return found
+
+        return await self.parts.writer.run(take)
+
+    async def drop_task(self, task: str, worker: str) -> bool:
+        """Remove a task we hold; `False` when it is no longer ours."""
+        return await self.parts.writer.run(lambda tx: sql.change(tx.db, "task_drop", task, worker) > 0)
+
+
+def _take_over(tx: Tx, worker: str, victim: Any) -> Claim:
+    """Own a run and occupy the position that its old owner would write next."""
+    run, ns, epoch, digest, inbox_seq, owner = victim
+    run_id = rows.id_text(run)
+    seq, chain, before = 0, wire.ZERO, 0
+    head = sql.first(tx.db, "head", run)
+    if head is not None:
+        seq, chain, before = head[0], head[1], _moment(head[2])
+    taking = LeaseTaken(epoch=epoch + 1, by=worker, from_=owner)
+    body = Body(t=max(tx.now, before), ev=(taking,))
+    record = wire.record(chain, run_id, seq + 1, epoch + 1, body)
+    sql.BULK["rec_add"].run(tx.db, [run, record.seq, record.epoch, record.chain, record.body])
+    sql.BULK["claim"].run(tx.db, [run, worker, epoch + 1])
+    tx.owners[run] = epoch + 1
+    tx.packed.append(run + record.seq.to_bytes(4, "big"))
+    return Claim(run_id, ns, epoch + 1, digest, inbox_seq, owner)
+
+
+def _moment(body: bytes) -> int:
+    try:
+        return _time(body).t
+    except msgspec.DecodeError:
+        return 0

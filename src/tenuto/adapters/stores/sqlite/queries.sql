@@ -1,0 +1,480 @@
+-- All SQL of the store. `-- name:` starts a statement and the comment under it says what it is for.
+-- `{part}` is replaced by the part of that name. `{rows N}` stands for one or many rows of N parameters: a single step
+-- of the database then stores many rows, which costs far less than a step for each.
+
+-- ============================================================================================== sessions
+
+-- name: begin
+-- Take the one write lock at once, so that nothing read in the transaction can be outdated.
+begin immediate
+
+-- name: data_version
+-- A number that changes when another connection has committed.
+pragma data_version
+
+-- name: checkpoint
+-- Move the log into the file and cut it, in a quiet moment.
+pragma wal_checkpoint(truncate)
+
+-- name: writer_add
+-- A number of our own under which groups are listed.
+insert into writer (created_at) values (?)
+
+-- name: writer_tx
+-- Prove a transaction that lists no group.
+update writer set tx = ?2 where id = ?1
+
+-- name: writer_proof
+-- Whether a transaction that lists no group was stored.
+select 1 from writer where id = ? and tx >= ?
+
+-- name: batch_add
+-- List a group for those who follow all journals.
+insert into batch (writer, n, runs) values (?, ?, ?)
+
+-- name: batch_proof
+-- Whether a group was stored.
+select 1 from batch where writer = ? and n = ?
+
+-- ================================================================================================ schema
+
+-- name: migration_table
+-- Whether the list of applied schema steps exists.
+select 1 from sqlite_master where type = 'table' and name = 'migration'
+
+-- name: migration_create
+-- The list of applied schema steps.
+create table if not exists migration (name text primary key, applied_at text not null default current_timestamp)
+
+-- name: migration_list
+-- Which schema steps are applied.
+select name from migration
+
+-- name: migration_add
+-- Note a schema step as applied.
+insert into migration (name) values (?)
+
+-- =============================================================================================== commits
+
+-- name: rec_add
+-- The fence: a position that is taken is left out. A body that breaks a rule is an error, not left out.
+insert into rec (run_id, seq, epoch, chain, body) values {rows 5} on conflict do nothing
+
+-- name: stale
+-- How many of some commits come from an owner that was replaced.
+select count(*) from (values {rows 2}) as v cross join run r on r.id = v.column1 and r.epoch > v.column2
+
+-- name: owner_epoch
+-- Under which ownership a run is.
+select epoch from run where id = ?
+
+-- name: run_add
+-- New runs.
+insert into run (id, ns, workflow, digest, state, status, priority, wake_at, due_at, worker, epoch, inbox_seq,
+                 created_at, started_at, finished_at, goal, labels, parent, replay_of, error, business_key)
+values {rows 21}
+
+-- name: run_change
+-- Park, release or end runs whose owner has seen every message.
+update run set state = v.column4, status = v.column5, wake_at = v.column6, due_at = v.column7, error = v.column8,
+               started_at = v.column9, finished_at = v.column10, worker = null
+from (values {rows 10}) as v
+where run.id = v.column1 and run.epoch = v.column2 and run.inbox_seq = v.column3
+
+-- name: run_seen
+-- Whether a change of ownership was applied.
+select 1 from run where id = ? and epoch = ? and inbox_seq = ?
+
+-- name: inbox_eat
+-- Remove consumed messages.
+delete from inbox where (run_id, n) in (values {rows 2})
+
+-- name: blob_add
+-- Store values under their digests.
+insert into blob (digest, body) values (?, ?) on conflict do nothing
+
+-- name: snapshot_put
+-- Keep the newest state of a run.
+insert into snapshot (run_id, seq, body) values (?, ?, ?)
+on conflict (run_id) do update set seq = excluded.seq, body = excluded.body where excluded.seq >= snapshot.seq
+
+-- name: ticket_put
+-- Open a ticket, or close or decide it.
+insert into ticket (ns, id, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (ns, id) do update set
+  state = excluded.state,
+  answer = case when excluded.answer = x'' then ticket.answer else excluded.answer end,
+  decided_at = case when excluded.decided_at = 0 then ticket.decided_at else excluded.decided_at end
+where excluded.state <> 'open'
+
+-- name: outbox_add
+-- Leave a message for another run.
+insert into outbox (ns, target, key, kind, body) values (?, ?, ?, ?, ?)
+
+-- name: task_add
+-- Offer an attempt to any worker.
+insert into task (id, ns, run_id, step, attempt, handler, body, created_at) values (?, ?, ?, ?, ?, ?, ?, ?)
+on conflict do nothing
+
+-- name: task_withdraw
+-- Take an offer back.
+delete from task where id = ?
+
+-- name: key_find
+-- The run made under an idempotency key, and the digest of the body it was asked with.
+select run_id, digest from idempotency where ns = ? and key = ?
+
+-- name: key_add
+-- Remember which run an idempotency key made.
+insert into idempotency (ns, key, digest, run_id, created_at) values (?, ?, ?, ?, ?)
+
+-- name: business_run
+-- The unfinished run with a business key.
+select id from run where ns = ? and business_key = ? and state <> 'done'
+
+-- =============================================================================================== reading
+
+-- name: snapshot_get
+-- The newest state of a run.
+select seq, body from snapshot where run_id = ?
+
+-- name: records
+-- A page of one journal.
+select seq, epoch, body, chain from rec where run_id = ? and seq > ? order by seq limit ?
+
+-- name: blobs
+-- Stored values by digest.
+select digest, body from blob where digest in (select value from json_each(?))
+
+-- part: run_columns
+id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels, parent, replay_of,
+error, business_key, created_at, started_at, finished_at
+
+-- name: run_get
+-- One run's row.
+select {run_columns} from run where id = ?
+
+-- name: run_list
+-- A page of runs, newest first.
+select {run_columns} from run
+where ns = ?1
+  and (?2 is null or status in (select value from json_each(?2)))
+  and (?3 is null or workflow = ?3)
+  and (?4 is null or digest = ?4)
+  and (?5 is null or not exists (
+        select 1 from json_each(?5) w
+        where not exists (select 1 from json_each(run.labels) h where h.key = w.key and h.value = w.value)))
+  and (?6 is null or replay_of = ?6)
+  and (?7 is null or parent = ?7)
+  and (?8 = '' or instr(fold(goal), fold(?8)) > 0 or instr(id_text(id), fold(?8)) > 0)
+  and (?9 = 0 or created_at > ?9)
+  and (?10 = 0 or created_at < ?10)
+  and (?11 is null or (created_at, id) < (?11, ?12))
+order by created_at desc, id desc
+limit ?13
+
+-- name: run_count
+-- How many runs have each status.
+select status, count(*) from run where ns = ? group by status
+
+-- name: run_ended
+-- Runs that may be deleted; one that another run replays stays, for that one reads its outcomes.
+select id from run
+where ns = ?1 and state = 'done' and (?2 is null or id = ?2)
+  and (?3 = 0 or (finished_at < ?3 and created_at < ?3))
+  and not exists (select 1 from run f where f.replay_of = id_text(run.id))
+order by created_at, id limit ?4
+
+-- name: rec_delete
+-- Delete a run's journal.
+delete from rec where run_id = ?
+
+-- name: inbox_delete
+-- Delete a run's messages.
+delete from inbox where run_id = ?
+
+-- name: snapshot_delete
+-- Delete a run's state.
+delete from snapshot where run_id = ?
+
+-- name: ticket_delete
+-- Delete a run's tickets.
+delete from ticket where run_id = ?
+
+-- name: task_delete
+-- Delete a run's attempts.
+delete from task where run_id = ?
+
+-- name: key_delete
+-- Forget the idempotency key that made a run.
+delete from idempotency where run_id = ?
+
+-- name: view_delete
+-- Delete a run's steps in the view.
+delete from step_view where run_id = ?
+
+-- name: run_delete
+-- Delete a run's row.
+delete from run where id = ?
+
+-- name: stats
+-- Counts for a person who looks after the database.
+select sqlite_version() as version,
+       (select count(*) from run) as runs,
+       (select coalesce(max(rowid), 0) from rec) as records_estimated,
+       (select count(*) from inbox) as inbox,
+       (select count(*) from outbox) as outbox,
+       (select count(*) from task) as tasks,
+       (select count(*) from ticket where state = 'open') as open_tickets,
+       (select count(*) from worker) as workers,
+       (select count(*) from writer) as writers
+
+-- =========================================================================================== definitions
+
+-- name: workflow_add
+-- Store a version if it is new.
+insert into workflow (ns, name, digest, body, created_at) values (?, ?, ?, ?, ?) on conflict do nothing
+
+-- name: definition
+-- A version's canonical JSON.
+select body from workflow where ns = ? and digest = ? limit 1
+
+-- name: workflow_list
+-- Versions with their tags, newest first.
+select w.ns, w.name, w.digest, w.body, w.created_at, w.retired,
+       (select json_group_array(tag) from (select tag from tag t
+          where t.ns = w.ns and t.name = w.name and t.digest = w.digest order by tag)) as tags
+from workflow w
+where w.ns = ?1 and (?2 is null or w.name = ?2)
+order by w.created_at desc, w.no desc
+
+-- name: tag_resolve
+-- The digest a tag points at; a digest of the workflow resolves to itself.
+select digest from (
+  select digest, 0 as rank from tag where ns = ?1 and name = ?2 and tag = ?3
+  union all
+  select digest, 1 from workflow where ns = ?1 and name = ?2 and digest = ?3)
+order by rank limit 1
+
+-- name: tag_set
+-- Move a tag.
+insert into tag (ns, name, tag, digest) values (?, ?, ?, ?)
+on conflict (ns, name, tag) do update set digest = excluded.digest
+
+-- name: workflow_retire
+-- Mark versions as not startable.
+update workflow set retired = 1 where ns = ?1 and name = ?2 and (?3 is null or digest = ?3) and not retired
+
+-- ============================================================================================= ownership
+
+-- name: worker_put
+-- Announce a worker with a lease.
+insert into worker (id, host, pid, lease_until, started_at, manifest) values (?, ?, ?, ?, ?, ?)
+on conflict (id) do update set host = excluded.host, pid = excluded.pid, lease_until = excluded.lease_until,
+  started_at = excluded.started_at, manifest = excluded.manifest
+
+-- name: heartbeat
+-- Extend a lease that has not ended.
+update worker set lease_until = ?3 where id = ?1 and lease_until > ?2
+
+-- name: worker_remove
+-- Remove a worker; its runs have no living owner from now on.
+delete from worker where id = ?
+
+-- name: worker_list
+-- All workers with their leases.
+select id, host, pid, lease_until, started_at, manifest from worker order by started_at, id
+
+-- name: worker_end
+-- End a lease because the process is dead.
+update worker set lease_until = 0 where id = ?
+
+-- name: owned_count
+-- How many runs a worker owns.
+select count(*) from run where state = 'owned' and worker = ?
+
+-- part: claimable_of
+due_at is not null and due_at <= ?1 and digest not in (select value from json_each(?2)) order by due_at limit ?3
+
+-- part: claim_columns
+id, ns, epoch, digest, inbox_seq, due_at + priority * 60000 as turn
+
+-- name: claimable
+-- Ready or due runs: first by priority, softened by a minute of waiting a step, then the longest waiting.
+select * from (select {claim_columns} from run where priority = 0 and {claimable_of})
+union all
+select * from (select {claim_columns} from run where priority = 1 and {claimable_of})
+union all
+select * from (select {claim_columns} from run where priority = 2 and {claimable_of})
+order by turn limit ?3
+
+-- name: claim
+-- Own runs.
+update run set state = 'owned', worker = v.column2, epoch = v.column3, due_at = null, wake_at = 0
+from (values {rows 3}) as v
+where run.id = v.column1
+
+-- part: owners
+-- Owners of runs, found by hopping over the index of owned runs, not by reading it all.
+recursive owner(worker) as (
+  select * from (select worker from run where state = 'owned' order by worker limit 1)
+  union all
+  select (select r.worker from run r where r.state = 'owned' and r.worker > o.worker order by r.worker limit 1)
+  from owner o where o.worker is not null
+),
+dead as (
+  select worker from owner o
+  where worker is not null and not exists (select 1 from worker w where w.id = o.worker and w.lease_until > ?1)
+)
+
+-- name: stealable
+-- Runs whose owner's lease has ended.
+with {owners}
+select r.id, r.ns, r.epoch, r.digest, r.inbox_seq, r.worker
+from dead d cross join run r on r.state = 'owned' and r.worker = d.worker
+limit ?2
+
+-- name: head
+-- The last record of a run.
+select seq, chain, body from rec where run_id = ? order by seq desc limit 1
+
+-- name: poll
+-- All an idle worker must know, but its messages.
+with {owners}
+select
+  exists (select 1 from run where due_at is not null and priority = 0 and due_at <= ?1)
+    or exists (select 1 from run where due_at is not null and priority = 1 and due_at <= ?1)
+    or exists (select 1 from run where due_at is not null and priority = 2 and due_at <= ?1),
+  exists (select 1 from dead),
+  exists (select 1 from outbox where taken_until <= ?1 or taker = ?2),
+  exists (select 1 from task t where worker is null
+            or not exists (select 1 from worker w where w.id = t.worker and w.lease_until > ?1))
+
+-- name: poll_inbox
+-- Our runs with unread messages.
+select id from run r
+where state = 'owned' and worker = ? and exists (select 1 from inbox i where i.run_id = r.id)
+
+-- ============================================================================================== messages
+
+-- name: receiver
+-- What decides whether a run takes a message.
+select ns, state, status, inbox_seq, business_key from run where id = ?
+
+-- name: inbox_key
+-- Whether a message is in the inbox already.
+select 1 from inbox where run_id = ? and key = ?
+
+-- name: inbox_add
+-- Put a message in an inbox.
+insert into inbox (run_id, n, key, body) values (?, ?, ?, ?)
+
+-- name: receive
+-- Number the message and make the run claimable when it waits.
+update run set inbox_seq = ?2,
+  due_at = case when state in ('waiting', 'done') then ?3 else due_at end,
+  wake_at = case when state in ('waiting', 'done') then 0 else wake_at end,
+  state = case when state in ('waiting', 'done') then 'ready' else state end
+where id = ?1
+
+-- name: inbox
+-- Unread messages in order.
+select n, key, body from inbox where run_id = ? and n > ? order by n
+
+-- name: outbox_free
+-- Undelivered messages that nobody delivers just now, oldest first.
+select id, ns, target, key, kind, body from outbox where taken_until <= ?1 or taker = ?2 order by id limit ?3
+
+-- name: outbox_hold
+-- Hold a message for a moment so that others pass it over.
+update outbox set taker = ?, taken_until = ? where id = ?
+
+-- name: outbox_delete
+-- Forget a delivered message.
+delete from outbox where id = ?
+
+-- part: ticket_columns
+ns, id, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at
+
+-- name: ticket_list
+-- A page of tickets, newest first.
+select {ticket_columns} from ticket
+where ns = ?1 and (?2 is null or kind = ?2) and (?3 is null or state = ?3) and (?4 is null or run_id = ?4)
+  and (?5 = '' or (created_at, id) < (select t.created_at, t.id from ticket t where t.ns = ?1 and t.id = ?5))
+order by created_at desc, id desc
+limit ?6
+
+-- name: ticket_get
+-- One ticket.
+select {ticket_columns} from ticket where ns = ? and id = ?
+
+-- name: ticket_decide
+-- Decide a ticket.
+update ticket set state = 'decided', answer = ?3, decided_at = ?4 where ns = ?1 and id = ?2
+
+-- name: task_free
+-- Attempts that wait, or whose executor's lease has ended.
+select id, ns, run_id, step, attempt, handler, body, created_at from task t
+where handler in (select value from json_each(?2))
+  and (worker is null or not exists (select 1 from worker w where w.id = t.worker and w.lease_until > ?1))
+order by created_at, id limit ?3
+
+-- name: task_take
+-- Execute an attempt.
+update task set worker = ? where id = ?
+
+-- name: task_drop
+-- Remove an attempt we hold.
+delete from task where id = ? and worker = ?
+
+-- =========================================================================================== projections
+
+-- name: tail
+-- Groups after each writer's cursor.
+select b.writer, b.n, b.runs
+from writer w left join json_each(?1) c on c.key = cast(w.id as text)
+     cross join batch b on b.writer = w.id and b.n > coalesce(c.value, 0)
+order by b.writer, b.n
+limit ?2
+
+-- name: tail_heads
+-- Each writer's newest group.
+select * from (select w.id, (select max(n) from batch b where b.writer = w.id) as n from writer w) where n is not null
+
+-- name: step_put
+-- Upsert a row of the view of steps.
+insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
+values {rows 11}
+on conflict (run_id, step) do update set
+  projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
+  status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
+  finished_at = excluded.finished_at, error = excluded.error
+
+-- name: projection_move
+-- Remember where a projection stands.
+insert into projection (name, writer, n) values (?, ?, ?)
+on conflict (name, writer) do update set n = excluded.n where excluded.n > projection.n
+
+-- name: projection_cursors
+-- Where a projection stands.
+select writer, n from projection where name = ?
+
+-- name: projection_drop
+-- Forget a projection's cursors.
+delete from projection where name = ?
+
+-- name: view_drop
+-- Forget a projection's rows.
+delete from step_view where projection = ?
+
+-- name: step_list
+-- A page of steps across runs, newest first.
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error
+from step_view
+where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and (?4 is null or kind = ?4)
+  and (?5 is null or status in (select value from json_each(?5)))
+  and (?6 = 0 or started_at > ?6) and (?7 = 0 or started_at < ?7)
+  and (?8 is null or (started_at, run_id, step) < (?8, ?9, ?10))
+order by started_at desc, run_id desc, step desc
+limit ?11
