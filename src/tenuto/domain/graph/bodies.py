@@ -36,6 +36,11 @@ class Level(msgspec.Struct, frozen=True):
     place: str
 
 
+def body_to_json(nodes: tuple[Node, ...], edges: tuple[Edge, ...]) -> dict[str, Any]:
+    """Return a body as the plain JSON a map's config holds, defaults left out."""
+    return msgspec.json.decode(msgspec.json.encode(Body(nodes, edges)))
+
+
 def body_of(node: Node) -> Body | None:
     """Return the body of a map node in canonical form, or `None` when it has none or is no map."""
     body: Any = node.config.get("body") if node.kind == "map" else None

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
+from tenuto.domain.graph.bodies import body_to_json
 from tenuto.domain.graph.kinds import KINDS, PATTERNS
 from tenuto.domain.graph.loop_nodes import Draft, link_drafts
 from tenuto.domain.graph.model import Budget, Definition, Edge, Node
@@ -123,7 +124,7 @@ def _name(fields: Object, given: str | None, found: Findings) -> str:
         fields["name"] = given
     if "name" not in fields:
         found.add("", "a definition needs 'name', at the top or in 'metadata'", code="graph.missing_field")
-        return ""
+        return "unnamed"
     return _text(fields, "name", found)
 
 
@@ -279,10 +280,7 @@ def _read_body(fields: Object, place: str, found: Findings, broken: list[str]) -
                 found.unknown_field(spot, key, ("nodes", "edges"), "a map's body")
         inner = _read_level(level, spot, found, broken)
         nodes, edges = link_drafts(inner.drafts, inner.edges, found)
-    plain: Object = {"nodes": msgspec.to_builtins(nodes)}
-    if edges:
-        plain["edges"] = msgspec.to_builtins(edges)
-    cast("Object", config)["body"] = plain
+    cast("Object", config)["body"] = body_to_json(nodes, edges)
 
 
 def _read_edges(data: Any, place: str, found: Findings) -> tuple[list[Edge], list[str]]:

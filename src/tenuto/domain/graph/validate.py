@@ -80,8 +80,7 @@ def load_definition(
         named = {problem.place for problem in problems}
         for problem in check(definition, known):
             place = reading.written(problem.place)
-            named_before = place in named or (place == "/name" and not definition.name)
-            if not named_before and not (place + "/").startswith(unread):
+            if place not in named and not (place + "/").startswith(unread):
                 problems.append(dataclasses.replace(problem, place=place))
     if problems or definition is None:
         raise _invalid(definition.name if definition else name or "", tuple(problems))
