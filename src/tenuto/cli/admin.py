@@ -7,6 +7,7 @@ from tenuto.cli import inputs, show
 from tenuto.cli.errors import CliError
 from tenuto.cli.out import clean
 from tenuto.cli.runs import amount
+from tenuto.cli.values import loads, obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def _show_usage(context: Context, found: dict[str, Any]) -> None:
     if not found.get("runs"):
         out.note("No runs yet, so nothing was used.")
         return
-    states = ", ".join(f"{count} {name}" for name, count in (found.get("by_status") or {}).items())
+    states = ", ".join(f"{count} {name}" for name, count in obj(found.get("by_status")).items())
     spent: dict[str, Any] = found.get("spent") or {}
     pairs = [("runs", f"{found['runs']:,}" + (f" ({clean(states)})" if states else ""))]
     show.fields(
@@ -67,7 +68,7 @@ def do_prune(context: Context) -> int:
     total = 0
     while True:  # the server deletes a part at a time, so that no request takes long
         answer = context.client.post("/runs/prune", {"before": before})
-        deleted = int((answer or {}).get("deleted") or 0)
+        deleted = int(obj(answer).get("deleted") or 0)
         total += deleted
         if not deleted:
             break
@@ -87,8 +88,8 @@ def do_version(context: Context) -> int:
     versions: dict[str, Any] = {"cli": __version__, "server": None}
     try:
         answer = context.client.open("GET", "/openapi.json", timeout_s=5)
-        versions["server"] = inputs.json.loads(answer.read()).get("info", {}).get("version")
-    except (CliError, ValueError, AttributeError):
+        versions["server"] = obj(obj(loads(answer.read())).get("info")).get("version")
+    except (CliError, ValueError):
         pass  # which version this is can be told without a server
     out.result(versions, lambda: _show_version(context, versions))
     return 0

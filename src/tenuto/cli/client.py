@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from tenuto import __version__
 from tenuto.cli import wire
 from tenuto.cli.errors import ApiError, CliError, Unreachable
 from tenuto.cli.home import START_HINT, Target, data_dir
+from tenuto.cli.values import is_list, is_object, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class Client:
         headers = [f"Idempotency-Key: {key}"] if key else []
         payload = b""
         if body is not None:
-            payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+            payload = body if isinstance(body, bytes) else _dumps(body)
             headers.append(f"Content-Type: {kind or 'application/json'}")
         response = self.open(method, path, query=query, headers=headers, body=payload, timeout_s=timeout_s)
         raw = response.read()
         if not raw:
             return None
         try:
-            return json.loads(raw)
+            return loads(raw)
         except ValueError:
             raise Unreachable(
                 f"The answer from {self.target.url} is not JSON; is this a Tenuto server?", sent=True
@@ -134,12 +134,10 @@ class Client:
             )
         raw = response.read()
         try:
-            parsed: Any = json.loads(raw)
+            parsed: Any = loads(raw)
         except ValueError:
             parsed = None
-        problem: dict[str, Any] = (
-            parsed if isinstance(parsed, dict) else {"title": f"The server answered {status}"}
-        )
+        problem: dict[str, Any] = parsed if is_object(parsed) else {"title": f"The server answered {status}"}
         return ApiError(status, problem, hint=self._hint(status))
 
     def _hint(self, status: int) -> str:
@@ -153,8 +151,14 @@ class Client:
         return ""
 
 
+def _dumps(value: Any) -> bytes:
+    import json
+
+    return json.dumps(value).encode()
+
+
 def _each(value: Any) -> list[Any]:
-    if isinstance(value, list):
+    if is_list(value):
         return value
     if isinstance(value, bool):
         return ["true" if value else "false"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tenuto.cli.errors import ApiError, CliError
 from tenuto.cli.out import Out, clean
+from tenuto.cli.values import is_list, is_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _lines(out: Out, error: CliError) -> list[str]:
         lines += [line for entry in entries for line in entry_lines(entry)]
         close = problem.get("nearest") or problem.get("nearest_match")
         if close:
-            close = ", ".join(map(str, close)) if isinstance(close, list) else close
+            close = ", ".join(map(str, close)) if is_list(close) else close
             lines.append(f"  Did you mean {clean(close)}?")
         if error.status >= 500 and problem.get("request_id"):
             lines.append(f"  request {clean(problem['request_id'])}")
@@ -53,9 +54,9 @@ def _lines(out: Out, error: CliError) -> list[str]:
 
 def entry_lines(entry: Any) -> list[str]:
     """Return one fault of a document as lines: its place, what is wrong, what to do."""
-    if not isinstance(entry, dict):
+    if not is_object(entry):
         return [f"  - {clean(entry)}"]
-    fault: dict[str, Any] = entry
+    fault = entry
     place = fault.get("place") or fault.get("path") or "/"
     lines = [f"  - {clean(place)}: {clean(fault.get('message', ''))}"]
     if fault.get("hint"):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from tenuto.cli.out import Out
+from tenuto.cli.values import is_object, obj, seq
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from typing import Any
 
     from tenuto.cli.client import Client
+    from tenuto.cli.parse import Arguments
 
 
 class Context:
     """One invocation of the command line."""
 
-    def __init__(self, args: Namespace, out: Out) -> None:
+    def __init__(self, args: Arguments, out: Out) -> None:
         """Keep arguments and streams; nothing is looked up yet."""
         self.args = args
         self.out = out
@@ -45,9 +46,10 @@ class Context:
 
 def items(page: Any) -> list[dict[str, Any]]:
     """Return the entries of a list answer."""
-    return page.get("items", []) if isinstance(page, dict) else page or []
+    return seq(page.get("items")) if is_object(page) else seq(page)
 
 
 def cursor(page: Any) -> str:
     """Return the cursor of the next part of a list, empty at its end."""
-    return str((page.get("next") or page.get("next_cursor") or "") if isinstance(page, dict) else "")
+    found = obj(page)
+    return str(found.get("next_cursor") or found.get("next") or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tenuto.cli import inputs, show
 from tenuto.cli.client import path_of
 from tenuto.cli.out import clean
+from tenuto.cli.values import obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _command(context: Context, *parts: str, body: Any = None, done: str) -> int:
 def tell(context: Context, answer: Any, done: str) -> int:
     """Give the answer to a command as the result."""
     out = context.out
-    state = answer.get("status") if isinstance(answer, dict) else None
+    state = obj(answer).get("status")
     tail = f" ({show.status(out, state)})" if state else ""
     out.result(answer or {}, lambda: out.line(f"{clean(done)}{tail}"))
     return 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from tenuto.cli.client import Client, path_of
 from tenuto.cli.errors import ApiError, Unreachable
 from tenuto.cli.runs import TERMINAL, current
+from tenuto.cli.values import loads, obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,15 +131,14 @@ def parse(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value: Any = json.loads(text)
+        return obj(loads(text.encode()))
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def is_error(event: dict[str, Any]) -> bool:
     """Report whether an event says that something went wrong."""
-    data = event.get("data") or {}
+    data = obj(event.get("data"))
     kind = str(event.get("type", ""))
     return kind.endswith(_ERRORS) or bool(data.get("error")) or data.get("level") in ("error", "critical")
 

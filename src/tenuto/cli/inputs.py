@@ -6,6 +6,7 @@ import json
 import sys
 
 from tenuto.cli.errors import CliError
+from tenuto.cli.values import is_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def nested(texts: list[str] | None, option: str) -> dict[str, Any]:
         place = result
         for parent in parents:
             place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            if not is_object(place):
                 raise CliError(f"{option} {path!r}: {parent!r} already has a value.")
         place[last] = scalar(text)
     return result
@@ -214,7 +215,8 @@ def yaml_lines(text: str) -> list[str]:
 def merge(target: dict[str, Any], extra: dict[str, Any]) -> None:
     """Put one nested object into another, key by key."""
     for key, value in extra.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            merge(target[key], value)
+        inner = target.get(key)
+        if is_object(value) and is_object(inner):
+            merge(inner, value)
         else:
             target[key] = value

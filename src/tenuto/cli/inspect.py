@@ -7,6 +7,7 @@ from tenuto.cli.client import path_of
 from tenuto.cli.context import cursor, items
 from tenuto.cli.out import clean
 from tenuto.cli.runs import step_row
+from tenuto.cli.values import obj, seq
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def show_graph(context: Context, graph: dict[str, Any]) -> None:
     """Print a graph as a list of nodes, each with where its edges lead."""
     out = context.out
     ways: dict[str, list[str]] = {}
-    for edge in graph.get("edges") or []:
+    for edge in map(obj, seq(graph.get("edges"))):
         condition = f" if {edge['when']}" if edge.get("when") else ""
         on = f" on {edge['on']}" if edge.get("on") not in (None, "", "success") else ""
         loop = " (back)" if edge.get("back") else ""

@@ -9,6 +9,7 @@ from tenuto.cli import show
 from tenuto.cli.follow import Follower, concerns, is_error
 from tenuto.cli.out import clean
 from tenuto.cli.runs import exit_code
+from tenuto.cli.values import obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class EventWriter:
 def line(out: Out, event: dict[str, Any]) -> str:
     """Return an event as one line: time, what, which step, and what is worth knowing."""
     kind = str(event.get("type", ""))
-    data: dict[str, Any] = event.get("data") or {}
+    data = obj(event.get("data"))
     colour = _COLOUR.get(kind.rpartition(".")[2])
     when = out.paint(show.clock(event.get("at") or event.get("time")), "dim")
     what = out.paint(f"{clean(kind):<20}", *((colour,) if colour else ()))

@@ -8,8 +8,6 @@ from tenuto.cli.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     from tenuto.cli.out import Out
 
 
@@ -60,7 +58,7 @@ def _run(argv: list[str], out: Out) -> int:
     declare(parser)
     parser.everywhere()
     try:
-        args: Namespace = parser.read(rest)
+        args = parser.read(rest)
     except SystemExit:  # --help has been printed
         return EXIT_OK
     out.mode = args.output

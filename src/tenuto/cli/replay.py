@@ -9,6 +9,7 @@ from tenuto.cli.client import path_of
 from tenuto.cli.errors import CliError
 from tenuto.cli.inputs import Yaml
 from tenuto.cli.start import after_start
+from tenuto.cli.values import is_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,14 +78,15 @@ def cut(start: str | None) -> dict[str, Any]:
 
 
 def _edits(args: Any, from_node: str | None) -> dict[str, Any]:
-    edits = _value(args.edits, "--edits")
-    if not isinstance(edits, dict):
+    edits: Any = _value(args.edits, "--edits") if args.edits is not None else {}
+    if not is_object(edits):
         raise CliError(
             "--edits is not an object.", hint='For example --edits \'{"nodes": {"parse": {"config": {}}}}\''
         )
     if args.input is not None:
         edits["input"] = _value(args.input, "--input")
-    for pair in args.config or []:
+    given: list[str] = args.config or []
+    for pair in given:
         key, _, value = pair.partition("=")
         node, mark, field = key.partition(":")
         if not mark:
@@ -93,13 +95,13 @@ def _edits(args: Any, from_node: str | None) -> dict[str, Any]:
             raise CliError(
                 f"--with {pair!r} names no node.", hint="Give --from NODE, or --with NODE:KEY=VALUE"
             )
-        config = edits.setdefault("nodes", {}).setdefault(node, {}).setdefault("config", {})
+        config: dict[str, Any] = edits.setdefault("nodes", {}).setdefault(node, {}).setdefault("config", {})
         inputs.merge(config, inputs.nested([f"{field}={value}" if "=" in pair else field], "--with"))
     return edits
 
 
-def _value(text: str | None, option: str) -> Any:
-    value = inputs.value_of(text, option) if text is not None else {}
+def _value(text: str, option: str) -> Any:
+    value = inputs.value_of(text, option)
     if isinstance(value, Yaml):
         raise CliError(f"{option} takes JSON, not YAML.")
     return value

@@ -6,6 +6,7 @@ from tenuto.cli import show
 from tenuto.cli.client import path_of
 from tenuto.cli.context import Context, cursor, items
 from tenuto.cli.out import clean
+from tenuto.cli.values import is_object, obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _show_list(context: Context, page: Any) -> None:
 
 
 def _row(context: Context, run: dict[str, Any]) -> tuple[str, ...]:
-    labels = " ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items())
+    labels = " ".join(f"{key}={value}" for key, value in obj(run.get("labels")).items())
     about = (
         run.get("error")
         or run.get("goal")
@@ -123,7 +124,7 @@ def show_run(context: Context, run: dict[str, Any]) -> None:
 def _show_run(context: Context, run: dict[str, Any]) -> None:
     out = context.out
     version = clean(run.get("version") or "")
-    labels = ", ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items())
+    labels = ", ".join(f"{key}={value}" for key, value in obj(run.get("labels")).items())
     origin = run.get("replay_of") or ""
     if origin and run.get("from_step") not in (None, ""):
         origin = f"{origin} from {run['from_step']}"
@@ -140,7 +141,7 @@ def _show_run(context: Context, run: dict[str, Any]) -> None:
         ("labels", clean(labels)),
         ("created", show.ago(run.get("created_at"))),
         ("took", show.span(run.get("started_at"), run.get("finished_at"))),
-        ("budget", budget_text(run.get("budget") or {})),
+        ("budget", budget_text(obj(run.get("budget")))),
         ("waits for", waiting_text(run.get("waiting_for"))),
         ("error", out.paint(show.failure(run.get("error")), "red")),
     ]
@@ -183,9 +184,9 @@ def step_row(context: Context, step: dict[str, Any]) -> tuple[str, ...]:
 
 def waiting_text(wait: Any) -> str:
     """Return in a few words what is waited for."""
-    if not isinstance(wait, dict):
+    if not is_object(wait):
         return clean(wait) if wait else ""
-    fields: dict[str, Any] = wait
+    fields = wait
     text = fields.get("message") or " ".join(
         str(fields[part]) for part in ("kind", "name") if fields.get(part)
     )
@@ -195,7 +196,7 @@ def waiting_text(wait: Any) -> str:
 
 def budget_text(budget: dict[str, Any]) -> str:
     """Return what was spent of each cap."""
-    limits, spent = budget.get("limits") or {}, budget.get("spent") or {}
+    limits, spent = obj(budget.get("limits")), obj(budget.get("spent"))
     parts: list[str] = []
     for cap in ("tokens", "tool_calls", "cost_usd_micros", "wall_clock_s"):
         limit, used = limits.get(cap), spent.get(cap) or 0

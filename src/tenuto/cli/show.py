@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenuto.cli.out import Out, clean
+from tenuto.cli.values import is_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,17 +96,21 @@ def clock(value: Any) -> str:
 
 def brief(value: Any, width: int = 80) -> str:
     """Return any JSON value on one line of at most `width` characters."""
-    import json
-
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    text = value if isinstance(value, str) else _dumps(value)
     flat = clean(" ".join(text.split()))
     return flat if len(flat) <= width else flat[: max(1, width - 3)] + "..."
 
 
+def _dumps(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
 def failure(error: Any) -> str:
     """Return what an error says, whatever form the API gave it."""
-    if isinstance(error, dict):
-        fields: dict[str, Any] = error
+    if is_object(error):
+        fields = error
         told = fields.get("message") or fields.get("detail") or fields.get("title")
         named = fields.get("type") or fields.get("code")
         if told:

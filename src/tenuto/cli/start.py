@@ -9,6 +9,7 @@ from tenuto.cli import inputs, show
 from tenuto.cli.errors import CliError
 from tenuto.cli.inputs import YAML_ENDINGS, YAML_TYPE, Yaml
 from tenuto.cli.out import clean
+from tenuto.cli.values import is_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ def args_start(parser: Parser) -> None:
     parser.option(
         "what", metavar="FILE|NAME", help="a .json/.yaml file (- for standard input), or a workflow's name"
     )
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument("--input", metavar="JSON|@FILE|-", help="input of the run")
-    given.add_argument("--inputs", metavar="FILE", help="file that holds the input")
+    parser.option("--input", metavar="JSON|@FILE|-", help="input of the run")
+    parser.option("--inputs", metavar="FILE", help="file that holds the input")
     parser.option("--tag", help="version of the workflow: a tag or a digest (default: latest)")
     parser.option("--goal", help="what the run is for, in words")
     parser.option("--label", action="append", metavar="K=V", help="label; may be repeated")
@@ -107,11 +107,11 @@ def request_body(context: Context) -> tuple[bytes, str]:
         ):
             return inputs.encode({"definition": str(document), **extra})
         return _merged_yaml(document, extra), YAML_TYPE
-    if not isinstance(document, dict):
+    if not is_object(document):
         raise CliError(
             f"{what} holds no workflow: it is not an object.", hint="See:  tenuto workflow validate FILE"
         )
-    parts: dict[str, Any] = document
+    parts = document
     is_request = (
         any(name in parts for name in ("workflow", "definition", "steps", "graph")) and "nodes" not in parts
     )
@@ -144,6 +144,8 @@ def _options(context: Context) -> dict[str, Any]:
         "start_at": inputs.instant(args.start_at, "--start-at", sign=1) if args.start_at else None,
     }  # fmt: skip
     extra = {name: value for name, value in given.items() if value not in (None, {})}
+    if args.input is not None and args.inputs is not None:
+        raise CliError("--input and --inputs exclude each other.")
     if args.input is not None:
         extra["input"] = inputs.value_of(args.input, "--input")
     elif args.inputs is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tenuto.cli import logs, show
 from tenuto.cli.out import clean
 from tenuto.cli.runs import current, exit_code, show_run, step_row
+from tenuto.cli.values import obj, seq
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,17 +55,19 @@ class Board:
         """Begin with a run as it reads now."""
         self._context = context
         self._run = run
-        self._steps: dict[str, dict[str, Any]] = {str(step["id"]): step for step in run.get("steps") or []}
+        self._steps: dict[str, dict[str, Any]] = {
+            str(step["id"]): step for step in map(obj, seq(run.get("steps")))
+        }
         self._news = ""
         self._n_drawn = 0
-        seq = run.get("seq")
+        head = run.get("seq")
         # Everything up to the record the run was read at is on the board already. A run that has ended is
         # followed from its start instead, because its last record will not come again.
-        self.after = str(seq) if isinstance(seq, int) and seq and not run.get("finished_at") else ""
+        self.after = str(head) if isinstance(head, int) and head and not run.get("finished_at") else ""
 
     def take(self, event: dict[str, Any]) -> None:
         """Change what an event changes, and draw."""
-        kind, data = str(event.get("type", "")), event.get("data") or {}
+        kind, data = str(event.get("type", "")), obj(event.get("data"))
         self._run["status"] = RUN_STATUS.get(kind, self._run.get("status"))
         step_id = str(event.get("step") or "")
         if step_id and kind in STEP_STATUS:

@@ -59,7 +59,7 @@ class Response:
     def __init__(self, sock: _socket.socket, buffer: bytes, status: int, headers: dict[str, str]) -> None:
         """Take over the connection; `buffer` is what was read past the head."""
         self._sock = sock
-        self._buffer = buffer
+        self._buffer: bytes = buffer
         self.status = status
         self.headers = headers
 
@@ -160,7 +160,10 @@ def exchange(address: Address, head: list[str], body: bytes, timeout_s: float) -
 def _connect(address: Address, timeout_s: float) -> _socket.socket:
     failure: OSError | None = None
     try:
-        places = _socket.getaddrinfo(address.host, address.port, 0, _socket.SOCK_STREAM)
+        host = (
+            address.host.encode() if address.host.isascii() else address.host
+        )  # text would load the IDNA codec
+        places = _socket.getaddrinfo(host, address.port, 0, _socket.SOCK_STREAM)
     except OSError:
         raise Unreachable(f"The host {address.host!r} is not known.", hint="Check --api-url.") from None
     for family, kind, proto, _, place in places:

@@ -8,6 +8,7 @@ from tenuto.cli.complain import entry_lines
 from tenuto.cli.context import cursor, items
 from tenuto.cli.control import given
 from tenuto.cli.out import clean
+from tenuto.cli.values import obj, seq
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def do_validate(context: Context) -> int:
     is_valid = bool(found.get("valid", not problems))
 
     def pretty() -> None:
-        for warning in found.get("warnings") or []:
+        for warning in seq(found.get("warnings")):
             out.line(out.paint("warning", "yellow") + "\n".join(entry_lines(warning)))
         if is_valid:
             out.line(f"{out.paint('valid', 'green')}  {clean(found.get('version') or '')}".rstrip())
@@ -156,7 +157,7 @@ def do_tag(context: Context) -> int:
     stored = context.client.call(
         "PUT", path_of("workflows", args.name, "tags", args.tag), {"version": args.version}
     )
-    version = (stored or {}).get("version") or args.version
+    version = obj(stored).get("version") or args.version
     out.result(stored, lambda: out.line(clean(f"{args.name}@{args.tag} is {version}")))
     return 0
 
@@ -171,7 +172,7 @@ def do_retire(context: Context) -> int:
     """Let no new runs start; those that exist go on."""
     args, out = context.args, context.out
     answer = context.client.post(path_of("workflows", args.name, "retire"), given(version=args.version))
-    count = next((value for value in (answer or {}).values() if isinstance(value, int)), None)
+    count = next((value for value in obj(answer).values() if isinstance(value, int)), None)
     versions = "" if count is None else f" ({count} version{'s' if count != 1 else ''})"
     out.result(answer, lambda: out.line(clean(f"{args.name} retired{versions}; runs that exist go on")))
     return 0
