@@ -10,13 +10,50 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tenuto.domain.graph.model import Budget, Definition, Retry
+    from tenuto.errors import Permanent, StepError, TenutoError
+    from tenuto.runtime.services.engine import Engine
+    from tenuto.runtime.worker.context import Context, SyncContext
+    from tenuto.runtime.worker.worker import WorkerOptions
+    from tenuto.sdk.app import App, RunEnded
+    from tenuto.sdk.running import run
+
 __version__ = "0.1.0"
 
 # Public name -> module that defines it.
-_EXPORTS: dict[str, str] = {}
+_EXPORTS: dict[str, str] = {
+    "App": "tenuto.sdk.app",
+    "Budget": "tenuto.domain.graph.model",
+    "Context": "tenuto.runtime.worker.context",
+    "Definition": "tenuto.domain.graph.model",
+    "Engine": "tenuto.runtime.services.engine",
+    "Permanent": "tenuto.errors",
+    "Retry": "tenuto.domain.graph.model",
+    "RunEnded": "tenuto.sdk.app",
+    "StepError": "tenuto.errors",
+    "SyncContext": "tenuto.runtime.worker.context",
+    "TenutoError": "tenuto.errors",
+    "WorkerOptions": "tenuto.runtime.worker.worker",
+    "run": "tenuto.sdk.running",
+}
 
 # A literal, because type checkers read it: every name of the table stands here too.
-__all__ = ["__version__"]
+__all__ = [
+    "App",
+    "Budget",
+    "Context",
+    "Definition",
+    "Engine",
+    "Permanent",
+    "Retry",
+    "RunEnded",
+    "StepError",
+    "SyncContext",
+    "TenutoError",
+    "WorkerOptions",
+    "__version__",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

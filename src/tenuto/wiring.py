@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.models.scripted import ScriptedModel
+from tenuto.adapters.processes import ProcessPool
 from tenuto.errors import InvalidSettings
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
@@ -22,6 +24,7 @@ from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.worker.worker import Worker, WorkerOptions
 
+GC_THRESHOLD = 20_000
 DEFAULT_URL = "sqlite:///.tenuto/tenuto.db"
 
 
@@ -103,6 +106,7 @@ async def start_runtime(
         InvalidGraph: A workflow of the catalog breaks rules.
         InvalidSettings: The URL names no store.
     """
+    quieten_collector()
     opts = options or WorkerOptions()
     store = store or open_store(url, lease_ms=opts.lease_ms)
     await store.open()
@@ -119,12 +123,20 @@ async def start_runtime(
     if worker:
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
-            http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
+            pool=ProcessPool(), http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
         )
         await runtime.worker.start()
         runtime.projector = Projector(store, definitions)
         runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
     return runtime
+
+
+def quieten_collector() -> None:
+    """Let Python's cycle collector look less often, and not at what was loaded before: it costs a third of the speed."""
+    if gc.get_threshold()[0] < GC_THRESHOLD:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 @asynccontextmanager

@@ -6,16 +6,32 @@ An app only remembers; nothing runs and nothing is stored until an engine is giv
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, TypeVar, overload
 
 from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import load_definition, require_valid
-from tenuto.errors import InvalidGraph, Problem
+from tenuto.errors import InvalidGraph, Problem, TenutoError
+from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.sdk.builder import Graph, Workflow
 from tenuto.sdk.registry import Registry, taken
+from tenuto.sdk.running import engine_of
+from tenuto.wiring import WorkerOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
+FOREVER_S = 10 * 365 * 86_400.0
+
+
+class RunEnded(TenutoError):
+    """A run ended without completing."""
+
+    code = "run.ended"
+
+
+def _reason(error: Any) -> str:
+    message = getattr(error, "message", None)
+    return message if message is not None else str(error or "no reason was recorded")
 
 
 class App:
@@ -179,6 +195,37 @@ class App:
         if problems:
             raise InvalidGraph(f"the app {self.name!r} has workflows that are not valid", problems=tuple(problems))
         return self._registry.catalog((*built, *self._definitions.values()))
+
+    # --- running -----------------------------------------------------------------------------------------------
+
+    def engine(
+        self, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
+    ) -> AbstractAsyncContextManager[Engine]:
+        """Return an engine on a store for as long as an `async with` block lasts.
+
+        Args:
+            url: `sqlite:///path.db`, `postgresql://user@host/db` or `memory:`; `None` is `.tenuto/tenuto.db`.
+            worker: Whether this process also does the work; `False` leaves it to `tenuto worker` processes.
+
+        Raises:
+            InvalidGraph: A workflow of the app is not valid.
+        """
+        return engine_of(self.catalog(), url, worker=worker, options=options, ns=ns)
+
+    async def run(self, workflow: str | Definition, input: Any = None, *, url: str | None = None, **options: Any) -> Any:
+        """Run a workflow to its end in this process and return its output, the outputs of its last nodes by id.
+
+        Raises:
+            RunEnded: The run did not complete; names the run and the reason.
+        """
+        async with self.engine(url) as engine:
+            started = await engine.runs.start(workflow, input, **options)
+            view = await engine.runs.get(started.id, wait_s=FOREVER_S)
+        if view.status != "completed":
+            raise RunEnded(
+                f"run {view.id} ended as {view.status}: {_reason(view.error)}", run=view.id, status=view.status
+            )
+        return view.output
 
     def _check_free(self, name: str) -> None:
         if name in self._builders or name in self._definitions:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.decide import decide
-from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.events import Body, Events
 from tenuto.domain.runs.state import ENDED, RunState, encode_state, public_status, suspended
 from tenuto.domain.runs.wire import Record, encode_body, link
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
@@ -38,7 +38,7 @@ class Actor:
     """
 
     __slots__ = (
-        "announce", "attempts", "body", "bytes_since", "decision", "dropped", "env", "held", "in_flight",
+        "announce", "attempts", "body", "bytes_since", "created", "decision", "dropped", "env", "held", "in_flight",
         "inbox_seen", "inputs", "marked", "new", "plan", "snapshot_at", "st", "waiters", "worker",
     )
 
@@ -56,6 +56,7 @@ class Actor:
         self.decision: io.Decision | None = None
         self.body: Body | None = None
         self.new: Commit | None = None
+        self.created: tuple[Events, ...] = ()
         self.announce: asyncio.Future[Committed] | None = None
         self.in_flight = False
         self.marked = False
@@ -113,7 +114,7 @@ class Actor:
         new = self.new
         events = tuple(decision.events)
         if new is not None:
-            events = self.worker.creation_events(new) + events
+            events = self.created + events
         body = self.body = Body(st.t, events, tuple(decision.keys))
         data = encode_body(body)
         if new is None:

@@ -58,8 +58,8 @@ def config_of(attempt: Attempt) -> dict[str, Any]:
 
 async def _function(attempt: Attempt, value: Any) -> Any:
     config = config_of(attempt)
-    ctx = Context(attempt, value)
     if "tool" in config:
+        ctx = Context(attempt, value)
         arguments = value
         if "args" in config:
             arguments = await attempt.render(config["args"])
@@ -69,16 +69,17 @@ async def _function(attempt: Attempt, value: Any) -> Any:
     if handler is None:
         raise Permanent(f"this worker has no handler {config['handler']!r}", code="handler.unknown")
     attempt.limit(attempt.node.node.timeout_s or handler.timeout_s, attempt.node.node.heartbeat_s)
-    return await run_handler(attempt, handler, ctx, value)
+    return await run_handler(attempt, handler, value)
 
 
-async def run_handler(attempt: Attempt, handler: Handler, ctx: Context, value: Any) -> Any:
+async def run_handler(attempt: Attempt, handler: Handler, value: Any) -> Any:
     """Call a handler: coroutines on the loop, plain functions on a thread."""
-    loop = asyncio.get_running_loop()
+    ctx = Context(attempt, value) if handler.wants_ctx else None
     if handler.is_async:
         args, kwargs = handler.bind(ctx, value)
         return await handler.fn(*args, **kwargs)
-    args, kwargs = handler.bind(SyncContext(ctx, loop) if handler.wants_ctx else None, value)
+    loop = asyncio.get_running_loop()
+    args, kwargs = handler.bind(SyncContext(ctx, loop) if ctx is not None else None, value)
     bound = functools.partial(contextvars.copy_context().run, handler.fn, *args, **kwargs)
     return await loop.run_in_executor(attempt.worker.threads, bound)
 

@@ -18,7 +18,7 @@ import msgspec
 from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
-from tenuto.domain.runs.events import Body, Events, Failure, Reused
+from tenuto.domain.runs.events import Body, Failure, Reused
 from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import ENDED, RunState, Step
@@ -345,7 +345,7 @@ class Worker:
         actor = Actor(self, st, plan, RunEnv(self.values, self.catalog.predicates, self.is_remote), 0)
         for digest, blob in commit.blobs:
             self.values.put(digest, blob)
-        actor.new = commit
+        actor.new, actor.created = commit, body.ev
         actor.inputs.append(io.Begin(worker=self.id, epoch=1))
         actor.marked = True
         self.actors[st.id] = actor
@@ -356,11 +356,6 @@ class Worker:
         if known is None:
             known = self._served[plan.digest] = not self.catalog.missing(plan)
         return known
-
-    def creation_events(self, commit: Commit) -> tuple[Events, ...]:
-        """Return the events a run was created with."""
-        assert commit.record is not None
-        return decode(commit.record).ev
 
     # --- inbox, timers ----------------------------------------------------------------------------------------
 

@@ -63,12 +63,13 @@ select pg_advisory_xact_lock(7310568411025)
 -- =============================================================================================== commits
 
 -- part: fenced_insert
--- The fence: a position that is taken is left out, and so is a record of an owner that was replaced.
+-- The fence: a position that is taken is left out, and so is a record of an owner that was replaced or of no run.
+-- A creation is record 1 of a run that has no row yet; a worker that creates a run for itself owns it at epoch 1.
 ins as (
   insert into rec (run_id, seq, epoch, body, chain)
   select b.run_id, b.seq, b.epoch, b.body, b.chain
-  from b left join run r on r.id = b.run_id and r.id = any($1::uuid[]) and r.epoch > coalesce(b.fence, b.epoch)
-  where r.id is null or coalesce(b.fence, b.epoch) = 0
+  from b left join run r on r.id = b.run_id and r.id = any($1::uuid[]) and true
+  where r.epoch <= coalesce(b.fence, b.epoch) or (r.id is null and b.seq = 1)
   on conflict do nothing
   returning run_id, seq
 )
@@ -87,7 +88,7 @@ listed as (
 solo as (
   select s.run_id
   from unnest($9::uuid[], $10::int[]) as s(run_id, fence) join run r on r.id = s.run_id and r.id = any($9::uuid[])
-  where r.epoch <= s.fence or s.fence = 0
+  where r.epoch <= s.fence
 ),
 ok as (select run_id from ins union all select run_id from solo)
 
@@ -96,7 +97,7 @@ ok as (select run_id from ins union all select run_id from solo)
 upd as (
   update run r set
     state = p.state, status = p.status, wake_at = coalesce(p.wake_at, 0), error = coalesce(p.error, ''), worker = null,
-    started_at = coalesce(p.started_at, 0), finished_at = coalesce(p.finished_at, 0),
+    started_at = coalesce(nullif(p.started_at, 0), r.started_at), finished_at = coalesce(p.finished_at, 0),
     due_at = case when p.state = 'done' or (p.state = 'waiting' and coalesce(p.wake_at, 0) = 0) then null
                   when p.wake_at > 0 then p.wake_at else {now} end
   from unnest($11::uuid[], $12::int[], $13::int[], $14::text[], $15::text[], $16::bigint[], $17::text[],
@@ -119,7 +120,7 @@ born as (
          n.worker, coalesce(n.epoch, 0), coalesce(n.inbox_seq, 0), coalesce(n.goal, ''), coalesce(n.labels, '{}'),
          n.parent, n.replay_of, coalesce(n.error, ''), n.business_key, coalesce(n.created_at, 0),
          coalesce(n.started_at, 0), coalesce(n.finished_at, 0),
-         case when n.state = 'ready' then case when n.wake_at > 0 then n.wake_at else {now} end
+         case when n.state = 'ready' then greatest(coalesce(n.wake_at, 0), least(coalesce(n.created_at, 0), {now}))
               when n.state = 'waiting' and n.wake_at > 0 then n.wake_at end
   from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::smallint[],
               $29::bigint[], $30::text[], $31::int[], $32::int[], $33::text[], $34::jsonb[], $35::text[], $36::text[],
@@ -195,9 +196,14 @@ tickets as (
   where x.run_id in (select run_id from ok)
   on conflict (ns, id) do update set
     state = excluded.state,
-    answer = case when excluded.answer = '' then ticket.answer else excluded.answer end,
-    decided_at = case when excluded.decided_at = 0 then ticket.decided_at else excluded.decided_at end
-  where excluded.state <> 'open'
+    message = case when excluded.state = 'open' then excluded.message else ticket.message end,
+    body = case when excluded.state = 'open' then excluded.body else ticket.body end,
+    created_at = case when excluded.state = 'open' then excluded.created_at else ticket.created_at end,
+    expires_at = case when excluded.state = 'open' then excluded.expires_at else ticket.expires_at end,
+    answer = case when excluded.state = 'open' or ticket.answer = '' then excluded.answer else ticket.answer end,
+    decided_at = case when excluded.state = 'open' or ticket.decided_at = 0 then excluded.decided_at
+                      else ticket.decided_at end
+  where excluded.state <> 'open' or excluded.kind = 'dead_letter'
 ),
 sent as (
   insert into outbox (run_id, ns, target, key, kind, body)
@@ -383,7 +389,8 @@ select count(*) from w
 -- ============================================================================================= ownership
 
 -- name: register
--- Announce a worker with a lease from now.
+-- Announce a worker with a lease from now; those that ended more than a day ago are forgotten.
+with old as (delete from worker where lease_until < {clock} - 86400000 and id <> $1)
 insert into worker (id, host, pid, started_at, manifest, lease_until)
 values ($1, $2, $3, case when $4::bigint > 0 then $4 else {clock} end, $5, {clock} + $6::bigint)
 on conflict (id) do update set host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
@@ -404,13 +411,13 @@ select id, host, pid, lease_until, started_at, manifest from worker order by sta
 
 -- name: adopt
 -- End a lease because the process is dead; say how many runs it owned.
-with w as (update worker set lease_until = 0 where id = $1)
+with w as (delete from worker where id = $1)
 select count(*) from run where state = 'owned' and worker = $1
 
 -- part: claimable_of
-select due_at from run
+select due_at, id from run
   where due_at is not null and priority = v.priority and due_at <= {now} and digest <> all($3::text[])
-  order by due_at limit $2
+  order by due_at, id limit $2
 
 -- part: claim_of
 select id, due_at + priority * 60000 as turn from run
@@ -421,19 +428,20 @@ run.id, ns, epoch, digest, inbox_seq
 
 -- name: claim
 -- Take ready or due runs: first by priority, softened by a minute of waiting a step, then the longest waiting.
--- The first part only counts how many of each priority are due their turn; the others lock exactly that many.
+-- A worker whose lease has ended takes nothing. The first part only counts how many of each priority are due their turn; the others lock exactly that many.
 with turn as (
   select count(*) filter (where priority = 0) as n0, count(*) filter (where priority = 1) as n1,
          count(*) filter (where priority = 2) as n2
   from (select v.priority
         from (values (0), (1), (2)) as v(priority) cross join lateral ({claimable_of}) c
-        order by c.due_at + v.priority * 60000 limit $2) t
+        where exists (select from worker w where w.id = $1 and w.lease_until > {clock})
+        order by c.due_at + v.priority * 60000, c.id limit $2) t
 ),
-c0 as ({claim_of} and priority = 0 order by due_at limit (select n0 from turn) for update skip locked),
-c1 as ({claim_of} and priority = 1 order by due_at limit (select n1 from turn) for update skip locked),
-c2 as ({claim_of} and priority = 2 order by due_at limit (select n2 from turn) for update skip locked),
+c0 as ({claim_of} and priority = 0 order by due_at, id limit (select n0 from turn) for update skip locked),
+c1 as ({claim_of} and priority = 1 order by due_at, id limit (select n1 from turn) for update skip locked),
+c2 as ({claim_of} and priority = 2 order by due_at, id limit (select n2 from turn) for update skip locked),
 c as (select * from c0 union all select * from c1 union all select * from c2)
-update run set state = 'owned', worker = $1, epoch = epoch + 1, taken = $4, due_at = null, wake_at = 0
+update run set state = 'owned', status = 'running', worker = $1, epoch = epoch + 1, taken = $4, due_at = null, wake_at = 0
 from c where run.id = c.id and run.id = any(array(select id from c))
 returning {claim_answer}, c.turn
 
@@ -451,7 +459,7 @@ recursive owner(worker) as (
 ),
 dead as (
   select worker from owner o
-  where worker is not null
+  where worker is not null and worker <> $1
     and not exists (select from worker w where w.id = o.worker and w.lease_until > {clock})
 )
 
@@ -460,9 +468,9 @@ dead as (
 with {dead_owners}
 select r.*, h.seq, h.chain, h.body, {clock} as now
 from dead d
-     cross join lateral (select id, epoch, worker from run r where r.state = 'owned' and r.worker = d.worker limit $1) r
+     cross join lateral (select id, epoch, worker from run r where r.state = 'owned' and r.worker = d.worker limit $2) r
      left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
-limit $1
+limit $2
 
 -- name: head
 -- The last record of a run that can still be stolen as read before.
@@ -480,6 +488,7 @@ old as (
   select r.id from run r join v on v.run_id = r.id and v.epoch = r.epoch
   where r.id = any($1::uuid[]) and r.state is not distinct from 'owned'
     and not exists (select from worker w where w.id = r.worker and w.lease_until > {clock})
+    and exists (select from worker w where w.id = $6 and w.lease_until > {clock})
   for update of r skip locked
 ),
 ins as (
@@ -571,7 +580,7 @@ select id, ns, run_id, step, kind, state, message, body, answer, created_at, exp
 from ticket where ns = $1 and id = $2
 
 -- name: decide_ticket
--- Decide an open ticket and tell its run. No row: it was not open.
+-- Decide an open ticket and tell its run unless that has ended. No row: it was not open.
 with t as (
   update ticket set state = 'decided', answer = $3, decided_at = {now}
   where ns = $1 and id = $2 and state = 'open'
@@ -579,7 +588,7 @@ with t as (
 ),
 r as (
   {receive}
-  where r.id = (select run_id from t) and (r.state <> 'done' or {reopens_status})
+  where r.id = (select run_id from t) and r.state <> 'done'
     and not exists (select from inbox i where i.run_id = r.id and i.key = $4)
   returning r.id, r.inbox_seq
 ),
@@ -623,13 +632,14 @@ select w.id, b.n
 from writer w cross join lateral (select n from batch b where b.writer = w.id order by n desc limit 1) b
 
 -- name: project_steps
--- Upsert rows of the view of steps, and the cursors they were made from.
+-- Upsert rows of the view of steps, of runs that still exist, and the cursors they were made from.
 with v as (
   insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
   select $1, x.*
   from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[],
               $10::bigint[], $11::text[])
          as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
+  where (select true from run r where r.id = x.run_id limit 1)
   on conflict (run_id, step) do update set
     projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
     status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
