@@ -86,6 +86,8 @@ def test_a_failed_choice_explains_the_closest_alternative() -> None:
         ({"enum": "a"}, "/enum"),
         ({"required": "a"}, "/required"),
         ({"pattern": "("}, "/pattern"),
+        ({"pattern": "(?=a)"}, "/pattern"),
+        ({"pattern": 3}, "/pattern"),
         ({"patternProperties": {"(": {}}}, "/patternProperties/("),
         ({"multipleOf": 0}, "/multipleOf"),
         ({"$ref": "https://example.com/x"}, "/$ref"),
@@ -98,7 +100,7 @@ def test_bad_schemas_are_refused_with_their_place(schema: Any, place: str) -> No
     assert [problem.place for problem in check_schema(schema)] == [place]
 
 
-def test_a_reference_to_itself_ends() -> None:
-    """A schema cannot send the validator round for ever, and long text is not matched."""
+def test_no_schema_can_keep_the_validator_busy() -> None:
+    """A reference to itself ends, and patterns take linear time."""
     assert validate({"$ref": "#"}, 1)
-    assert validate({"pattern": "^(a+)+$"}, "a" * 20_000)
+    assert validate({"pattern": "^(a+)+$"}, "a" * 20_000 + "b")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from tenuto.domain.graph.bodies import body_of
 from tenuto.domain.graph.kinds import CONFIG, METHODS
@@ -94,7 +93,7 @@ def _check_http(s: Subject, spot: Spot, place: str) -> None:
     config = spot.node.config
     url, method = text_of(config.get("url")), text_of(config.get("method")) or "GET"
     if url and not url.startswith("${"):
-        scheme = urlsplit(url).scheme
+        scheme = url.partition("://")[0].lower() if "://" in url else ""
         if scheme not in ("http", "https"):
             s.report(pointer(place, "url"), f"{url!r} has the scheme {scheme!r}; allowed: http, https", "graph.url")
     if method.upper() not in METHODS:
