@@ -113,20 +113,29 @@ class Follower:
 
 
 def parse(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `(id, data)` of each server-sent event; comments and events that are not JSON objects carry nothing."""
-    identity, data = "", list[str]()
+    """Yield `(id, data)` of each server-sent event; comments and events that are not JSON objects carry nothing.
+
+    Raises:
+        ApiError: The server says that the stream cannot go on.
+    """
+    identity, name_of_event, data = "", "", list[str]()
     for line in lines:
         if line:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
             if name == "id":
                 identity = value
+            elif name == "event":
+                name_of_event = value
             elif name == "data":
                 data.append(value)
             continue
+        found = _object("\n".join(data))
+        if name_of_event == "problem":
+            raise ApiError(int(found.get("status") or 500), found)
         if data:
-            yield identity, _object("\n".join(data))
-        identity, data = "", []
+            yield identity, found
+        identity, name_of_event, data = "", "", []
 
 
 def _object(text: str) -> dict[str, Any]:

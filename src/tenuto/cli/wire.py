@@ -83,6 +83,8 @@ class Response:
                 yield line.removesuffix(b"\r").decode("utf-8", "replace")
 
     def _pieces(self) -> Iterator[bytes]:
+        if self.status in (204, 304):
+            return
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             yield from self._chunks()
         elif "content-length" in self.headers:

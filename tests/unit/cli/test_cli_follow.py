@@ -107,6 +107,15 @@ def test_an_unknown_run_is_refused_at_once(server, cli, reply):
     assert len(server.sent) == 1
 
 
+def test_a_stream_that_cannot_go_on_tells_why(server, cli, reply):
+    """A problem sent inside the stream is shown like any refusal."""
+    problem = {"id": "", "type": "problem", "title": "the journal of run 'r1' is corrupt", "status": 500}
+    server.on("GET", "/runs/r1/stream", reply(events=[problem]))
+    told = cli("logs", "stream", "r1")
+    assert told.code == 2
+    assert "is corrupt" in told.err
+
+
 def test_a_server_that_stays_away_is_given_up(server, cli, event, reply):
     """The end of patience is an API error, with what was told before kept."""
     server.on("GET", "/runs/r1/stream", reply(events=script(event)[:1], cut=True), reply(cut=True))
