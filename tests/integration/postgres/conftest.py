@@ -12,6 +12,7 @@ from postgres_proxy import Proxy
 
 from tenuto.adapters.stores.postgres import PostgresStore
 from tenuto.bundled.postgres import LocalPostgres
+from tenuto.ports.store import WorkerRow
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,11 @@ def fragile_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
 
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
-    """An open store on an empty database."""
+    """An open store on an empty database, with a few live workers."""
     opened = PostgresStore(postgres_url)
     await opened.open()
+    for worker in ("w", "a", "b", "other", "zombie"):
+        await opened.register(WorkerRow(id=worker), 60_000)
     yield opened
     await opened.close()
 

@@ -43,7 +43,15 @@ async def test_a_fenced_commit_leaves_its_neighbours(store: PostgresStore, journ
     outcomes = await store.commit(group)
     assert [o.outcome for o in outcomes] == ["fenced", "ok", "ok"]
     assert await store.get_ticket("default", "t") is None
-    assert [o.outcome for o in await store.commit(group[1:])] == ["fenced", "fenced"]
+    assert [o.outcome for o in await store.commit(group[1:])] == ["ok", "ok"]  # the same again is ours
+    run, taken = (
+        batch[1].run_id,
+        wire.Record(2, 1, b"other", wire.link(wire.ZERO, batch[1].run_id, 2, 1, b"other")),
+    )
+    rival = Commit(run_id=run, epoch=1, record=taken, blobs=(("sha256:rival", b"x"),))
+    assert [o.outcome for o in await store.commit([rival])] == ["fenced"]
+    assert await store.get_blobs(["sha256:rival"]) == {}
+    assert len(await store.records(run)) == 2
 
 
 async def test_one_run_per_key_under_a_race(store: PostgresStore, postgres_url: str, journals: Journals):
@@ -116,6 +124,7 @@ async def test_takeovers_and_their_victims_exclude_each_other(
         await thief.register(WorkerRow(id=f"t{thieves.index(thief)}"), 60_000)
     await store.commit([journals.create() for _ in range(100)])
     runs = [claim.run_id for claim in await store.claim("zombie", 100)]
+    await store.unregister("zombie")
 
     async def write() -> set[str]:
         mine = set(runs)

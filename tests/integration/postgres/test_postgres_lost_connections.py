@@ -197,7 +197,8 @@ async def test_takeovers_cut_off_are_found_again(
 ):
     """The answer to a takeover is lost: it is still told, with one `LeaseTaken` in the journal."""
     await store.commit([journals.create()])
-    (claim,) = await store.claim("gone", 1)
+    (claim,) = await store.claim("zombie", 1)
+    await store.unregister("zombie")
     await distant.register(WorkerRow(id="cut-worker"), 60_000)
     proxy.arm("answer", b"run.lease_taken")
     (taken,) = await asyncio.wait_for(distant.steal("cut-worker", 5), 20)

@@ -134,19 +134,21 @@ def _all_well(batch: Batch) -> list[Committed]:
 
 
 async def _sort_out(connection: Connection, batch: Batch, row: Any, again: bool) -> list[Committed]:
-    """Tell the fenced from those that were stored by an earlier sending, and see which row changes count."""
+    """Tell the fenced from those that were stored before, and see which row changes count."""
     everyone = [commit.run_id for commit in batch.commits]
     changed = [commit.run_id for commit in batch.changes]
     ok = set(everyone) if row["n_ok"] == batch.expected else {str(run) for run in row["ok"] or ()}
     applied = set(changed) if row["n_applied"] == len(changed) else {str(run) for run in row["applied"] or ()}
-    if again:
-        before = await _ours(connection, [commit for commit in batch.commits if commit.run_id not in ok])
-        unsure = [
-            c for c in batch.changes if c.run_id not in applied and (c.run_id in before or c.record is None)
-        ]
-        left = await _left(connection, unsure)
-        ok |= before | left
-        applied |= left
+    missing = [commit for commit in batch.commits if commit.run_id not in ok]
+    before = await _ours(connection, missing)
+    unsure = [
+        c
+        for c in batch.changes
+        if c.run_id not in applied and (c.run_id in before or (again and c.record is None))
+    ]
+    left = await _left(connection, unsure)
+    ok |= before | left
+    applied |= left
     return [
         _FENCED if commit.run_id not in ok
         else _APPLIED if commit.run_id in applied or (commit.new is not None and commit.row is not None)

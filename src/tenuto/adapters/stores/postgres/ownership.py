@@ -81,7 +81,7 @@ class Ownership(Part):
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
         """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
-        victims = await self.parts.lane.fetch("stealable", limit)
+        victims = await self.parts.lane.fetch("stealable", worker, limit)
         # Several workers steal from one dead worker: each begins elsewhere.
         random.shuffle(victims)
         claims: list[Claim] = []
@@ -179,8 +179,8 @@ def _id(row: Any) -> str:
     return str(row["id"])
 
 
-def _turn(row: Any) -> int:
-    return row["turn"]
+def _turn(row: Any) -> tuple[int, str]:
+    return row["turn"], str(row["id"])
 
 
 def _moment(body: bytes) -> int:

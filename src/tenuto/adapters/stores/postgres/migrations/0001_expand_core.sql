@@ -27,7 +27,7 @@ create table run (
     business_key text
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
-create index run_due on run (priority, due_at) where due_at is not null;
+create index run_due on run (priority, due_at, id) where due_at is not null;
 create index run_owned on run (worker) where state = 'owned';
 create index run_listed on run (ns, created_at, id);
 create index run_labels on run using gin (labels jsonb_path_ops) where labels <> '{}';
