@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tenuto.domain.graph.bodies import body_of
+from tenuto.domain.graph.bodies import body_of, body_to_json
 from tenuto.domain.graph.model import Definition, Effect, Node, Retry
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.graph.requirements import TOOL
@@ -122,8 +122,7 @@ class Catalog:
     def _complete(self, node: Node) -> Node:
         body = body_of(node)
         if body is not None:
-            nodes = [msgspec.to_builtins(self._complete(inner)) for inner in body.nodes]
-            inner_body = {**node.config["body"], "nodes": nodes}
+            inner_body = body_to_json(tuple(self._complete(inner) for inner in body.nodes), body.edges)
             return msgspec.structs.replace(node, config={**node.config, "body": inner_body})
         name = node.config.get("handler") if node.kind == "function" else None
         handler = self.handler(name) if isinstance(name, str) else None
