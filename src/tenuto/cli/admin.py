@@ -6,7 +6,7 @@ from tenuto import __version__
 from tenuto.cli import inputs, show
 from tenuto.cli.errors import CliError
 from tenuto.cli.out import clean
-from tenuto.cli.runs import amount
+from tenuto.cli.runs import amount, cap_name
 from tenuto.cli.values import loads, obj
 
 TYPE_CHECKING = False
@@ -38,9 +38,7 @@ def _show_usage(context: Context, found: dict[str, Any]) -> None:
     states = ", ".join(f"{count} {name}" for name, count in obj(found.get("by_status")).items())
     spent: dict[str, Any] = found.get("spent") or {}
     pairs = [("runs", f"{found['runs']:,}" + (f" ({clean(states)})" if states else ""))]
-    show.fields(
-        out, [*pairs, *((clean(cap).replace("_", " "), amount(cap, used)) for cap, used in spent.items())]
-    )
+    show.fields(out, [*pairs, *((cap_name(cap), amount(cap, used)) for cap, used in spent.items())])
     workflows: dict[str, dict[str, Any]] = found.get("by_workflow") or {}
     caps = sorted({cap for used in workflows.values() for cap in used})
     if workflows:
@@ -49,7 +47,7 @@ def _show_usage(context: Context, found: dict[str, Any]) -> None:
             (clean(name), *(amount(cap, used.get(cap, 0)) for cap in caps))
             for name, used in workflows.items()
         ]
-        show.table(out, ("WORKFLOW", *(cap.upper().replace("_", " ") for cap in caps)), rows)
+        show.table(out, ("WORKFLOW", *(cap_name(cap).upper() for cap in caps)), rows)
     if found.get("complete") is False:
         out.note("There are more runs than were counted.")
 

@@ -42,7 +42,7 @@ def _lines(out: Out, error: CliError) -> list[str]:
             lines.append(f"  {clean(problem['detail'])}")
         lines += [line for entry in entries for line in entry_lines(entry)]
         close = problem.get("nearest") or problem.get("nearest_match")
-        if close:
+        if close and "did you mean" not in error.message:
             close = ", ".join(map(str, close)) if is_list(close) else close
             lines.append(f"  Did you mean {clean(close)}?")
         if error.status >= 500 and problem.get("request_id"):

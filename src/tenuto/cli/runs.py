@@ -200,12 +200,18 @@ def budget_text(budget: dict[str, Any]) -> str:
     parts: list[str] = []
     for cap in ("tokens", "tool_calls", "cost_usd_micros", "wall_clock_s"):
         limit, used = limits.get(cap), spent.get(cap) or 0
-        if limit is None and not used:
+        if limit is None and (not used or cap == "wall_clock_s"):
             continue
         of = f" of {amount(cap, limit)}" if limit is not None else ""
-        name = "" if cap == "cost_usd_micros" else f" {cap.replace('_', ' ')}"
+        name = "" if cap == "cost_usd_micros" else f" {cap_name(cap)}"
         parts.append(f"{amount(cap, used)}{of}{name}")
     return ", ".join(parts)
+
+
+def cap_name(cap: str) -> str:
+    """Return a cap's name as a person says it."""
+    names = {"cost_usd_micros": "cost", "wall_clock_s": "seconds"}
+    return names.get(cap) or clean(cap).replace("_", " ")
 
 
 def amount(cap: str, value: Any) -> str:
