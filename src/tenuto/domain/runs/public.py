@@ -65,8 +65,8 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.RunCreated: Public(
         "run.created",
         _same("workflow", "input", "goal", "priority", "labels", "budget", "parent", "start_at", "by",
-              digest="version", fork="replay_of"),
-        "A run exists; `replay_of` names the run it replays and the cut.",
+              "fork", digest="version"),
+        "A run exists; `replay_of` names the run it replays, `fork` where it parts from it.",
     ),
     ev.Claimed: Public("run.claimed", _same("worker", "epoch"), "A worker owns the run."),
     ev.LeaseTaken: Public(
@@ -199,6 +199,7 @@ def public_event(run_id: str, seq: int, index: int, event: ev.Event, at: datetim
     data = {public: _plain(field, getattr(event, field)) for field, public in entry.fields.items()}
     if type(event) is ev.RunCreated:
         data["priority"] = PRIORITY_NAMES[event.priority]
+        data["replay_of"] = event.fork.run if event.fork is not None else None
     return PublicEvent(
         id=event_id(seq, index), run=run_id, type=entry.name, at=at, step=step,
         node=split_key(step)[0] if step else "", data=data,

@@ -72,9 +72,10 @@ class Runs:
         """
         if wait_s > 0:
             await self._until_end(run_id, wait_s)
-        st, plan, _ = await self._c.load(run_id)
+        st, plan, row = await self._c.load(run_id)
         keys = [key for key in st.steps if not in_map(plan, key)][:STEPS_SHOWN]
         view = run_view(st, plan, inputs=await inputs_of(self._c.store, st, plan, keys))
+        view.worker = row.worker
         view.input = await resolved(self._c.store, view.input)
         view.output = await resolved(self._c.store, view.output)
         return view
