@@ -19,7 +19,7 @@ from tenuto.sdk.app import App
 READER, JUDGE, PANEL, CLERK = "offline:reader", "offline:judge", "offline:panel", "offline:clerk"
 REGISTRY_HOOK = "registry_status"
 LIMIT_EUR = 1_500_000
-THINK_S = 0.4
+THINK_S = 0.7
 AT_ONCE = 3
 RISKS = ("low", "medium", "high")
 
@@ -44,7 +44,7 @@ _CONCERNS = {
     "renews by itself": "automatically",
     "data processing still open": "agreed at a later date",
     "penalty": "penalty",
-    "tied to one supplier": "only,|parts from",
+    "tied to one supplier": "from kolbe only",
     "no compensation": "no other compensation|no right to a|refuses a refund",
 }
 _GRAVE = frozenset({"unlimited liability", "data processing still open", "tied to one supplier"})
