@@ -119,6 +119,7 @@ class Settings:
     no_auth: bool = _key(False, "let everybody in; only on a loopback address")
     cors_origins: tuple[str, ...] = _key((), "origins of pages elsewhere that may call the API", _origins)
     allowed_hosts: tuple[str, ...] = _key((), "host names the server is reached by behind a proxy", _hosts)
+    http_allow: tuple[str, ...] = _key((), "hosts, as host or host:port, that steps may call although not public")
     log_level: str = _key("info", "least severe log line that is written", _one_of("debug", "info", "warning", "error"))
     log_format: str = _key("text", "how log lines are written", _one_of("text", "json"))
     lease_s: float = _key(10.0, "seconds after which a silent worker's runs are taken over", _between(1, 3600, " s"))

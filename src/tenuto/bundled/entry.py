@@ -44,7 +44,7 @@ def told(work: Callable[[], int]) -> int:
 def read(args: Namespace, *names: str) -> Settings:
     """Return the settings in force, given the flags of a command."""
     flags = {name: getattr(args, name, None) for name in ("database", "log_format", "log_level", *names)}
-    flags = {name: value for name, value in flags.items() if value not in (None, [], False)}
+    flags = {name: value for name, value in flags.items() if value is not None and value is not False and value != []}
     loaded = settings_.load(flags)
     configure(loaded.log_level, loaded.log_format)
     return loaded

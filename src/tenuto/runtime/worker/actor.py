@@ -209,6 +209,8 @@ class Actor:
             self.worker.committed(self.st, body)
             if decision is not None:
                 self._act(decision)
+                if decision.children or decision.stop_children or (self.st.parent is not None and result.row_applied):
+                    self.worker.nudge()
         if result.row_applied:
             self.worker.parked(self)
             return

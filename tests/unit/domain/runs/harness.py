@@ -31,6 +31,9 @@ class CoreEnv:
         self.predicates: Mapping[str, Callable[..., Any]] = {}
         self.reuse: Mapping[str, ev.Reused] = {}
 
+    def remote(self, node: Any, step: Any) -> bool:
+        return node.node.isolation == "process"
+
     def load(self, value: Raw) -> Any:
         digest = digest_of(value)
         if digest is None:
@@ -86,7 +89,7 @@ class Core:
             self.st.seq += 1
         for digest, body in out.blobs:
             self.env.blobs[digest] = body
-        self.started += out.start
+        self.started += out.start + [task.step for task in out.tasks]
         self.wakes += out.wake
         self.replies += out.replies
         return out

@@ -29,13 +29,14 @@ class Hints:
         self._listening: Any = None
 
     def poke(self) -> None:
-        """Have others woken soon; returns at once."""
+        """Have others woken soon, and whoever waits in this process now; returns at once."""
+        self._heard.set()
         self._wanted = True
         if self._telling is None or self._telling.done():
             self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when another process has poked since the last call, or after the time."""
+        """Return when somebody has poked since the last call, or after the time."""
         if self._listening is None or self._listening.is_closed():
             self._listening = None
             if self._joining is None or self._joining.done():
