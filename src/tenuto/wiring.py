@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tenuto.adapters.clock import SystemClock
+from tenuto.adapters.liveness import LockFiles
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.adapters.processes import ProcessPool
 from tenuto.errors import InvalidSettings
@@ -123,7 +124,7 @@ async def start_runtime(
     if worker:
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
-            pool=ProcessPool(), http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
+            pool=ProcessPool(), liveness=LockFiles(store.url), http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
         )
         await runtime.worker.start()
         runtime.projector = Projector(store, definitions)

@@ -50,7 +50,7 @@ APPROVAL: dict[str, Any] = {
 @pytest.fixture(params=["memory", "sqlite"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine with one worker, over each store that needs no server."""
-    store = MemoryStore() if request.param == "memory" else SqliteStore(f"sqlite:///{tmp_path}/t.db")
+    store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "t.db")
     await store.open()
     committer, bus, catalog, clock = Committer(store), Bus(), Catalog(), SystemClock()
     definitions = Definitions(store)

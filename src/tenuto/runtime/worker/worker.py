@@ -25,6 +25,7 @@ from tenuto.domain.runs.state import ENDED, RunState, Step
 from tenuto.domain.runs.wire import UnknownEvent, decode
 from tenuto.errors import Corrupt, TenutoError, WorkflowMissing
 from tenuto.ports.clock import Clock
+from tenuto.ports.liveness import Liveness
 from tenuto.ports.model import Model
 from tenuto.ports.pool import Pool
 from tenuto.ports.store import Claim, Commit, Committed, History, RowChange, Store, TicketRow, WorkerRow
@@ -71,7 +72,7 @@ class Worker:
     def __init__(
         self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
         bus: Bus | None = None, options: WorkerOptions | None = None, models: Model | None = None,
-        http: HttpPolicy | None = None, pool: Pool | None = None,
+        http: HttpPolicy | None = None, pool: Pool | None = None, liveness: Liveness | None = None,
     ) -> None:
         """Assemble a worker; nothing happens before `start`."""
         self.store = store
@@ -102,6 +103,7 @@ class Worker:
         self.tasks = Tasks(self)
         self.http = http or HttpPolicy()
         self.pool: Pool | None = pool
+        self.liveness = liveness
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -116,6 +118,8 @@ class Worker:
         ]
 
     async def _register(self) -> None:
+        if self.liveness is not None:
+            self.liveness.show(self.id)
         before = self.clock.steady()
         manifest = {"handlers": sorted(self.catalog.handlers), "tools": sorted(self.catalog.tools)}
         row = WorkerRow(
@@ -150,6 +154,8 @@ class Worker:
             await self.pool.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
         await self.store.unregister(self.id)
+        if self.liveness is not None:
+            self.liveness.hide(self.id)
 
     async def _release_all(self) -> None:
         for actor in list(self.actors.values()):
@@ -174,6 +180,8 @@ class Worker:
         log.warning("the lease of %s ended; dropping %d runs", self.id, len(self.actors))
         for actor in list(self.actors.values()):
             self._forget(actor)
+        if self.liveness is not None:
+            self.liveness.hide(self.id)
         self.id = new_worker_id()
         self._lease_end = 0.0
         self.spawn(self._register())
@@ -225,6 +233,8 @@ class Worker:
         """Do what one poll finds; return whether there may be more right away."""
         if not self.has_lease():
             return False
+        if self.liveness is not None and not self.draining:
+            await self._adopt_the_dead(self.liveness)
         found = await self.store.poll(self.id)
         for run_id in found.inbox:
             actor = self.actors.get(run_id)
@@ -248,6 +258,14 @@ class Worker:
             await self._take(claims)
             busy = busy or len(claims) > 0
         return busy
+
+    async def _adopt_the_dead(self, liveness: Liveness) -> None:
+        """End the leases of workers on this machine whose processes are gone."""
+        for dead in liveness.dead():
+            orphans = await self.store.adopt(self.id, dead)
+            liveness.bury(dead)
+            if orphans:
+                log.warning("worker %s is dead; its %d runs are taken over", dead, orphans)
 
     async def _take(self, claims: Sequence[Claim]) -> None:
         if not claims:
