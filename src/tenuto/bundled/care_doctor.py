@@ -1,0 +1,242 @@
+"""`tenuto doctor`: looks at settings, app, database, workers and disk, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from argparse import Namespace
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tenuto import __version__
+from tenuto.bundled.load import load_catalog
+from tenuto.errors import TenutoError
+from tenuto.ports.store import Store
+from tenuto.settings import Settings
+from tenuto.wiring import open_store, sqlite_path
+
+PATIENCE_S = 10.0
+LITTLE_BYTES = 1024**3
+TOO_LITTLE_BYTES = 100 * 1024**2
+SKEW_MS = 2_000
+GIVE_UP_S = 2.0
+
+
+class Check(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the doctor's report; `do` is the next step where there is one."""
+
+    what: str
+    verdict: Literal["ok", "warn", "fail"]
+    says: str
+    do: str = ""
+
+
+async def examine(args: Namespace, settings: Settings) -> int:
+    """Examine everything and report it; exit code 1 when something failed."""
+    checks = [_program(), _loop(), _settings(settings), _app(getattr(args, "app", None)), _disk(settings), _server(settings)]
+    checks += await _database(settings)
+    failed = sum(check.verdict == "fail" for check in checks)
+    warned = sum(check.verdict == "warn" for check in checks)
+    if args.output != "pretty":
+        text = msgspec.json.encode({"ok": not failed, "checks": checks})
+        print((text if args.output == "compact" else msgspec.json.format(text, indent=2)).decode())
+        return 1 if failed else 0
+    for check in checks:
+        print(f"{check.verdict:4}  {check.what:10}  {check.says}")
+        if check.do:
+            print(f"{'':18}-> {check.do}")
+    print(f"\n{failed} failed, {warned} to look at, {len(checks) - failed - warned} fine")
+    return 1 if failed else 0
+
+
+# --- this process ----------------------------------------------------------------------------------------------
+
+
+def _program() -> Check:
+    return Check("program", "ok", f"tenuto {__version__}, Python {platform.python_version()}, {platform.platform()}")
+
+
+def _loop() -> Check:
+    if find_spec("uvloop") is not None:
+        return Check("uvloop", "ok", "installed; the event loop is the fast one")
+    return Check("uvloop", "warn", "not installed; everything works, slower", "pip install 'tenuto[fast]'")
+
+
+def _settings(settings: Settings) -> Check:
+    says = f"database {without_password(settings.database)}, directory {settings.data_dir}, lease {settings.lease_s:g} s"
+    if not settings.is_loopback():
+        return Check(
+            "settings", "warn", f"{says}; listens on {settings.host}, beyond this machine",
+            "put a proxy with TLS before it; the token travels in clear text otherwise",
+        )
+    if settings.no_auth:
+        return Check("settings", "warn", f"{says}; every program on this machine may call the API", "drop no_auth")
+    return Check("settings", "ok", says)
+
+
+def _app(target: str | None) -> Check:
+    try:
+        catalog = load_catalog(target)
+    except TenutoError as exc:
+        return Check("app", "fail", str(exc), "mend what is named, then run doctor again")
+    names = ", ".join(definition.name for definition in catalog.workflows) or "none"
+    served = f"{len(catalog.handlers)} steps, {len(catalog.tools)} tools, workflows: {names}"
+    return Check("app", "ok", f"{target or 'the bundled examples'}: {served}")
+
+
+def _disk(settings: Settings) -> Check:
+    folder = Path(settings.data_dir)
+    if settings.database.startswith("sqlite:"):
+        folder = sqlite_path(settings.database).parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    says = f"{size(free)} free at {folder.resolve()}"
+    if not os.access(folder, os.W_OK):
+        return Check("disk", "fail", f"{folder.resolve()} cannot be written", "give this user the right to write there")
+    if free < TOO_LITTLE_BYTES:
+        return Check("disk", "fail", says, "make room: with a full disk all work pauses")
+    if free < LITTLE_BYTES:
+        return Check("disk", "warn", says, "make room, or `tenuto prune --before 30d`")
+    return Check("disk", "ok", says)
+
+
+def _server(settings: Settings) -> Check:
+    try:
+        note = json.loads((Path(settings.data_dir) / "server.json").read_text(encoding="utf-8"))
+        pid, url = int(note["pid"]), str(note["url"])
+        os.kill(pid, 0)
+    except FileNotFoundError:
+        return Check("server", "ok", f"none runs from {settings.data_dir}")
+    except PermissionError:
+        return Check("server", "ok", f"one of another user runs from {settings.data_dir}")
+    except (OSError, ValueError, KeyError, TypeError):
+        return Check("server", "warn", "its last process ended without a word", "start it again: tenuto serve")
+    return Check("server", "ok", f"process {pid} answers at {url}")
+
+
+# --- the database ----------------------------------------------------------------------------------------------
+
+
+async def _database(settings: Settings) -> list[Check]:
+    if settings.database.startswith("sqlite:") and not sqlite_path(settings.database).exists():
+        place = sqlite_path(settings.database)
+        return [Check("database", "warn", f"{place} does not exist yet", "nothing; the first start makes it")]
+    try:
+        store = open_store(settings.database, lease_ms=int(settings.lease_s * 1000))
+    except ImportError as exc:
+        return [Check("database", "fail", f"its driver is missing: {exc}", "pip install 'tenuto[postgres]'")]
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await store.open()
+            return await _look(store)
+    except TimeoutError:
+        says = store.health() or "it does not answer"
+        return [Check("database", "fail", f"no answer within {PATIENCE_S:g} s: {says}", "see that it runs and is reachable")]
+    except (TenutoError, OSError) as exc:
+        return [Check("database", "fail", str(exc), "correct --database or TENUTO_DATABASE_URL")]
+    finally:
+        await _given_up(store.close)
+
+
+async def _given_up(close: Callable[[], Awaitable[None]]) -> None:
+    """Close, but do not wait for a database that is away."""
+    try:
+        async with asyncio.timeout(GIVE_UP_S):
+            await close()
+    except TimeoutError:
+        pass
+
+
+async def _look(store: Store) -> list[Check]:
+    facts = await store.stats()
+    steps = await store.migrations()
+    return [
+        _version(facts), _durability(facts), _schema(steps), await _clock(store), await _workers(store, facts),
+        _backlog(facts),
+    ]
+
+
+def _version(facts: dict[str, Any]) -> Check:
+    version = facts.get("version", facts.get("sqlite_version", ""))
+    name = {"sqlite": "SQLite", "postgres": "PostgreSQL"}.get(facts["backend"], facts["backend"])
+    held = f", {facts['runs']:,} runs, {size(int(facts['bytes']))}" if "bytes" in facts else ""
+    return Check("database", "ok", f"{name} {version}".rstrip() + held)
+
+
+def _durability(facts: dict[str, Any]) -> Check:
+    if facts["backend"] == "memory":
+        return Check("durability", "warn", "the memory store keeps nothing", "use sqlite:///FILE or postgresql://…")
+    names = ("journal_mode", "synchronous", "fsync", "synchronous_commit", "full_page_writes")
+    found = {name: str(facts[name]).lower() for name in names if name in facts}
+    says = ", ".join(f"{name} = {value}" for name, value in found.items())
+    weak = [name for name, value in found.items() if value == "off"]
+    if found.get("journal_mode", "wal") != "wal":
+        weak.append("journal_mode")
+    if weak:
+        do = f"set {' and '.join(weak)} back to the default; what is acknowledged now may be lost in a power cut"
+        return Check("durability", "fail", says, do)
+    return Check("durability", "ok", says)
+
+
+def _schema(steps: list[tuple[str, bool]]) -> Check:
+    pending = [name for name, applied in steps if not applied]
+    if pending:
+        return Check("schema", "fail", f"{len(pending)} steps are missing: {', '.join(pending)}", "tenuto migrate")
+    return Check("schema", "ok", f"{len(steps)} of {len(steps)} steps applied" + (f", last {steps[-1][0]}" if steps else ""))
+
+
+async def _clock(store: Store) -> Check:
+    before = time.time()
+    skew = await store.now() - int((before + time.time()) / 2 * 1000)
+    says = f"{abs(skew):,} ms {'ahead of' if skew > 0 else 'behind'} this machine's"
+    if abs(skew) > SKEW_MS:
+        return Check("clock", "warn", f"the database's is {says}", "let both follow a time server; timers use the database's")
+    return Check("clock", "ok", f"the database's is {says}")
+
+
+async def _workers(store: Store, facts: dict[str, Any]) -> Check:
+    now = await store.now()
+    rows = await store.workers()
+    alive = [row for row in rows if row.lease_until > now]
+    if alive:
+        names = ", ".join(f"{row.id} ({(row.lease_until - now) / 1000:.0f} s)" for row in alive[:5])
+        return Check("workers", "ok", f"{len(alive)} alive, by the rest of their lease: {names}")
+    gone = f"; {len(rows)} ended without a word" if rows else ""
+    return Check("workers", "warn", f"none is alive{gone}, so no run moves", "start one: tenuto serve, or tenuto worker")
+
+
+def _backlog(facts: dict[str, Any]) -> Check:
+    names = ("inbox", "outbox", "tasks", "open_tickets")
+    found = {name: facts[name] for name in names if name in facts}
+    says = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.items()) or "not counted"
+    if found.get("open_tickets"):
+        return Check("backlog", "warn", says, "people are asked something: tenuto tickets")
+    return Check("backlog", "ok", says)
+
+
+# --- words -----------------------------------------------------------------------------------------------------
+
+
+def without_password(url: str) -> str:
+    """Return a URL that can be shown."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def size(n_bytes: int) -> str:
+    """Return a number of bytes in words."""
+    amount = float(n_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TB"
