@@ -130,8 +130,9 @@ class History:
         ended = ""
         async for part in self._c.feed.follow(run_id, seq - 1 if seq else 0):
             for number, body in part:
-                ended = final_of(body) or (ended if not body.ev else "")
-                for event in _chosen(run_id, number, body, index if number == seq else -1, where):
+                past = index if number == seq else -1
+                ended = final_of(body, past) or (ended if not body.ev else "")
+                for event in _chosen(run_id, number, body, past, where):
                     yield event
             if ended in _ABSORBING or (not part and await self._over(run_id)) or (
                 ended and not await self._c.store.records(run_id, part[-1][0] if part else seq, 1)
@@ -175,9 +176,9 @@ class History:
         return known
 
 
-def final_of(body: Body) -> str:
-    """Return the public name of the event in a record that ends the run, or an empty text."""
-    for event in reversed(body.ev):
+def final_of(body: Body, past: int) -> str:
+    """Return the public name of the event, past a place in a record, that ends the run, or an empty text."""
+    for event in body.ev[past + 1 :]:
         name = TABLE[type(event)].name
         if name in FINAL:
             return name
