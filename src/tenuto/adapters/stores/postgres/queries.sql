@@ -596,20 +596,21 @@ i as (insert into inbox (run_id, n, key, body) select r.id, r.inbox_seq, $4, $5 
 select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at from t
 
 -- name: take_tasks
--- Take attempts that wait, or whose executor's lease has ended.
+-- Take attempts that wait, or whose executor's lease has ended; name that executor.
 with t as (
-  select id from task
+  select id, worker as before from task
   where handler = any($3::text[])
     and (worker is null
          or not exists (select from worker w where w.id = task.worker and w.lease_until > {clock}))
   order by created_at, id limit $2 for update skip locked
 )
 update task set worker = $1, taken = $4 from t where task.id = t.id
-returning task.id, ns, run_id, step, attempt, handler, body, worker, created_at
+returning task.id, ns, run_id, step, attempt, handler, body, t.before as worker, created_at
 
 -- name: taken_tasks
--- Find again what was taken when the answer got lost.
-select id, ns, run_id, step, attempt, handler, body, worker, created_at from task where worker = $1 and taken = $2
+-- Find again what was taken when the answer got lost; who held it before is not known any more.
+select id, ns, run_id, step, attempt, handler, body, null::text as worker, created_at
+from task where worker = $1 and taken = $2
 
 -- name: drop_task
 -- Remove an attempt we hold.

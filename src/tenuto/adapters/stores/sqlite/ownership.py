@@ -124,7 +124,7 @@ class Ownership(Part):
         served = _json(list(handlers)).decode()
 
         def take(tx: Tx) -> list[TaskRow]:
-            found = [rows.task(row, worker) for row in sql.rows(tx.db, "task_free", tx.now, served, limit)]
+            found = [rows.task(row) for row in sql.rows(tx.db, "task_free", tx.now, served, limit)]
             sql.changes(tx.db, "task_take", [(worker, row.id) for row in found])
             return found
 

@@ -414,8 +414,8 @@ select {ticket_columns} from ticket where ns = ? and id = ?
 update ticket set state = 'decided', answer = ?3, decided_at = ?4 where ns = ?1 and id = ?2
 
 -- name: task_free
--- Attempts that wait, or whose executor's lease has ended.
-select id, ns, run_id, step, attempt, handler, body, created_at from task t
+-- Attempts that wait, or whose executor's lease has ended, with that executor.
+select id, ns, run_id, step, attempt, handler, body, worker, created_at from task t
 where handler in (select value from json_each(?2))
   and (worker is null or not exists (select 1 from worker w where w.id = t.worker and w.lease_until > ?1))
 order by created_at, id limit ?3

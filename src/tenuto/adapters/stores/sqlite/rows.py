@@ -73,11 +73,11 @@ def ticket(row: Any) -> TicketRow:
     )  # fmt: skip
 
 
-def task(row: Any, worker: str) -> TaskRow:
-    """Return an attempt that a worker has taken."""
+def task(row: Any) -> TaskRow:
+    """Return an attempt for an executor, with the one that held it before."""
     return TaskRow(
         id=row[0], ns=row[1], run_id=id_text(row[2]), step=row[3], attempt=row[4], handler=row[5], body=row[6],
-        worker=worker, created_at=row[7],
+        worker=row[7], created_at=row[8],
     )  # fmt: skip
 
 
