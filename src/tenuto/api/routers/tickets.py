@@ -81,9 +81,17 @@ async def list_dead_letters(
 )  # fmt: skip
 async def redrive(request: Request, letter: str) -> Response:
     """Send the step of a dead letter round again; a run it had stopped is reopened."""
-    body = await read_model(request, RetryIn)
-    taken = await engine_of(request).dead_letters.redrive(
-        letter, fresh=body.fresh, guidance=body.guidance, by=caller(request), key=inbox_key(request)
+    body, engine, key = await read_model(request, RetryIn), engine_of(request), inbox_key(request)
+    if body.config is not None or body.reason:  # what a retry of the step itself takes beside
+        found = await engine.tickets.get(letter)
+        if (found.kind, found.state) == ("dead_letter", "open"):
+            taken = await engine.runs.retry(
+                found.run, found.step, fresh=body.fresh, guidance=body.guidance, config=body.config,
+                reason=body.reason, by=caller(request), key=key,
+            )  # fmt: skip
+            return command_answer(taken, request)
+    taken = await engine.dead_letters.redrive(
+        letter, fresh=body.fresh, guidance=body.guidance, by=caller(request), key=key
     )
     return command_answer(taken, request)
 
