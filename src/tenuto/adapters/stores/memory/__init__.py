@@ -1,4 +1,6 @@
-"""A store in the process's memory: the reference for all others, and the ground of simulations."""
+"""The store without a disk, for tests and simulations."""
+
+from __future__ import annotations
 
 from tenuto.adapters.stores.memory.store import MemoryStore
 

@@ -1,135 +1,145 @@
-"""Leases and claims in a memory database."""
+"""Workers, leases, and who may move a run."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 
-from tenuto.adapters.stores.memory.database import Database
+from tenuto.adapters.stores.memory.tables import Tables, copied
+from tenuto.domain.runs import wire
 from tenuto.domain.runs.events import Body, LeaseTaken
-from tenuto.domain.runs.wire import decode, record
-from tenuto.ports.store import Claim, Poll, RunRow, TailRow, TaskRow, WorkerRow
+from tenuto.ports.store import Claim, Poll, RunRow, TaskRow, WorkerRow
 
-AGE_MS = 60_000
-"""A waiting run gains one class of priority for every such span."""
+_AGEING_MS = 60_000
+_MAX_CLAIMS = 256
+
+
+class _Time(msgspec.Struct):
+    t: int = 0
+
+
+_time = msgspec.json.Decoder(_Time).decode
 
 
 class Ownership:
-    """The part of a memory store that says who may move a run."""
+    """The ownership side of the store."""
 
-    _db: Database
+    tables: Tables
+    writer: int
+    heard: asyncio.Event
 
     async def register(self, worker: WorkerRow, lease_ms: int) -> int:
-        """See `Store.register`."""
-        now = self._db.clock()
-        self._db.workers[worker.id] = msgspec.structs.replace(worker, lease_until=now + lease_ms)
+        """Announce a worker with a lease from now; return the store's clock."""
+        now = self.tables.clock()
+        row = msgspec.structs.replace(worker, lease_until=now + lease_ms, started_at=worker.started_at or now)
+        self.tables.workers[worker.id] = row
         return now
 
     async def heartbeat(self, worker: str, lease_ms: int) -> int | None:
-        """See `Store.heartbeat`."""
-        now = self._db.clock()
-        row = self._db.workers.get(worker)
-        if row is None or row.lease_until <= now:
+        """Extend an unexpired lease; return the store's clock, or `None` when the lease has ended or is gone."""
+        if not self.tables.alive(worker):
             return None
-        row.lease_until = now + lease_ms
+        now = self.tables.clock()
+        self.tables.workers[worker].lease_until = now + lease_ms
         return now
 
     async def unregister(self, worker: str) -> None:
-        """See `Store.unregister`."""
-        self._db.workers.pop(worker, None)
-        self._db.wake()
+        """Remove a worker; runs it still owns become stealable at once."""
+        if self.tables.workers.pop(worker, None) is not None:
+            self.tables.wake()
 
     async def workers(self) -> list[WorkerRow]:
-        """See `Store.workers`."""
-        return [msgspec.structs.replace(row) for row in self._db.workers.values()]
+        """Return all workers with their leases."""
+        return sorted(map(copied, self.tables.workers.values()), key=lambda row: (row.started_at, row.id))
 
     async def adopt(self, worker: str, dead: str) -> int:
-        """See `Store.adopt`."""
-        self._db.workers.pop(dead, None)
-        return sum(1 for row in self._db.runs.values() if row.worker == dead)
-
-    def _alive(self, worker: str | None, now: int) -> bool:
-        row = self._db.workers.get(worker or "")
-        return row is not None and row.lease_until > now
-
-    def _claimable(self, row: RunRow, now: int) -> bool:
-        if row.state == "ready":
-            return row.wake_at <= now
-        return row.state == "waiting" and 0 < row.wake_at <= now
+        """End a worker's lease at once because its process is known to be dead; return how many runs it owns."""
+        if dead in self.tables.workers:
+            self.tables.workers[dead].lease_until = 0
+            self.tables.wake()
+        return sum(run.state == "owned" and run.worker == dead for run in self.tables.runs.values())
 
     async def claim(self, worker: str, limit: int, exclude: Sequence[str] = ()) -> list[Claim]:
-        """See `Store.claim`."""
-        db, now = self._db, self._db.clock()
-        if not self._alive(worker, now):
-            return []
-        found = [row for row in db.runs.values() if self._claimable(row, now) and row.digest not in exclude]
-        found.sort(key=lambda row: (row.priority * AGE_MS + max(row.wake_at, row.created_at), row.id))
-        claims: list[Claim] = []
-        for row in found[:limit]:
-            row.state, row.worker, row.status, row.wake_at = "owned", worker, "running", 0
-            row.epoch += 1
-            claims.append(
-                Claim(run_id=row.id, ns=row.ns, epoch=row.epoch, digest=row.digest, inbox_seq=row.inbox_seq)
-            )
-        return claims
+        """Take up to `limit` ready or due runs, in the order they should go on. Each goes to exactly one claimer."""
+        tables, now = self.tables, self.tables.clock()
+        turns: list[tuple[int, int, int, RunRow]] = []
+        for order, (run_id, due_at) in enumerate(tables.due.items()):
+            run = tables.runs[run_id]
+            if due_at <= now and run.digest not in exclude:
+                turns.append((due_at + run.priority * _AGEING_MS, run.priority, order, run))
+        turns.sort()
+        return [self._own(worker, run) for _, _, _, run in turns[: min(max(limit, 0), _MAX_CLAIMS)]]
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
-        """See `Store.steal`."""
-        db, now = self._db, self._db.clock()
-        if not self._alive(worker, now):
-            return []
-        claims: list[Claim] = []
-        for row in db.runs.values():
-            if len(claims) == limit:
-                break
-            if row.state != "owned" or row.worker == worker or self._alive(row.worker, now):
-                continue
-            dead = row.worker or ""
-            row.epoch += 1
-            row.worker = worker
-            journal = db.journal[row.id]
-            last = journal[-1]
-            taken = LeaseTaken(epoch=row.epoch, by=worker, from_=dead)
-            body = Body(max(now, decode(last).t), (taken,))
-            journal.append(record(last.chain, row.id, last.seq + 1, row.epoch, body))
-            db.groups.append(TailRow(writer=1, n=len(db.groups) + 1, runs=((row.id, last.seq + 1),)))
-            claims.append(
-                Claim(run_id=row.id, ns=row.ns, epoch=row.epoch, digest=row.digest, inbox_seq=row.inbox_seq,
-                      stolen_from=dead)
-            )
-        return claims
+        """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
+        tables = self.tables
+        victims = [run for run in tables.runs.values() if run.state == "owned" and not tables.alive(run.worker)]
+        taken: list[Claim] = []
+        places: list[tuple[str, int]] = []
+        for run in victims[: max(limit, 0)]:
+            owner, journal = run.worker or "", tables.records.setdefault(run.id, [])
+            chain, before = (journal[-1].chain, _moment(journal[-1].body)) if journal else (wire.ZERO, 0)
+            taking = LeaseTaken(epoch=run.epoch + 1, by=worker, from_=owner)
+            body = Body(t=max(tables.clock(), before), ev=(taking,))
+            journal.append(wire.record(chain, run.id, len(journal) + 1, run.epoch + 1, body))
+            places.append((run.id, len(journal)))
+            taken.append(self._own(worker, run, owner))
+        if places:
+            tables.groups.setdefault(self.writer, []).append(tuple(places))
+        return taken
+
+    def _own(self, worker: str, run: RunRow, stolen_from: str | None = None) -> Claim:
+        run.state, run.worker, run.wake_at = "owned", worker, 0
+        run.epoch += 1
+        self.tables.due.pop(run.id, None)
+        return Claim(run.id, run.ns, run.epoch, run.digest, run.inbox_seq, stolen_from)
 
     async def poll(self, worker: str) -> Poll:
-        """See `Store.poll`."""
-        db, now = self._db, self._db.clock()
-        mine = tuple(run for run, rows in db.inbox.items() if rows and db.runs[run].worker == worker)
+        """Return what there is to do."""
+        tables, now = self.tables, self.tables.clock()
+        owned = [run for run in tables.runs.values() if run.state == "owned"]
         return Poll(
-            claimable=any(self._claimable(row, now) for row in db.runs.values()),
-            inbox=mine,
-            expired=any(
-                row.state == "owned" and row.worker != worker and not self._alive(row.worker, now)
-                for row in db.runs.values()
-            ),
-            outbox=bool(db.outbox),
-            tasks=any(not self._alive(task.worker, now) for task in db.tasks.values()),
+            claimable=any(due_at <= now for due_at in tables.due.values()),
+            inbox=tuple(run.id for run in owned if run.worker == worker and tables.inbox.get(run.id)),
+            expired=any(not tables.alive(run.worker) for run in owned),
+            outbox=any(held.until <= now or held.taker == self.writer for held in tables.outbox.values()),
+            tasks=any(not tables.alive(task.worker) for task in tables.tasks.values()),
             now=now,
         )
 
+    async def wait_hint(self, timeout_s: float) -> None:
+        """Return when something changed; the time-out is the caller's loop's, which a simulation owns."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.heard.wait()
+        except TimeoutError:
+            pass
+        self.heard.clear()
+
     async def take_tasks(self, worker: str, limit: int, handlers: Sequence[str]) -> list[TaskRow]:
-        """See `Store.take_tasks`."""
-        now = self._db.clock()
-        taken: list[TaskRow] = []
-        for task in self._db.tasks.values():
-            if len(taken) < limit and task.handler in handlers and not self._alive(task.worker, now):
-                taken.append(msgspec.structs.replace(task))
-                task.worker = worker
-        return taken
+        """Take waiting tasks we can execute, and those whose executor's lease has ended."""
+        free = [
+            task for task in self.tables.tasks.values()
+            if task.handler in handlers and not self.tables.alive(task.worker)
+        ]  # fmt: skip
+        free.sort(key=lambda task: (task.created_at, task.id))
+        for task in free[:limit]:
+            task.worker = worker
+        return [copied(task) for task in free[:limit]]
 
     async def drop_task(self, task: str, worker: str) -> bool:
-        """See `Store.drop_task`."""
-        row = self._db.tasks.get(task)
+        """Remove a task we hold; `False` when it is no longer ours."""
+        row = self.tables.tasks.get(task)
         if row is None or row.worker != worker:
             return False
-        del self._db.tasks[task]
+        del self.tables.tasks[task]
         return True
+
+
+def _moment(body: bytes) -> int:
+    try:
+        return _time(body).t
+    except msgspec.DecodeError:
+        return 0

@@ -1,111 +1,215 @@
-"""Lists, tails and projections of a memory database."""
+"""Definitions, lists, projections: what people see."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from tenuto.adapters.stores.memory.database import Database
-from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow
+from tenuto.adapters.stores.memory.tables import Tables, copied, is_id
+from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow, WorkflowRow
+
+
+class Definitions:
+    """Versions of workflows and their tags."""
+
+    tables: Tables
+
+    async def put_workflow(self, row: WorkflowRow) -> None:
+        """Store a version if it is new and let the tag `latest` point at it."""
+        if not any((w.ns, w.name, w.digest) == (row.ns, row.name, row.digest) for w in self.tables.workflows):
+            created_at = row.created_at or self.tables.clock()
+            stored = msgspec.structs.replace(row, created_at=created_at, retired=False, tags=())
+            self.tables.workflows.append(stored)
+        self.tables.tags[row.ns, row.name, "latest"] = row.digest
+
+    async def get_definition(self, ns: str, digest: str) -> bytes | None:
+        """Return a version's canonical JSON."""
+        return next((w.body for w in self.tables.workflows if (w.ns, w.digest) == (ns, digest)), None)
+
+    async def list_workflows(self, ns: str, name: str | None = None) -> list[WorkflowRow]:
+        """Return versions with their tags, newest first, retired ones included."""
+        found = [w for w in reversed(self.tables.workflows) if w.ns == ns and name in (None, w.name)]
+        found.sort(key=lambda w: w.created_at, reverse=True)
+        tags = sorted(self.tables.tags.items())
+        return [
+            msgspec.structs.replace(
+                w, tags=tuple(tag for (ns_, n, tag), digest in tags if (ns_, n, digest) == (w.ns, w.name, w.digest))
+            )
+            for w in found
+        ]
+
+    async def resolve_tag(self, ns: str, name: str, tag: str) -> str | None:
+        """Return the digest a tag points at; a full digest of the workflow resolves to itself."""
+        if (ns, name, tag) in self.tables.tags:
+            return self.tables.tags[ns, name, tag]
+        known = any((w.ns, w.name, w.digest) == (ns, name, tag) for w in self.tables.workflows)
+        return tag if known else None
+
+    async def set_tag(self, ns: str, name: str, tag: str, digest: str) -> None:
+        """Move a tag."""
+        self.tables.tags[ns, name, tag] = digest
+
+    async def retire_workflow(self, ns: str, name: str, digest: str | None) -> int:
+        """Mark versions (all when `digest` is `None`) as not startable; return how many."""
+        found = [
+            w for w in self.tables.workflows
+            if (w.ns, w.name) == (ns, name) and digest in (None, w.digest) and not w.retired
+        ]  # fmt: skip
+        for row in found:
+            row.retired = True
+        return len(found)
 
 
 class Reading:
-    """The part of a memory store that answers questions."""
+    """Lists of runs and the retention of them."""
 
-    _db: Database
+    tables: Tables
 
     async def get_run(self, run_id: str) -> RunRow | None:
-        """See `Store.get_run`."""
-        row = self._db.runs.get(run_id)
-        return None if row is None else _shown(row)
+        """Return a run's row."""
+        run = self.tables.runs.get(run_id)
+        return None if run is None else _shown(run)
 
     async def list_runs(self, where: RunFilter, *, after: str = "", limit: int = 50) -> list[RunRow]:
-        """See `Store.list_runs`."""
-        found = [_shown(row) for row in self._db.runs.values() if _fits(row, where)]
-        found.sort(key=lambda row: row.cursor, reverse=True)
-        return [row for row in found if not after or row.cursor < after][:limit]
+        """Return runs, newest first; `after` is the `cursor` of the last one seen."""
+        last = _run_cursor(after)
+        found = [
+            run for run in self.tables.runs.values()
+            if _matches(run, where) and (last is None or (run.created_at, run.id) < last)
+        ]  # fmt: skip
+        found.sort(key=lambda run: (run.created_at, run.id), reverse=True)
+        return [_shown(run) for run in found[:limit]]
 
     async def count_runs(self, ns: str) -> dict[str, int]:
-        """See `Store.count_runs`."""
+        """Return how many runs have each status."""
         counts: dict[str, int] = {}
-        for row in self._db.runs.values():
-            if row.ns == ns:
-                counts[row.status] = counts.get(row.status, 0) + 1
+        for run in self.tables.runs.values():
+            if run.ns == ns:
+                counts[run.status] = counts.get(run.status, 0) + 1
         return counts
 
-    async def delete_runs(self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000) -> int:
-        """See `Store.delete_runs`."""
-        db = self._db
+    async def delete_runs(
+        self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000
+    ) -> int:
+        """Delete ended runs with all they own: one by id, or those finished before a time; return how many."""
+        if run_id is None and before <= 0:
+            return 0
+        replayed = {run.replay_of for run in self.tables.runs.values()}
         gone = [
-            row.id for row in db.runs.values()
-            if row.ns == ns and row.state == "done"
-            and (row.id == run_id if run_id is not None else 0 < row.finished_at < before)
-        ][:limit]
-        for run in gone:
-            for table in (db.runs, db.journal, db.inbox, db.inbox_keys, db.snapshots):
-                table.pop(run, None)
-            for name, ticket in list(db.tickets.items()):
-                if ticket.run_id == run:
-                    del db.tickets[name]
-            for task in [task.id for task in db.tasks.values() if task.run_id == run]:
-                del db.tasks[task]
-            for steps in db.steps.values():
-                for key in [key for key in steps if key[0] == run]:
-                    del steps[key]
-        return len(gone)
+            run for run in self.tables.runs.values()
+            if run.ns == ns and run.state == "done" and run_id in (None, run.id) and run.id not in replayed
+            and (before == 0 or (run.finished_at < before and run.created_at < before))
+        ]  # fmt: skip
+        gone.sort(key=lambda run: (run.created_at, run.id))
+        for run in gone[:limit]:
+            self._forget(run.id)
+        return len(gone[:limit])
+
+    def _forget(self, run_id: str) -> None:
+        tables = self.tables
+        for table in (tables.runs, tables.due, tables.records, tables.snapshots, tables.inbox):
+            table.pop(run_id, None)
+        tables.tickets = {key: row for key, row in tables.tickets.items() if row.run_id != run_id}
+        tables.tasks = {key: row for key, row in tables.tasks.items() if row.run_id != run_id}
+        tables.keys = {key: made for key, made in tables.keys.items() if made[0] != run_id}
+        tables.steps = {key: row for key, row in tables.steps.items() if key[0] != run_id}
+
+    async def stats(self) -> dict[str, Any]:
+        """Return counts for `doctor`."""
+        tables = self.tables
+        records = sum(map(len, tables.records.values()))
+        return {
+            "backend": "memory", "version": "1", "synchronous": "none", "runs": len(tables.runs),
+            "records_estimated": records, "inbox": sum(map(len, tables.inbox.values())),
+            "outbox": len(tables.outbox), "tasks": len(tables.tasks), "workers": len(tables.workers),
+            "open_tickets": sum(row.state == "open" for row in tables.tickets.values()),
+            "bytes": sum(len(r.body) for journal in tables.records.values() for r in journal),
+        }  # fmt: skip
+
+
+class Projections:
+    """The committed groups in order, and the view of steps made from them."""
+
+    tables: Tables
 
     async def tail(self, cursors: Mapping[int, int], limit: int = 1000) -> list[TailRow]:
-        """See `Store.tail`."""
-        start = cursors.get(1, 0)
-        return self._db.groups[start : start + limit]
+        """Return groups committed after each writer's cursor, per writer in order."""
+        found = [
+            TailRow(writer, n, places)
+            for writer, groups in sorted(self.tables.groups.items())
+            for n, places in enumerate(groups, 1)
+            if n > cursors.get(writer, 0)
+        ]
+        return found[:limit]
+
+    async def tail_heads(self) -> dict[int, int]:
+        """Return each writer's newest position."""
+        return {writer: len(groups) for writer, groups in self.tables.groups.items()}
 
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """See `Store.project_steps`."""
-        table = self._db.steps.setdefault(name, {})
+        """Upsert step rows and the projection's cursors; of repeats of a step the last counts."""
         for row in rows:
-            if row.run_id in self._db.runs:
-                table[row.run_id, row.step] = msgspec.structs.replace(row)
-        self._db.cursors.setdefault(name, {}).update(cursors)
+            cursor = f"{row.started_at}.{row.run_id}.{row.step}"
+            self.tables.steps[row.run_id, row.step] = (name, msgspec.structs.replace(row, cursor=cursor))
+        mine = self.tables.cursors.setdefault(name, {})
+        for writer, n in cursors.items():
+            mine[writer] = max(n, mine.get(writer, 0))
+
+    async def projection_cursors(self, name: str) -> dict[int, int]:
+        """Return where a projection stands."""
+        return dict(self.tables.cursors.get(name, {}))
+
+    async def reset_projection(self, name: str) -> None:
+        """Drop a projection's rows and cursors, so that it is built anew."""
+        self.tables.cursors.pop(name, None)
+        self.tables.steps = {key: row for key, row in self.tables.steps.items() if row[0] != name}
 
     async def list_steps(self, where: StepFilter, *, after: str = "", limit: int = 100) -> list[StepRow]:
-        """See `Store.list_steps`."""
-        found: list[StepRow] = []
-        for table in self._db.steps.values():
-            for row in table.values():
-                if _step_fits(row, where):
-                    cursor = f"{row.started_at:016d}/{row.run_id}/{row.step}"
-                    found.append(msgspec.structs.replace(row, cursor=cursor))
-        found.sort(key=lambda row: row.cursor, reverse=True)
-        return [row for row in found if not after or row.cursor < after][:limit]
+        """Return steps across runs, newest first."""
+        last = _step_cursor(after)
+        found = [
+            row for _, row in self.tables.steps.values()
+            if row.ns == where.ns and where.run_id in (None, row.run_id) and where.node in (None, row.node)
+            and where.kind in (None, row.kind) and (not where.statuses or row.status in where.statuses)
+            and (not where.after or row.started_at > where.after)
+            and (not where.before or row.started_at < where.before)
+            and (last is None or _place(row) < last)
+        ]  # fmt: skip
+        found.sort(key=_place, reverse=True)
+        return [copied(row) for row in found[:limit]]
 
 
-def _shown(row: RunRow) -> RunRow:
-    return msgspec.structs.replace(row, cursor=f"{row.created_at:016d}/{row.id}", labels=dict(row.labels))
+def _shown(run: RunRow) -> RunRow:
+    return msgspec.structs.replace(run, labels=dict(run.labels), cursor=f"{run.created_at}.{run.id}")
 
 
-def _fits(row: RunRow, where: RunFilter) -> bool:
+def _matches(run: RunRow, where: RunFilter) -> bool:
     return (
-        row.ns == where.ns
-        and (not where.statuses or row.status in where.statuses)
-        and where.workflow in (None, row.workflow)
-        and where.digest in (None, row.digest)
-        and where.replay_of in (None, row.replay_of)
-        and where.parent in (None, row.parent)
-        and all(row.labels.get(name) == value for name, value in where.labels.items())
-        and (not where.text or where.text.lower() in row.goal.lower() or where.text in row.id)
-        and (not where.created_after or row.created_at > where.created_after)
-        and (not where.created_before or row.created_at < where.created_before)
+        run.ns == where.ns
+        and (not where.statuses or run.status in where.statuses)
+        and where.workflow in (None, run.workflow)
+        and where.digest in (None, run.digest)
+        and all(run.labels.get(key) == value for key, value in where.labels.items())
+        and where.replay_of in (None, run.replay_of)
+        and where.parent in (None, run.parent)
+        and (where.text.casefold() in run.goal.casefold() or where.text.casefold() in run.id)
+        and (not where.created_after or run.created_at > where.created_after)
+        and (not where.created_before or run.created_at < where.created_before)
     )
 
 
-def _step_fits(row: StepRow, where: StepFilter) -> bool:
-    return (
-        row.ns == where.ns
-        and where.run_id in (None, row.run_id)
-        and where.node in (None, row.node)
-        and where.kind in (None, row.kind)
-        and (not where.statuses or row.status in where.statuses)
-        and (not where.after or row.started_at > where.after)
-        and (not where.before or row.started_at < where.before)
-    )
+def _run_cursor(cursor: str) -> tuple[int, str] | None:
+    created_at, _, run_id = cursor.partition(".")
+    return (int(created_at), run_id) if created_at.isdecimal() and is_id(run_id) else None
+
+
+def _step_cursor(cursor: str) -> tuple[int, str, str] | None:
+    started_at, _, rest = cursor.partition(".")
+    run_id, _, step = rest.partition(".")
+    return (int(started_at), run_id, step) if started_at.isdecimal() and is_id(run_id) else None
+
+
+def _place(row: StepRow) -> tuple[int, str, str]:
+    return (row.started_at, row.run_id, row.step)

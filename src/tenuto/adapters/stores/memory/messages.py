@@ -1,0 +1,71 @@
+"""Inboxes, messages between runs, and tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tenuto.adapters.stores.memory.tables import Tables, copied
+from tenuto.ports.store import InboxRow, OutboxRow, SendOutcome, TicketRow
+
+_HOLD_MS = 5000
+
+
+class Messages:
+    """The messages' side of the store."""
+
+    tables: Tables
+    writer: int
+
+    async def send(self, run_id: str, key: str, body: bytes, *, reopens: bool = False) -> SendOutcome:
+        """Put a message in a run's inbox and make a waiting run claimable."""
+        return self.tables.receive(run_id, key, body, reopens)
+
+    async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
+        """Return unconsumed messages with `n > after`, in order."""
+        return [row for n, row in sorted(self.tables.inbox.get(run_id, {}).items()) if n > after]
+
+    async def outbox(self, limit: int) -> list[OutboxRow]:
+        """Return undelivered messages, oldest first, skipping those another view delivers just now."""
+        now = self.tables.clock()
+        free = [held for held in self.tables.outbox.values() if held.until <= now or held.taker == self.writer]
+        for held in free[:limit]:
+            held.taker, held.until = self.writer, now + _HOLD_MS
+        return [copied(held.row) for held in free[:limit]]
+
+    async def delivered(self, ids: Sequence[int]) -> None:
+        """Forget delivered messages."""
+        for row in ids:
+            self.tables.outbox.pop(row, None)
+
+    async def tickets(
+        self, ns: str, *, kind: str | None = None, state: str | None = None, run_id: str | None = None,
+        after: str = "", limit: int = 100,
+    ) -> list[TicketRow]:  # fmt: skip
+        """Return tickets, newest first; `after` is the id of the last one seen."""
+        if after and (ns, after) not in self.tables.tickets:
+            return []
+        last = (self.tables.tickets[ns, after].created_at, after) if after else None
+        found = [
+            row for row in self.tables.tickets.values()
+            if row.ns == ns and kind in (None, row.kind) and state in (None, row.state)
+            and run_id in (None, row.run_id) and (last is None or (row.created_at, row.id) < last)
+        ]  # fmt: skip
+        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+        return [copied(row) for row in found[:limit]]
+
+    async def get_ticket(self, ns: str, ticket: str) -> TicketRow | None:
+        """Return one ticket."""
+        row = self.tables.tickets.get((ns, ticket))
+        return None if row is None else copied(row)
+
+    async def decide_ticket(
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
+    ) -> TicketRow | None:
+        """Set an open ticket to `decided` and tell its run; return it as it now stands."""
+        row = self.tables.tickets.get((ns, ticket))
+        if row is None:
+            return None
+        if row.state == "open":
+            row.state, row.answer, row.decided_at = "decided", answer, self.tables.clock()
+            self.tables.receive(row.run_id, key, body, True)
+        return copied(row)

@@ -1,0 +1,121 @@
+"""What the memory store keeps, and the few moves that several methods share."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from tenuto.domain.runs.wire import Record
+from tenuto.ports.store import (
+    InboxRow, OutboxRow, RunRow, SendOutcome, StepRow, TaskRow, TicketRow, WorkerRow, WorkflowRow,
+)  # fmt: skip
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+REOPENS = ("failed", "budget_exceeded")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(slots=True)
+class Held:
+    """A message between runs, and who delivers it until when."""
+
+    row: OutboxRow
+    taker: int = 0
+    until: int = 0
+
+
+@dataclass(slots=True)
+class Tables:
+    """One database in memory; every view of it shares this.
+
+    Attributes:
+        due: Runs that may be claimed, and from when.
+        groups: Committed groups, by writer.
+        waiters: Events of views that wait for something to do.
+    """
+
+    clock: Callable[[], int]
+    runs: dict[str, RunRow] = field(default_factory=dict[str, RunRow])
+    due: dict[str, int] = field(default_factory=dict[str, int])
+    records: dict[str, list[Record]] = field(default_factory=dict[str, list[Record]])
+    snapshots: dict[str, tuple[int, bytes]] = field(default_factory=dict[str, tuple[int, bytes]])
+    inbox: dict[str, dict[int, InboxRow]] = field(default_factory=dict[str, dict[int, InboxRow]])
+    blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    tickets: dict[tuple[str, str], TicketRow] = field(default_factory=dict[tuple[str, str], TicketRow])
+    outbox: dict[int, Held] = field(default_factory=dict[int, Held])
+    last_outbox: int = 0
+    tasks: dict[str, TaskRow] = field(default_factory=dict[str, TaskRow])
+    workers: dict[str, WorkerRow] = field(default_factory=dict[str, WorkerRow])
+    workflows: list[WorkflowRow] = field(default_factory=list[WorkflowRow])
+    tags: dict[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
+    keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict[tuple[str, str], tuple[str, str]])
+    groups: dict[int, list[tuple[tuple[str, int], ...]]] = field(
+        default_factory=dict[int, list[tuple[tuple[str, int], ...]]]
+    )
+    cursors: dict[str, dict[int, int]] = field(default_factory=dict[str, dict[int, int]])
+    steps: dict[tuple[str, str], tuple[str, StepRow]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, StepRow]]
+    )
+    views: int = 0
+    waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
+
+    def wake(self) -> None:
+        """Let every view that waits look again."""
+        for event in self.waiters:
+            event.set()
+
+    def alive(self, worker: str | None) -> bool:
+        """Tell whether a worker's lease runs."""
+        row = self.workers.get(worker) if worker is not None else None
+        return row is not None and row.lease_until > self.clock()
+
+    def set_due(self, run: RunRow) -> None:
+        """Note from when a run may be claimed, after its state changed."""
+        if run.state == "ready":
+            self.due[run.id] = run.wake_at or self.clock()
+        elif run.state == "waiting" and run.wake_at:
+            self.due[run.id] = run.wake_at
+        else:
+            self.due.pop(run.id, None)
+
+    def business_run(self, ns: str, key: str) -> str | None:
+        """Return the unfinished run with a business key."""
+        for run in self.runs.values():
+            if run.ns == ns and run.business_key == key and run.state != "done":
+                return run.id
+        return None
+
+    def receive(self, run_id: str, key: str, body: bytes, reopens: bool) -> SendOutcome:
+        """Number a message, keep it, and make the run claimable when it waits."""
+        run = self.runs.get(run_id)
+        if run is None:
+            return "missing"
+        box = self.inbox.setdefault(run_id, {})
+        if any(row.key == key for row in box.values()):
+            return "duplicate"
+        if run.state == "done":
+            taken = run.business_key is not None and self.business_run(run.ns, run.business_key) is not None
+            if not reopens or run.status not in REOPENS or taken:
+                return "terminal"
+        run.inbox_seq += 1
+        box[run.inbox_seq] = InboxRow(run.inbox_seq, key, body)
+        if run.state in ("waiting", "done"):
+            run.state, run.wake_at = "ready", 0
+            self.set_due(run)
+        self.wake()
+        return "accepted"
+
+
+def is_id(run_id: str) -> bool:
+    """Tell whether a text can be the id of a run; nothing is stored under another."""
+    return _UUID.fullmatch(run_id) is not None
+
+
+def copied(row: Row) -> Row:
+    """Return a row of the caller's own; what it holds is never changed in place."""
+    return msgspec.structs.replace(row)
