@@ -26,6 +26,7 @@ GROUPS = 500
 RUNS_OPEN = 2000
 LOAD_AT_ONCE = 200
 RECORDS_AT_ONCE = 2000
+_ABSORBING = frozenset({ev.RunCompleted, ev.RunCancelled})
 
 
 class OpenRun:
@@ -52,6 +53,7 @@ class Projector:
         self._store, self._definitions, self._leads = store, definitions, leads
         self._open: OrderedDict[str, OpenRun] = OrderedDict()
         self._kinds: dict[str, dict[str, str]] = {}
+        self._unknown: dict[str, ev.RunCreated] = {}
         self.cursors: dict[int, int] = {}
         self._loaded = False
 
@@ -111,11 +113,13 @@ class Projector:
                 run = self._open[history.run_id] = OpenRun(history.run_id)
                 if history.snapshot is None:
                     for item in history.records:
-                        await self._apply(run, item.seq, item.body, changed)
+                        self._apply(run, item.seq, item.body, changed)
         for run_id, seq in upto.items():
             run = self._open.get(run_id)
             if run is not None and run.seq < seq:
                 await self._read(run, changed)
+        if self._unknown:
+            await self._name_kinds(changed)
         while len(self._open) > RUNS_OPEN:
             self._open.popitem(last=False)
         return list(changed.values())
@@ -125,54 +129,62 @@ class Projector:
         while True:
             part = await self._store.records(run.run_id, run.seq, RECORDS_AT_ONCE)
             for item in part:
-                await self._apply(run, item.seq, item.body, changed)
+                self._apply(run, item.seq, item.body, changed)
             if len(part) < RECORDS_AT_ONCE:
                 return
 
-    async def _apply(
-        self, run: OpenRun, seq: int, stored: bytes, changed: dict[tuple[str, str], StepRow]
-    ) -> None:
+    def _apply(self, run: OpenRun, seq: int, stored: bytes, changed: dict[tuple[str, str], StepRow]) -> None:
+        run.seq = seq
         try:
             body = decode(stored)
         except (Corrupt, UnknownEvent):
             log.warning("record %d of run %s is left out of the projection", seq, run.run_id)
-            run.seq = seq
             return
+        rows, t = run.rows, body.t
         for event in body.ev:
-            change = CHANGES.get(type(event))
+            kind = type(event)
+            change = CHANGES.get(kind)
             if change is None:
-                if isinstance(event, ev.RunCreated):
-                    run.ns, run.kinds = event.ns, await self._kinds_of(event)
+                if kind is ev.RunCreated:
+                    self._created(run, event)  # type: ignore[arg-type]
+                elif kind in _ABSORBING:
+                    rows.clear()
                 continue
-            row = self._row(run, event.step)  # type: ignore[attr-defined]
-            change(row, event, body.t)
-            changed[run.run_id, row.step] = row
+            key: str = getattr(event, "step")  # noqa: B009
+            row = rows.get(key)
+            if row is None:
+                node = split_key(key)[0]
+                row = rows[key] = StepRow(
+                    ns=run.ns, run_id=run.run_id, step=key, node=node, kind=run.kinds.get(node, ""), status="ready"
+                )
+            change(row, event, t)
+            changed[run.run_id, key] = row
             if row.finished_at and row.status != "dead_letter":
-                run.rows.pop(row.step, None)
-        run.seq = seq
-        if any(isinstance(event, ev.RunCompleted | ev.RunCancelled) for event in body.ev):
-            run.rows.clear()
+                del rows[key]
 
-    def _row(self, run: OpenRun, key: str) -> StepRow:
-        row = run.rows.get(key)
-        if row is None:
-            node = split_key(key)[0]
-            row = run.rows[key] = StepRow(
-                ns=run.ns, run_id=run.run_id, step=key, node=node, kind=run.kinds.get(node, ""), status="ready"
-            )
-        return row
-
-    async def _kinds_of(self, created: ev.RunCreated) -> dict[str, str]:
-        """Return the kind of every node of a run's definition."""
-        known = self._kinds.get(created.digest)
+    def _created(self, run: OpenRun, event: ev.RunCreated) -> None:
+        run.ns = event.ns
+        known = self._kinds.get(event.digest)
         if known is None:
-            try:
-                plan = await self._definitions.plan(created.ns, created.digest)
-            except WorkflowMissing:
-                return {}
-            known = self._kinds[created.digest] = {name: node.node.kind for name, node in plan.nodes.items()}
-        return known
+            self._unknown[run.run_id] = event
+        else:
+            run.kinds = known
 
+    async def _name_kinds(self, changed: dict[tuple[str, str], StepRow]) -> None:
+        """Learn the kinds of nodes of definitions met for the first time, and write them into their rows."""
+        for run_id, created in self._unknown.items():
+            known = self._kinds.get(created.digest)
+            if known is None:
+                try:
+                    plan = await self._definitions.plan(created.ns, created.digest)
+                except WorkflowMissing:
+                    continue
+                known = self._kinds[created.digest] = {name: node.node.kind for name, node in plan.nodes.items()}
+            self._open[run_id].kinds = known
+        for (run_id, _), row in changed.items():
+            if run_id in self._unknown:
+                row.kind = self._open[run_id].kinds.get(row.node, "")
+        self._unknown.clear()
 
 # --- what each event does to its step's row ----------------------------------------------------------------------
 

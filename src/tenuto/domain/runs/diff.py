@@ -102,9 +102,12 @@ def _fields(a: Step | None, b: Step | None) -> dict[str, list[Any]]:
 
 
 def _first(a: RunState, b: RunState, changed: list[StepDiff]) -> StepDiff | None:
+    """Return the difference that came first: by the end of its step, then by the order steps began."""
+    begun = {key: place for place, key in enumerate([*b.steps, *a.steps])}
+
     def ended(item: StepDiff) -> tuple[int, int]:
         step = a.steps.get(item.step) or b.steps[item.step]
-        return (step.finished_at or 1 << 62, step.ready_at)
+        return (step.finished_at or 1 << 62, begun[item.step])
 
     return min(changed, key=ended, default=None)
 

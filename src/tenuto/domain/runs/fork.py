@@ -163,11 +163,8 @@ def _changed(old: Plan, new: Plan, input_changed: bool) -> list[str]:
     found: list[str] = []
     for node in new.nodes.values():
         before = old.nodes.get(node.id)
-        if before is None:
-            found.append(node.id)
-        elif old.digest != new.digest and not _same(old, before, new, node):
-            found.append(node.id)
-        elif input_changed and _reads_input(node):
+        edited = before is None or (old.digest != new.digest and not _same(old, before, new, node))
+        if edited or (input_changed and _reads_input(node)):
             found.append(node.id)
     return found
 

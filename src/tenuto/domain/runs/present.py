@@ -221,7 +221,7 @@ def budget_view(st: RunState) -> v.BudgetView:
     begun = st.started_at
     if begun:
         spent["wall_clock_s"] = max(0, (st.finished_at or st.t) - begun) / 1000
-    limits = msgspec.to_builtins(ledger.caps) if ledger.caps is not None else {}
+    limits: dict[str, Any] = msgspec.to_builtins(ledger.caps) if ledger.caps is not None else {}
     return v.BudgetView(
         limits={name: value for name, value in limits.items() if value is not None}, spent=spent, reserved=reserved,
         unknown=amounts(ledger.unknown), overrun=dict(ledger.overrun),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from tenuto.domain.runs.events import Body
@@ -33,7 +33,7 @@ class Feed:
         self._cursors: dict[int, int] = {}
 
     @asynccontextmanager
-    async def watch(self, run_id: str) -> AsyncIterator[Subscription]:
+    async def watch(self, run_id: str) -> AsyncGenerator[Subscription]:
         """Watch a run: whatever is committed after this is entered is announced, by whatever process."""
         with self._bus.subscribe(run_id) as watch:
             self._watchers += 1

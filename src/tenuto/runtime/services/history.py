@@ -12,7 +12,16 @@ from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.history import restore
 from tenuto.domain.runs.present import graph_view, step_status, step_view
-from tenuto.domain.runs.public import ERRORS, FINAL, NAMES, TABLE, PublicEvent, parse_id, public_event, step_of
+from tenuto.domain.runs.public import (
+    ERRORS,
+    FINAL,
+    NAMES,
+    TABLE,
+    PublicEvent,
+    parse_id,
+    public_event,
+    step_of,
+)
 from tenuto.domain.runs.state import RunState, encode_state
 from tenuto.domain.runs.views import GraphView, StepView, instant
 from tenuto.domain.runs.wire import Record, decode

@@ -19,6 +19,7 @@ class StartRun(msgspec.Struct, kw_only=True):
     Attributes:
         definition: A `Definition`, or a document (mapping, JSON or YAML text) to be read as one.
         steps: A plain step list, `[{name, input, depends_on}]`.
+        id: The new run's id; made when empty.
         input: `UNSET` is taken as null.
         tag: Which version of `workflow`: a tag or a full digest; resolved once, now.
         budget: Caps that replace the definition's, cap by cap.
@@ -31,6 +32,7 @@ class StartRun(msgspec.Struct, kw_only=True):
     workflow: str | None = None
     definition: Definition | dict[str, Any] | str | bytes | None = None
     steps: list[Any] | None = None
+    id: str = ""
     goal: str = ""
     input: Any = msgspec.UNSET
     tag: str = "latest"

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tenuto.domain.runs.check import Violation
-from tenuto.domain.runs.views import BudgetView, GraphView, View
+from tenuto.domain.runs.views import BudgetView, ErrorView, GraphView, View
 
 T = TypeVar("T")
 
@@ -25,6 +25,20 @@ class Accepted(View):
 
     id: str
     status: str
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended.
+
+    Attributes:
+        output: Outputs of its last nodes by id; `None` unless it completed.
+        error: Why it did not complete.
+    """
+
+    id: str
+    status: str
+    output: Any = None
+    error: ErrorView | None = None
 
 
 class Started(Accepted):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from typing import Any, Unpack, cast
-from uuid import uuid4
 
 from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.base.nearest import did_you_mean, nearest
-from tenuto.domain.base.values import INLINE_LIMIT, pack
+from tenuto.domain.base.values import INLINE_LIMIT, pack, unpack
 from tenuto.domain.graph.model import Budget, Definition
+from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.diff import RunDiff, diff_runs
 from tenuto.domain.runs.explain import Explanation, explain
-from tenuto.domain.runs.present import STEPS_SHOWN, in_map, run_view
+from tenuto.domain.runs.present import STEPS_SHOWN, error_view, in_map, run_view
 from tenuto.domain.runs.public import FINAL, TABLE
 from tenuto.domain.runs.state import ENDED
 from tenuto.domain.runs.views import RunSummary, RunView, instant
@@ -24,7 +25,7 @@ from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
 from tenuto.runtime.services.replaying import replay
 from tenuto.runtime.services.requests import ListRuns, Replay, StartOptions, StartRun
-from tenuto.runtime.services.results import Accepted, DeletedView, Page, Started
+from tenuto.runtime.services.results import Accepted, DeletedView, Outcome, Page, Started
 from tenuto.runtime.services.shown import inputs_of, resolved
 from tenuto.runtime.services.starting import blob_name, submit
 from tenuto.runtime.services.workflows import Workflows
@@ -60,6 +61,37 @@ class Runs:
             KeyReused: The idempotency key was used with another body.
         """
         return await submit(self._c, self._workflows, request)
+
+    async def execute(self, workflow: str | Definition, input: Any = None, **options: Unpack[StartOptions]) -> Outcome:
+        """Start a run and wait for its end. A run that ends in this process is answered for without reading it again."""
+        run_id = self._c.ids.new()
+        given = cast("dict[str, Any]", options)
+        request = StartRun(id=run_id, input=input, **given)
+        if isinstance(workflow, str):
+            request.workflow = workflow
+        else:
+            request.definition = workflow
+        end = self._c.bus.end_of(run_id)
+        try:
+            started = await self.submit(request)
+            if started.id == run_id:
+                await asyncio.wait((end,), timeout=SAFETY_S)
+            if end.done():
+                return await self._outcome(run_id, end.result())
+        finally:
+            end.cancel()
+        view = await self.result(started.id)
+        return Outcome(id=view.id, status=view.status, output=view.output, error=view.error)
+
+    async def _outcome(self, run_id: str, event: ev.Event) -> Outcome:
+        if isinstance(event, ev.RunCompleted):
+            return Outcome(id=run_id, status="completed", output=await resolved(self._c.store, unpack(event.output)))
+        if isinstance(event, ev.RunFailed):
+            return Outcome(id=run_id, status="failed", error=error_view(event.failure))
+        if isinstance(event, ev.RunExceeded):
+            error = ev.Failure(code="budget.limit", message=event.message, retryable=False)
+            return Outcome(id=run_id, status="budget_exceeded", error=error_view(error))
+        return Outcome(id=run_id, status="cancelled")
 
     async def get(self, run_id: str, *, wait_s: float = 0) -> RunView:
         """Return a run, current to its last record.
@@ -238,7 +270,7 @@ class Runs:
     ) -> Accepted:
         """Put a message in a run's inbox; a repeat under the same key is accepted and does nothing."""
         row = await self._c.row(run_id)
-        name = f"{what}/{key or uuid4().hex}"
+        name = f"{what}/{key or secrets.token_hex(16)}"
         outcome = await self._c.store.send(run_id, name, msg.encode_message(message), reopens=reopens)
         if outcome == "missing":
             raise RunMissing(f"there is no run {run_id!r}", run=run_id)

@@ -84,9 +84,9 @@ def _render(st: RunState, plan: Plan, env: ShownEnv, key: str) -> Any:
 
 async def resolved(store: Store, value: Any) -> Any:
     """Return a decoded journal value with a reference at its top replaced by what it points at, unless it is large."""
-    if not isinstance(value, dict) or next(iter(cast("dict[str, Any]", value)), None) != "$blob":
-        return value
-    reference = cast("dict[str, Any]", value)
+    reference = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    if next(iter(reference), None) != "$blob":
+        return cast("Any", value)
     if reference.get("size", 0) > SHOWN_BYTES:
         return reference
     found = await store.get_blobs([reference["$blob"]])

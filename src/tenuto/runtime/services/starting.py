@@ -32,7 +32,7 @@ async def submit(context: Context, workflows: Workflows, request: StartRun) -> S
     _check_request(request)
     plan = await _plan_of(context, workflows, request)
     event, blobs = creation(context, plan, request)
-    commit = commit_of(context, context.ids.new(), event, blobs, business_key=request.business_key)
+    commit = commit_of(context, request.id or context.ids.new(), event, blobs, business_key=request.business_key)
     if request.idempotency_key:
         body = request.body_digest or _digest_of(request)
         key = f"POST /runs {request.idempotency_key}"

@@ -112,7 +112,7 @@ class Tickets:
 
 def ticket_view(row: TicketRow) -> TicketView:
     """Return a ticket as the API shows it."""
-    body = msgspec.json.decode(row.body) if row.body else {}
+    body: Any = msgspec.json.decode(row.body) if row.body else {}
     view = TicketView(
         id=row.id, kind=row.kind, state=row.state, run=row.run_id, step=row.step, message=row.message,
         data=cast("dict[str, Any]", body) if isinstance(body, dict) else {"value": body},
