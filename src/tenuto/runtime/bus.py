@@ -10,9 +10,10 @@ from collections import deque
 from types import TracebackType
 from typing import NamedTuple
 
-from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.events import Body, Event, RunCancelled, RunCompleted, RunExceeded, RunFailed
 
 QUEUE = 256
+ENDS = frozenset({RunCompleted, RunFailed, RunCancelled, RunExceeded})
 
 
 class Notice(NamedTuple):
@@ -82,6 +83,7 @@ class Bus:
     def __init__(self) -> None:
         """Start without watchers."""
         self._by_run: dict[str, list[Subscription]] = {}
+        self._ends: dict[str, asyncio.Future[Event]] = {}
 
     def subscribe(self, run_id: str = "") -> Subscription:
         """Return a watch on a run, or on all runs; it begins when it is entered."""
@@ -89,6 +91,8 @@ class Bus:
 
     def publish(self, run_id: str, seq: int, body: Body | None) -> None:
         """Tell the watchers of a run of a durable record; returns at once, costs one look-up without watchers."""
+        if run_id in self._ends and body is not None:
+            self._end(run_id, body)
         if not self._by_run:
             return
         for name in (run_id, ""):
@@ -97,6 +101,21 @@ class Bus:
                 notice = Notice(run_id, seq, body)
                 for watcher in watchers:
                     watcher.offer(notice)
+
+    def end_of(self, run_id: str) -> asyncio.Future[Event]:
+        """Return what resolves with the event that ends a run, if that happens in this process; cancel it when done."""
+        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._ends[run_id] = future
+        future.add_done_callback(lambda _: self._ends.pop(run_id, None))
+        return future
+
+    def _end(self, run_id: str, body: Body) -> None:
+        for event in reversed(body.ev):
+            if type(event) in ENDS:
+                future = self._ends[run_id]
+                if not future.done():
+                    future.set_result(event)
+                return
 
     def watches(self, run_id: str) -> bool:
         """Return whether anybody watches a run."""

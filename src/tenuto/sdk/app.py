@@ -20,18 +20,12 @@ from tenuto.sdk.running import engine_of
 from tenuto.wiring import WorkerOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
-FOREVER_S = 10 * 365 * 86_400.0
 
 
 class RunEnded(TenutoError):
     """A run ended without completing."""
 
     code = "run.ended"
-
-
-def _reason(error: Any) -> str:
-    message = getattr(error, "message", None)
-    return message if message is not None else str(error or "no reason was recorded")
 
 
 class App:
@@ -219,13 +213,11 @@ class App:
             RunEnded: The run did not complete; names the run and the reason.
         """
         async with self.engine(url) as engine:
-            started = await engine.runs.start(workflow, input, **options)
-            view = await engine.runs.get(started.id, wait_s=FOREVER_S)
-        if view.status != "completed":
-            raise RunEnded(
-                f"run {view.id} ended as {view.status}: {_reason(view.error)}", run=view.id, status=view.status
-            )
-        return view.output
+            outcome = await engine.runs.execute(workflow, input, **options)
+        if outcome.status != "completed":
+            why = outcome.error.message if outcome.error is not None else "no reason was recorded"
+            raise RunEnded(f"run {outcome.id} ended as {outcome.status}: {why}", run=outcome.id, status=outcome.status)
+        return outcome.output
 
     def _check_free(self, name: str) -> None:
         if name in self._builders or name in self._definitions:

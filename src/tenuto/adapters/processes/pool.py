@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tenuto.domain.base.values import MaybeRaw
 from tenuto.domain.runs.events import Failure
 from tenuto.domain.runs.failure import LOST
 from tenuto.ports.pool import PoolFailed
@@ -24,7 +25,7 @@ _LENGTH = struct.Struct(">I")
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a child sends back: a value, or how it failed."""
 
-    ok: msgspec.Raw | None = None
+    ok: MaybeRaw = None
     failure: Failure | None = None
 
 

@@ -9,7 +9,7 @@ two can never be confused.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,13 @@ INLINE_LIMIT = 8 * 1024
 VALUE_LIMIT = 32 * 1024 * 1024
 _MARK = b'{"$blob":'
 NULL = msgspec.Raw(b"null")
+
+if TYPE_CHECKING:
+    MaybeRaw = msgspec.Raw | None
+else:
+    # msgspec cannot decode a union with Raw. A field of this type defaults to None, which is left out when
+    # encoding, so whatever is there when decoding is a value.
+    MaybeRaw = msgspec.Raw
 
 _encode = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical").encode
 _decode = msgspec.json.Decoder().decode

@@ -67,6 +67,7 @@ def _compile(digest: str, definition: Definition) -> Plan:
         regions=tuple(build.regions),
         handlers=handlers_of(definition),
         predicates=predicates_of(definition),
+        cancels_losers=any(node.node.cancel_losers for node in build.nodes.values()),
     )
 
 

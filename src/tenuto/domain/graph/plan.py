@@ -106,7 +106,13 @@ class Plan:
     edges: tuple[PlanEdge, ...]
     regions: tuple[Region, ...]
     handlers: frozenset[str] = field(default_factory=frozenset)
+    cancels_losers: bool = False
     predicates: frozenset[str] = field(default_factory=frozenset)
+
+    def node_of(self, key: str) -> PlanNode:
+        """Return the node a step executes; a key without a scope is the node's id itself."""
+        node = self.nodes.get(key)
+        return node if node is not None else self.nodes[key[: key.find("~")]]
 
     def region_path(self, region: int) -> list[int]:
         """Return the regions from a region up to the run, innermost first, the run excluded."""

@@ -106,11 +106,11 @@ def step_input(st: RunState, plan: Plan, env: Env, key: str) -> Any:
         InputMissing: The mapping names something that does not exist.
         NeedValues: A value is not at hand.
     """
-    node_id, scope = split_key(key)
-    node = plan.nodes[node_id]
+    node = plan.node_of(key)
     if node.node.input is not msgspec.UNSET:
         return render(st, plan, env, node.node.input, key)
     step = st.steps[key]
+    scope = key[len(node.node.id) :]
     if not step.via:
         if scope and _is_item_entry(plan, node, scope):
             return item_of(st, env, scope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenuto.domain.graph.plan import Plan, PlanNode, split_key
+from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs.events import Events, Failure
 from tenuto.domain.runs.fold import FOLDS
 from tenuto.domain.runs.inputs import Decision, Env, Reply
@@ -36,4 +36,4 @@ class Draft:
 
     def node(self, key: str) -> PlanNode:
         """Return the node a step executes."""
-        return self.plan.nodes[split_key(key)[0]]
+        return self.plan.node_of(key)

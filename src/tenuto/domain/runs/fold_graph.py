@@ -43,8 +43,8 @@ def make_ready(st: RunState, key: str, via: list[int], t: int) -> None:
 
 def resolve_out(st: RunState, plan: Plan, key: str, step: Step, taken: tuple[int, ...] | None, t: int) -> None:
     """Resolve every outgoing edge of a step that ended, then count the step as resolved in its region."""
-    node_id, scope = split_key(key)
-    node = plan.nodes[node_id]
+    node = plan.node_of(key)
+    scope = key[len(node.node.id) :]
     if taken is None:
         for edge in node.out:
             _arrive(st, plan, edge, scope, True, t)

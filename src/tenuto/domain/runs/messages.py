@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.base.values import MaybeRaw
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs.events import Failure
 
@@ -89,7 +90,7 @@ class TaskEnded(Message, tag="task"):
     step: str
     n: int
     worker: str = ""
-    out: Raw | None = None
+    out: MaybeRaw = None
     blob: bool = False
     failure: Failure | None = None
     began: int = 0

@@ -316,20 +316,17 @@ def complete(
 ) -> None:
     """Let a step's outcome stand and route on; a condition that cannot be evaluated fails the step instead."""
     step = d.st.steps[key]
+    node = d.node(key)
     try:
-        taken = route(d, key, d.node(key), out, outcome)
+        taken = None if node.plain and outcome == "success" else route(d, key, node, out, outcome)
     except RoutingFailed as exc:
         step_failed(d, key, failure_of(exc))
         return
     d.emit(
         ev.StepCompleted(step=key, out=out, n=step.attempt or 1, taken=taken, queued_ms=queued_ms, took_ms=took_ms)
     )
-    node = d.node(key)
-    if taken is not None:
-        for index in taken:
-            _cancel_losers(d, d.plan.edges[index].dst, key)
-    elif any(d.plan.nodes[edge.dst].node.cancel_losers for edge in node.out):
-        for edge in node.out:
+    if d.plan.cancels_losers:
+        for edge in node.out if taken is None else [d.plan.edges[index] for index in taken]:
             _cancel_losers(d, edge.dst, key)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.base.values import MaybeRaw
 from tenuto.domain.budgets.ledger import Amounts
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs.events import Charge, Failure, Fork, Parent
@@ -42,7 +43,7 @@ class Call(msgspec.Struct, omit_defaults=True):
     kind: str = "call"
     status: str = "open"
     digest: str = ""
-    out: Raw | None = None
+    out: MaybeRaw = None
     failure: Failure | None = None
     hold: Charge | None = None
     key: str = ""
@@ -82,7 +83,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     attempt: int = 0
     fails: int = 0
     losses: int = 0
-    out: Raw | None = None
+    out: MaybeRaw = None
     failure: Failure | None = None
     how: str = ""
     via: list[int] = []
@@ -207,7 +208,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
     chain: bytes = bytes(32)
     status: str = "queued"
     input: Raw = Raw(b"null")
-    output: Raw | None = None
+    output: MaybeRaw = None
     failure: Failure | None = None
     goal: str = ""
     priority: int = 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from tenuto.domain.base.values import TooLarge, pack
-from tenuto.domain.graph.plan import PlanNode, split_key
+from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Failure
@@ -49,7 +49,7 @@ class Attempt:
         step = actor.st.steps[key]
         self.n = step.attempt
         self.ready_at = step.ready_at
-        self.node: PlanNode = actor.plan.nodes[split_key(key)[0]]
+        self.node: PlanNode = actor.plan.node_of(key)
         self.task: asyncio.Task[None] | None = None
         self.stopping = self.evicted = False
         self.timed_out = ""
@@ -183,6 +183,15 @@ class Attempt:
         if not await self.worker.values.fetch(self.worker.store, need.digests):
             raise ArtifactMissing(f"stored values are gone: {need}")
 
+    def given(self) -> Any:
+        """Return what the step is given, from what is at hand.
+
+        Raises:
+            NeedValues: Some of it has to be read first; see `input`.
+            InputMissing: Its mapping names something that does not exist.
+        """
+        return data.step_input(self.actor.st, self.actor.plan, self.actor.env, self.key)
+
     async def input(self) -> Any:
         """Return what the step is given.
 
@@ -191,7 +200,7 @@ class Attempt:
         """
         while True:
             try:
-                return data.step_input(self.actor.st, self.actor.plan, self.actor.env, self.key)
+                return self.given()
             except io.NeedValues as need:
                 await self.need(need)
 

@@ -42,7 +42,10 @@ async def execute(attempt: Attempt) -> Any:
     node = attempt.node.node
     if node.kind == "map":
         return await _open_map(attempt)
-    value = await attempt.input()
+    try:
+        value = attempt.given()
+    except io.NeedValues:
+        value = await attempt.input()
     return await KINDS[node.kind](attempt, value)
 
 

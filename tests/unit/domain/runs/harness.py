@@ -19,7 +19,7 @@ from tenuto.domain.runs.data import render, step_input
 from tenuto.domain.runs.decide import decide
 from tenuto.domain.runs.events import Body, Failure, RunCreated
 from tenuto.domain.runs.fold import fold_body
-from tenuto.domain.runs.state import RunState, encode_state
+from tenuto.domain.runs.state import RunState, decode_state, encode_state
 
 
 class CoreEnv:
@@ -140,6 +140,8 @@ class Core:
             fold_body(again, self.plan, body)
             again.seq += 1
         assert encode_state(again) == encode_state(self.st)
+        body = encode_state(self.st)
+        assert encode_state(decode_state(body)) == body
 
     @property
     def status(self) -> str:
