@@ -110,7 +110,7 @@ def opened(settings: Settings) -> AbstractAsyncContextManager[Runtime]:
 
 async def _export(engine: Engine, runs: list[str], out: str | None) -> int:
     lines = 0
-    target = open(out, "wb") if out and out != "-" else sys.stdout.buffer  # noqa: SIM115, ASYNC230
+    target = open(out, "wb") if out and out != "-" else sys.stdout.buffer  # noqa: SIM115
     try:
         for run in runs or [None]:
             async for line in engine.audit.export(run):

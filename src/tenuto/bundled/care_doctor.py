@@ -200,7 +200,7 @@ async def _clock(store: Store) -> Check:
     skew = await store.now() - int((before + time.time()) / 2 * 1000)
     says = f"{abs(skew):,} ms {'ahead of' if skew > 0 else 'behind'} this machine's"
     if abs(skew) > SKEW_MS:
-        return Check("clock", "warn", f"the database's is {says}", "let both follow a time server; timers use the database's")
+        return Check("clock", "warn", f"the database's is {says}", "let both machines follow a time server")
     return Check("clock", "ok", f"the database's is {says}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -270,7 +269,7 @@ def _changes(a: Any, b: Any) -> list[str]:
 def _pair(a: Any, b: Any) -> str:
     """Return two values side by side; long texts from the word on in which they differ."""
     if isinstance(a, str) and isinstance(b, str) and max(len(a), len(b)) > _WIDE:
-        same = len(os.path.commonprefix([a, b]))
+        same = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         start = a.rfind(" ", 0, same) + 1
         a, b = f"...{a[start:]}", f"...{b[start:]}"
     return f"{_brief(a)}  →  {_brief(b)}"
