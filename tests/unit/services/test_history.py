@@ -121,3 +121,29 @@ async def test_the_stream_over_all_runs_resumes_by_cursor(engine: Engine):
         assert item.event.run == more.id
         if item.event.type == "run.completed":
             break
+
+
+async def test_a_run_that_ends_while_its_stream_catches_up_is_told_to_its_end(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+):
+    engine = runtime.engine
+    run = await engine.runs.submit(StartRun(definition=ASK, input={}))
+    await until(engine, run.id, "ticket.opened")
+    get_run, ended = runtime.store.get_run, asyncio.Event()
+
+    async def late(run_id: str):
+        if not ended.is_set() and asyncio.current_task() is following:
+            if caught.done():
+                ended.set()
+                await engine.runs.cancel(run.id)
+                await engine.runs.result(run.id, timeout_s=10)
+            else:
+                caught.set_result(None)
+        return await get_run(run_id)
+
+    caught: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    following = asyncio.ensure_future(collect(engine, run.id))
+    monkeypatch.setattr(runtime.store, "get_run", late)
+    live = await asyncio.wait_for(following, 20)
+    assert ended.is_set()
+    assert live == (await engine.history.events(run.id, limit=1000)).items

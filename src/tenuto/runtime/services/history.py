@@ -136,22 +136,26 @@ class History:
         await self._c.row(run_id)
         _check(where)
         seq, index = parse_id(after)
-        ended = ""
+        ended, last = "", seq
         async for part in self._c.feed.follow(run_id, seq - 1 if seq else 0):
             for number, body in part:
                 past = index if number == seq else -1
                 ended = final_of(body, past) or (ended if not body.ev else "")
                 for event in _chosen(run_id, number, body, past, where):
                     yield event
-            if ended in _ABSORBING or (not part and await self._over(run_id)) or (
-                ended and not await self._c.store.records(run_id, part[-1][0] if part else seq, 1)
-            ):
+                last = number
+            if ended in _ABSORBING or ((ended or not part) and await self._over(run_id, last)):
                 return
 
-    async def _over(self, run_id: str) -> bool:
-        """Return whether a run has ended, or was deleted, by its row."""
+    async def _over(self, run_id: str, last: int) -> bool:
+        """Return whether a run has stopped, or was deleted, and has no record past `last`.
+
+        The row is read first: whatever the run wrote before it was done is found by the second read.
+        """
         row = await self._c.store.get_run(run_id)
-        return row is None or row.state == "done"
+        if row is not None and row.state != "done":
+            return False
+        return not await self._c.store.records(run_id, last, 1)
 
     async def stream_all(self, *, cursors: Mapping[int, int] | None = None) -> AsyncIterator[Tailed]:
         """Yield the events of all runs as they are committed; from now on when `cursors` is `None`."""
