@@ -1,0 +1,67 @@
+"""What simulations have met: every fault, event and change of status, with counts, and what was never met."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import get_args
+
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.transitions import RUN_MOVES, STEP_MOVES
+from tenuto.testing.faulty import MOMENTS, POINTS
+
+NOT_YET = frozenset({"DivergenceFound"})
+
+
+class Report:
+    """Counts over any number of seeds; reports of several processes add up."""
+
+    def __init__(self) -> None:
+        """Begin with nothing met."""
+        self.seeds = 0
+        self.runs = 0
+        self.faults: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self.moves: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+
+    def add(self, other: Report) -> None:
+        """Add another report's counts."""
+        self.seeds += other.seeds
+        self.runs += other.runs
+        for name in ("faults", "seen", "events", "moves", "outcomes"):
+            getattr(self, name).update(getattr(other, name))
+
+    def missing(self) -> list[str]:
+        """Return the faults, events and legal changes of status that were never met."""
+        every = [type_.__name__ for type_ in get_args(ev.Events)]
+        found = [f"fault {name}" for name in (*POINTS, *MOMENTS) if not self.faults[name]]
+        found += [f"event {name}" for name in every if not self.events[name]]
+        return found + [f"move {name}" for name in all_moves() if not self.moves[name]]
+
+    def text(self) -> str:
+        """Return everything as lines for a person."""
+        lines = [f"{self.seeds} seeds, {self.runs} runs, {sum(self.faults.values())} faults"]
+        for title, counts in (
+            ("faults", self.faults), ("observed", self.seen), ("outcomes of runs", self.outcomes),
+            ("events", self.events), ("changes of status", self.moves),
+        ):
+            lines.append(f"{title}:")
+            lines += [f"  {count:>9,}  {name}" for name, count in sorted(counts.items())]
+        missing = self.missing()
+        lines.append("never met: " + (", ".join(missing) if missing else "nothing"))
+        return "\n".join(lines)
+
+
+def all_moves() -> list[str]:
+    """Return every change of status the transition tables allow."""
+    found: list[str] = []
+    for table, what in ((STEP_MOVES, "step"), (RUN_MOVES, "run")):
+        for event, (before, after) in table.items():
+            found += [move(what, event.__name__, one, after) for one in sorted(before)]
+    return found
+
+
+def move(what: str, event: str, before: str, after: str) -> str:
+    """Return the name of a change of status."""
+    return f"{what} {before} -> {after} ({event})"

@@ -1,0 +1,238 @@
+"""Deterministic simulation: the whole engine on virtual time under planned faults, one seed at a time.
+
+The same seed gives the same history, byte for byte, so every failure can be looked at again::
+
+    python -m tenuto.testing.simulation --seed 42 --trace
+    python -m tenuto.testing.simulation --seeds 0..9999 --processes 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from random import Random
+
+import msgspec
+
+from tenuto.runtime.worker import actor as actor_module
+from tenuto.runtime.worker import worker as worker_module
+from tenuto.testing.faulty import MOMENTS, POINTS, Fault
+from tenuto.testing.loop import NODE, VirtualLoop, cancel_all
+from tenuto.testing.report import Report
+from tenuto.testing.simulation_check import Judge
+from tenuto.testing.simulation_client import Client, Person
+from tenuto.testing.simulation_cluster import SimCluster
+from tenuto.testing.simulation_world import WORLD
+from tenuto.testing.workloads import Scenario, choose
+
+RUNS = 22
+WORKERS = 3
+LIMIT_S = 240.0
+SNAPSHOT_BYTES = 1500
+
+
+class Verdict(msgspec.Struct):
+    """What became of a seed.
+
+    Attributes:
+        wrong: Everything that was broken; empty is good.
+        digest: Of the whole history.
+        trace: Its last lines.
+    """
+
+    seed: int
+    wrong: list[str]
+    digest: str
+    faults: int
+    seconds: float
+    steps: int
+    trace: list[str]
+    report: Report
+
+
+def plan_faults(random: Random) -> list[Fault]:
+    """Return at least ten faults that happen, in time and at points that runs pass."""
+    moments = [random.choice(MOMENTS) for _ in range(11)]
+    points = random.sample(POINTS, 8)
+    plan = [Fault(name, 0.3 + random.random() * 13, 0.5 + random.random() * 7) for name in moments]
+    return plan + [Fault(name, 0.2 + random.random() * 9, 0.5 + random.random() * 7) for name in points]
+
+
+def run_seed(seed: int, *, runs: int = RUNS, workers: int = WORKERS, only: str = "") -> Verdict:
+    """Live one history and judge it. `only` fills it with one kind of run."""
+    random = Random(seed)
+    loop = VirtualLoop(shuffle=random if seed % 2 else None)
+    kinds = choose(random, 10_000 if only else runs)
+    if only:
+        kinds = [kind for kind in kinds if kind.name == only][:runs]
+    cluster = SimCluster(loop, random, plan_faults(random), workers=workers)
+    with _stage(cluster) as logged:
+        clients = {}
+        context = copy_context()
+        try:
+            context.run(_enter, cluster)
+            clients = context.run(_live, loop, cluster, kinds)
+        finally:
+            cluster.end()
+            logged.stop()
+            context.run(cancel_all, loop)
+    report = Report()
+    report.seeds = 1
+    report.faults.update(cluster.faults.happened)
+    report.seen.update(cluster.faults.seen)
+    judge = Judge(cluster.db, cluster.world, cluster.evidence, report)
+    judge.judge(clients)
+    wrong = cluster.wrong + judge.found + logged.errors
+    wrong += [f"an error nobody handled: {error}" for error in loop.errors]
+    faults = sum(cluster.faults.happened.values())
+    if faults < 10:
+        wrong.append(f"only {faults} faults happened; a seed needs 10")
+    seconds, steps = loop.time(), loop.steps
+    loop.close()
+    return Verdict(seed, wrong, cluster.digest, faults, seconds, steps, cluster.trace, report)
+
+
+def _enter(cluster: SimCluster) -> None:
+    WORLD.set(cluster.world)
+    NODE.set("")
+
+
+def _live(loop: VirtualLoop, cluster: SimCluster, kinds: list[Scenario]) -> dict[str, Scenario]:
+    random = cluster.random
+    ids = [f"{0x18BCFE56800 + i:012x}"[:8] + f"-{i:04x}-7000-8000-{random.getrandbits(48):012x}" for i in range(len(kinds))]
+    clients = [Client(cluster, kind, run_id) for kind, run_id in zip(kinds, ids, strict=True)]
+    person = Person(cluster, {client.run_id: client.scenario.verdict for client in clients})
+
+    async def main() -> None:
+        await cluster.start()
+        helper = asyncio.get_running_loop().create_task(person.work())
+        work = [asyncio.get_running_loop().create_task(client.go()) for client in clients]
+        done, pending = await asyncio.wait(work, timeout=LIMIT_S)
+        cluster.wrong += [f"a client failed: {task.exception()!r}" for task in done if task.exception() is not None]
+        for task, client in zip(work, clients, strict=True):
+            if task in pending:
+                cluster.wrong.append(f"{client.run_id} ({client.scenario.name}): no end within {LIMIT_S:g} s (I6)")
+        helper.cancel()
+        await _quiet(cluster)
+
+    loop.run_until_complete(main())
+    found = {client.run_id: client.scenario for client in clients}
+    for client in clients:
+        found.update(dict.fromkeys(client.forks, client.scenario))
+    return found
+
+
+async def _quiet(cluster: SimCluster) -> None:
+    """Wait until children and forks have ended too."""
+    for _ in range(120):
+        if all(row.state == "done" for row in cluster.db.runs.values()) and not cluster.db.outbox:
+            return
+        await asyncio.sleep(0.5)
+
+
+# --- the stage ---------------------------------------------------------------------------------------------------
+
+
+class _Logged(logging.Handler):
+    """Keeps what the engine complains about: an error in its log is an error of the engine."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        super().__init__(logging.WARNING)
+        self.errors: list[str] = []
+        self._cluster: SimCluster | None = cluster
+
+    def stop(self) -> None:
+        self._cluster = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._cluster is None:
+            return
+        text = record.getMessage()
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]!r}"
+        self._cluster.note(NODE.get(), f"log {record.levelname.lower()} {text}")
+        if record.levelno >= logging.ERROR:
+            self.errors.append(f"logged by {NODE.get() or 'the world'}: {text}")
+
+
+@contextmanager
+def _stage(cluster: SimCluster) -> Iterator[_Logged]:
+    """Make names of workers repeatable, snapshots frequent, and errors in the log visible."""
+    counts: dict[str, int] = {}
+
+    def name_worker() -> str:
+        node = NODE.get()
+        counts[node] = counts.get(node, 0) + 1
+        return f"{node}.{counts[node]}"
+
+    log = logging.getLogger("tenuto")
+    handler = _Logged(cluster)
+    before = worker_module.new_worker_id, actor_module.SNAPSHOT_BYTES, log.propagate, log.level
+    worker_module.new_worker_id, actor_module.SNAPSHOT_BYTES = name_worker, SNAPSHOT_BYTES
+    log.propagate = False
+    log.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        log.removeHandler(handler)
+        worker_module.new_worker_id, actor_module.SNAPSHOT_BYTES, log.propagate = before[:3]
+        log.setLevel(before[3])
+
+
+# --- the command line --------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run seeds, print what failed, and return how the process should exit."""
+    parser = argparse.ArgumentParser(prog="python -m tenuto.testing.simulation", description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--seeds", help="a range, such as 0..9999, ends included")
+    parser.add_argument("--processes", type=int, default=1, help="how many processes share the seeds")
+    parser.add_argument("--only", default="", help="fill every seed with one kind of run")
+    parser.add_argument("--trace", action="store_true", help="print the last part of each seed's history")
+    parser.add_argument("--report", action="store_true", help="print every fault, event and change of status met")
+    given = parser.parse_args(arguments)
+    first, _, last = (given.seeds or f"{given.seed or 0}..{given.seed or 0}").partition("..")
+    seeds = range(int(first), int(last or first) + 1)
+    total, failed, began = Report(), 0, time.perf_counter()
+    for verdict in _verdicts(seeds, given.processes, given.only):
+        total.add(verdict.report)
+        if verdict.wrong or given.trace:
+            failed += bool(verdict.wrong)
+            print(shown(verdict, 400 if given.trace else 25))
+    took = time.perf_counter() - began
+    if given.report:
+        print(total.text())
+    print(f"{len(seeds)} seeds, {failed} failed, {took:.1f} s, {took / len(seeds) * 1000:.0f} ms a seed")
+    return 1 if failed else 0
+
+
+def _verdicts(seeds: range, processes: int, only: str) -> Iterator[Verdict]:
+    if processes <= 1:
+        for seed in seeds:
+            yield run_seed(seed, only=only)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(_one, ((seed, only) for seed in seeds), chunksize=8)
+
+
+def _one(given: tuple[int, str]) -> Verdict:
+    return run_seed(given[0], only=given[1])
+
+
+def shown(verdict: Verdict, lines: int) -> str:
+    """Return a verdict as text: what is wrong, and the newest lines of the history."""
+    head = f"seed {verdict.seed}: {len(verdict.wrong)} wrong, {verdict.faults} faults, {verdict.seconds:.0f} virtual s"
+    return "\n".join([head, *(f"  ! {text}" for text in verdict.wrong[:20]), *verdict.trace[-lines:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""Those outside the engine: clients who start and steer runs, a person who answers, and a log of what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from tenuto.adapters.stores.memory.tables import Tables
+from tenuto.domain.base.values import blob_digest
+from tenuto.domain.graph.model import Budget
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.failure import LOST
+from tenuto.domain.runs.fork import Cut, encode_reuse, reuse
+from tenuto.domain.runs.wire import decode
+from tenuto.errors import Conflict, TenutoError
+from tenuto.ports.store import Commit, Committed, Store, TicketRow
+from tenuto.runtime.worker.deliver import creation
+from tenuto.testing.simulation_world import World
+from tenuto.testing.workloads import compiled
+
+if TYPE_CHECKING:
+    from tenuto.testing.workloads import Scenario
+
+PATIENCE_S = 4.0
+LOOK_S = 0.5
+
+
+class Outcome(msgspec.Struct):
+    """How a run ended, as its scenario judges it.
+
+    Attributes:
+        lost: Some step failed because its workers kept dying, which may change the outcome.
+    """
+
+    status: str
+    output: Any
+    outcomes: dict[str, int]
+    lost: bool = False
+    why: str = ""
+
+    def completed(self, node: str) -> int:
+        """Return how many steps of a node completed."""
+        return self.outcomes.get(node, 0)
+
+
+class Cluster(Protocol):
+    """What clients see of the simulated processes."""
+
+    world: World
+    db: Tables
+
+    def submitter(self) -> Callable[[Commit], asyncio.Future[Committed]] | None:
+        """Return a way into some live process, or `None` while there is none."""
+        ...
+
+    def store_of_client(self) -> Store:
+        """Return the store as clients reach it."""
+        ...
+
+
+class Client:
+    """Starts one run, steers it by its scenario's script, and waits for its end."""
+
+    def __init__(self, cluster: Cluster, scenario: Scenario, run_id: str) -> None:
+        """Serve one run."""
+        self._cluster, self.scenario, self.run_id = cluster, scenario, run_id
+        self._world, self._db = cluster.world, cluster.db
+        self._store = cluster.store_of_client()
+        self._sent = 0
+        self.forks: list[str] = []
+
+    async def go(self) -> None:
+        """Create the run, act on it, and see it to its end."""
+        await asyncio.sleep(self._world.random.random() * 6)
+        digest = compiled().digests[self.scenario.name]
+        given = msgspec.json.encode(self.scenario.given(self._world.random))
+        budget = self.scenario.budget or compiled().definitions[digest].budget
+        event = ev.RunCreated(ns="default", workflow=self.scenario.name, digest=digest, input=Raw(given), budget=budget)
+        await self._create(creation(self.run_id, event, self._db.clock()))
+        if self.scenario.script is not None:
+            await self.scenario.script(self)
+        for run_id in [self.run_id, *self.forks]:
+            await self._until_end(run_id)
+
+    async def _create(self, commit: Commit) -> None:
+        """Create a run through some process or directly, again and again until somebody says that it exists."""
+        while True:
+            submit = self._cluster.submitter() if self._world.random.random() < 0.7 else None
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    if submit is not None:
+                        result = await submit(_fresh(commit))
+                        done = result.outcome in ("ok", "fenced")
+                    else:
+                        await self._store.create_once(_fresh(commit), commit.run_id, "same")
+                        done = True
+            except TimeoutError:
+                continue
+            except Conflict:
+                # An earlier attempt that nobody answered was carried out after all.
+                done = True
+            if done:
+                break
+        self._world.created.add(commit.run_id)
+
+    # --- steering ---------------------------------------------------------------------------------------------
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait roughly so long."""
+        await asyncio.sleep(seconds * (0.5 + self._world.random.random()))
+
+    async def signal(self, name: str, payload: Any, *, key: str) -> None:
+        """Deliver a signal."""
+        await self._send(msg.Signal(name=name, payload=Raw(msgspec.json.encode(payload)), by="client"), key)
+
+    async def cancel(self) -> None:
+        """Cancel the run."""
+        await self._send(msg.Cancel(by="client", reason="enough"), "cancel")
+
+    async def pause(self) -> None:
+        """Pause the run."""
+        await self._send(msg.Pause(by="client"), "pause")
+
+    async def resume(self, budget: Budget | None = None) -> None:
+        """Let the run go on, with raised caps if given."""
+        await self._send(msg.Resume(by="client", budget=budget), "resume", reopens=True)
+
+    def repair(self) -> None:
+        """Repair what the run's steps need."""
+        self._world.fixed.add(self.run_id)
+
+    async def redrive(self, step: str, *, fresh: bool = False) -> None:
+        """Send a failed step round again."""
+        await self._send(msg.Redrive(step=step, fresh=fresh, by="client"), f"redrive/{step}", reopens=True)
+
+    async def _send(self, message: msg.Messages, key: str, *, reopens: bool = False, run_id: str = "") -> None:
+        """Send until an answer comes; what was accepted is promised."""
+        run_id = run_id or self.run_id
+        body = msg.encode_message(message)
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    outcome = await self._store.send(run_id, key, body, reopens=reopens)
+            except TimeoutError:
+                continue
+            if outcome in ("accepted", "duplicate"):
+                self._world.promised.setdefault(run_id, []).append(key)
+            return
+
+    async def until(self, status: str) -> None:
+        """Wait until the run's row says it stopped with a status, or ended otherwise."""
+        while True:
+            row = self._db.runs.get(self.run_id)
+            if row is not None and row.state == "done":
+                if row.status == status or row.status in ("completed", "cancelled"):
+                    return
+                if row.status == "failed" and await self._send_round(self.run_id):
+                    continue
+                return
+            await asyncio.sleep(LOOK_S)
+
+    async def _until_end(self, run_id: str) -> None:
+        """Wait for the end; steps whose workers kept dying are sent round again."""
+        while True:
+            row = self._db.runs.get(run_id)
+            if row is not None and row.state == "done":
+                if row.status != "failed" or not await self._send_round(run_id):
+                    self._world.told[run_id] = row.status
+                    return
+            await asyncio.sleep(LOOK_S)
+
+    async def _send_round(self, run_id: str) -> bool:
+        """Redrive what failed only because workers died; return whether there was anything."""
+        found = lost_steps(self._db, run_id)
+        for step in found:
+            self._sent += 1
+            await self._send(msg.Redrive(step=step, by="client"), f"again/{self._sent}", reopens=True, run_id=run_id)
+        return bool(found)
+
+    async def fork(self, node: str) -> None:
+        """Start a replay of the run from a node."""
+        row = self._db.runs[self.run_id]
+        if row.status != "completed":
+            return
+        records = self._db.records[self.run_id]
+        bodies = [(item.seq, decode(item)) for item in records]
+        plan = compiled().plans[row.digest]
+        try:
+            taken = encode_reuse(reuse(bodies, plan, plan, Cut(node=node)))
+        except TenutoError:
+            return
+        name = blob_digest(taken)
+        await self._store.put_blobs([(name, taken)])
+        fork = ev.Fork(run=self.run_id, seq=records[-1].seq, chain=records[-1].chain.hex(), reuse=name, from_node=node)
+        created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
+        run_id = self.run_id[:-4] + "f0" + self.run_id[-2:]
+        self.forks.append(run_id)
+        await self._create(creation(run_id, msgspec.structs.replace(created, fork=fork), self._db.clock()))
+
+
+def lost_steps(db: Tables, run_id: str) -> list[str]:
+    """Return the dead letters of a run that are there only because workers died."""
+    dead: dict[str, bool] = {}
+    for item in db.records[run_id]:
+        for event in decode(item).ev:
+            if isinstance(event, ev.StepDeadLettered):
+                dead[event.step] = event.failure.code == LOST.code
+            elif isinstance(event, ev.StepRedriven):
+                dead.pop(event.step, None)
+    return [step for step, lost in dead.items() if lost]
+
+
+def _fresh(commit: Commit) -> Commit:
+    """Return a commit of its own: whoever gets it may change the row."""
+    assert commit.new is not None
+    return msgspec.structs.replace(commit, new=msgspec.structs.replace(commit.new))
+
+
+class Person:
+    """Answers tickets after a while: approvals by the scenario's verdict, lost outcomes by looking at the world."""
+
+    def __init__(self, cluster: Cluster, verdicts: dict[str, str]) -> None:
+        """Answer for runs by id."""
+        self._cluster, self._verdicts = cluster, verdicts
+        self._store = cluster.store_of_client()
+        self.answered = 0
+
+    async def work(self) -> None:
+        """Look for tickets for ever."""
+        while True:
+            await asyncio.sleep(0.8)
+            open_ = [ticket for ticket in self._cluster.db.tickets.values() if ticket.state == "open"]
+            for ticket in open_:
+                decision = self._decide(ticket)
+                if decision:
+                    await self._answer(ticket, decision)
+
+    def _decide(self, ticket: TicketRow) -> str:
+        if ticket.kind == "approval":
+            verdict = self._verdicts.get(ticket.run_id, "approve")
+            return "" if verdict == "wait" else verdict
+        if ticket.kind == "unknown_outcome":
+            key = msgspec.json.decode(ticket.body)["key"]
+            return "succeeded" if self._cluster.world.effects.get(key) else "retry"
+        if ticket.kind == "escalation":
+            self._cluster.world.fixed.add(ticket.run_id)
+            return "retry"
+        return ""
+
+    async def _answer(self, ticket: TicketRow, decision: str) -> None:
+        data: Any = {"v": "done"} if ticket.kind == "unknown_outcome" else None
+        answer = msgspec.json.encode({"decision": decision, "reason": "", "data": data, "by": "person"})
+        body = msg.encode_message(msg.Decision(ticket=ticket.id, decision=decision, data=data, by="person"))
+        key = f"decision/{ticket.id}"
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                row = await self._store.decide_ticket(ticket.ns, ticket.id, answer, key, body)
+        except TimeoutError:
+            return
+        if row is not None and row.answer == answer:
+            self.answered += 1
+            self._cluster.world.promised.setdefault(ticket.run_id, []).append(key)
