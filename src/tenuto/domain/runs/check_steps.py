@@ -92,6 +92,8 @@ class StepRules:
     def _call(self, event: ev.Event) -> None:
         if isinstance(event, ev.CallIntended):
             self._intends(event)
+        elif isinstance(event, ev.ChildStarted):
+            self._calls[event.step, "child"] = "open"
         elif isinstance(event, ev.CallCompleted):
             self._completes(event)
         elif isinstance(event, ev.CallFailed):

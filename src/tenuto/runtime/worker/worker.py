@@ -294,6 +294,8 @@ class Worker:
         begin: list[io.Input] = [io.Begin(worker=self.id, epoch=claim.epoch, lost=claim.stolen_from is not None)]
         if claim.inbox_seq:
             begin += await self._messages(actor)
+            # All up to the claim's number were read now or consumed by a former owner; parking compares with it.
+            actor.inbox_seen = max(actor.inbox_seen, claim.inbox_seq)
         begin.append(io.Tick())
         actor.begin(begin)
 
