@@ -12,7 +12,7 @@ from postgres_proxy import Proxy
 from tenuto.adapters.stores.postgres import PostgresStore
 from tenuto.bundled.postgres import LocalPostgres
 from tenuto.domain.runs import wire
-from tenuto.ports.store import Commit, RowChange, WorkerRow
+from tenuto.ports.store import Commit, RowChange, TaskRow, WorkerRow
 
 pytestmark = pytest.mark.postgres
 
@@ -190,6 +190,25 @@ async def test_claims_cut_off_are_found_again(
     owned = [run for run in await store.load(list(journals.seqs)) if run.run_id in {c.run_id for c in claims}]
     assert len(owned) == 3
     assert len(await store.claim("other", 9)) == 2
+
+
+async def test_tasks_cut_off_are_found_again(
+    distant: PostgresStore, store: PostgresStore, proxy: Proxy, journals: Journals
+):
+    """The answer to taking a task is lost: it is still told, with the executor that died with it."""
+    creation = journals.create()
+    task = TaskRow(id="t", ns="default", run_id=creation.run_id, step="s", attempt=1, handler="h", body=b"{}")
+    creation.tasks = (task,)
+    await store.commit([creation])
+    assert [taken.worker for taken in await store.take_tasks("zombie", 5, ["h"])] == [None]
+    await store.unregister("zombie")
+    await distant.register(WorkerRow(id="cut-worker"), 60_000)
+    proxy.arm("answer", b"cut-worker")
+    (found,) = await asyncio.wait_for(distant.take_tasks("cut-worker", 5, ["h"]), 20)
+    assert proxy.cut.is_set()
+    assert (found.id, found.worker) == ("t", "zombie")
+    assert not await store.drop_task("t", "zombie")
+    assert await store.drop_task("t", "cut-worker")
 
 
 async def test_takeovers_cut_off_are_found_again(

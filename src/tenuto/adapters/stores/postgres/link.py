@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncpg
 
@@ -18,6 +18,7 @@ from tenuto.adapters.stores.postgres.sql import SQL
 
 T = TypeVar("T")
 Connection = Any  # asyncpg ships no type hints for its connections
+_driver_connect: Callable[..., Awaitable[Any]] = cast("Any", asyncpg).connect
 FIRST_DELAY_S = 0.02
 LAST_DELAY_S = 1.0
 CONNECT_TIMEOUT_S = 10
@@ -171,7 +172,7 @@ class Link:
     async def _connect(self) -> Connection:
         self._drop()
         wait = self._statement_s * 2 if self._statement_s else None
-        connection: Connection = await asyncpg.connect(
+        connection = await _driver_connect(
             self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=wait, max_cached_statement_lifetime=0
         )
         try:

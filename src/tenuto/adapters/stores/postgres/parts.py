@@ -48,7 +48,7 @@ class Parts:
 
     def pids(self) -> set[int]:
         """Return the backends that serve us."""
-        return set().union(*(link.pids for link in self.links()))
+        return {pid for link in self.links() for pid in link.pids}
 
     async def close(self) -> None:
         """Finish what was accepted and disconnect."""

@@ -604,12 +604,12 @@ with t as (
          or not exists (select from worker w where w.id = task.worker and w.lease_until > {clock}))
   order by created_at, id limit $2 for update skip locked
 )
-update task set worker = $1, taken = $4 from t where task.id = t.id
-returning task.id, ns, run_id, step, attempt, handler, body, t.before as worker, created_at
+update task set worker = $1, taken = $4, taken_from = t.before from t where task.id = t.id
+returning task.id, ns, run_id, step, attempt, handler, body, taken_from as worker, created_at
 
 -- name: taken_tasks
--- Find again what was taken when the answer got lost; who held it before is not known any more.
-select id, ns, run_id, step, attempt, handler, body, null::text as worker, created_at
+-- Find again what was taken when the answer got lost.
+select id, ns, run_id, step, attempt, handler, body, taken_from as worker, created_at
 from task where worker = $1 and taken = $2
 
 -- name: drop_task

@@ -49,12 +49,12 @@ def claim(row: Any, stolen_from: str | None = None) -> Claim:
 
 def ticket(row: Any) -> TicketRow:
     """Return a ticket, ids as text."""
-    return TicketRow(**{**row, "run_id": str(row["run_id"])})
+    return TicketRow(**_named(row))
 
 
 def task(row: Any) -> TaskRow:
     """Return an attempt for an executor, ids as text."""
-    return TaskRow(**{**row, "run_id": str(row["run_id"])})
+    return TaskRow(**_named(row))
 
 
 def worker(row: Any) -> WorkerRow:
@@ -64,14 +64,14 @@ def worker(row: Any) -> WorkerRow:
 
 def workflow(row: Any) -> WorkflowRow:
     """Return a version of a workflow."""
-    return WorkflowRow(**{**row, "tags": tuple(row["tags"])})
+    values: dict[str, Any] = dict(row)
+    values["tags"] = tuple(row["tags"])
+    return WorkflowRow(**values)
 
 
 def step(row: Any) -> StepRow:
     """Return a step of the projection, ids as text."""
-    return StepRow(
-        **{**row, "run_id": str(row["run_id"])}, cursor=f"{row['started_at']}.{row['run_id']}.{row['step']}"
-    )
+    return StepRow(**_named(row), cursor=f"{row['started_at']}.{row['run_id']}.{row['step']}")
 
 
 def step_cursor(cursor: str) -> tuple[int | None, str | None, str | None]:
@@ -89,6 +89,13 @@ def group_runs(packed: bytes) -> tuple[tuple[str, int], ...]:
         (_id_text(packed[at : at + 16].hex()), int.from_bytes(packed[at + 16 : at + 20], "big"))
         for at in range(0, len(packed), 20)
     )
+
+
+def _named(row: Any) -> dict[str, Any]:
+    """Return a row by column, its run as text."""
+    values: dict[str, Any] = dict(row)
+    values["run_id"] = str(row["run_id"])
+    return values
 
 
 def _id_text(digits: str) -> str:

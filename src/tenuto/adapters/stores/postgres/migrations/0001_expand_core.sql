@@ -100,6 +100,7 @@ create table outbox (
     body bytea not null
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
 
+-- Attempts for any worker; `taken_from` is the executor that died with it before `worker` took it.
 create table task (
     id text primary key,
     run_id uuid not null,
@@ -110,6 +111,7 @@ create table task (
     step text not null,
     handler text not null,
     worker text,
+    taken_from text,
     body bytea not null
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
 create index task_free on task (created_at, id) where worker is null;
