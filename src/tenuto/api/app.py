@@ -31,6 +31,8 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     """Return the application over an engine that the caller opens and closes.
 
     Args:
+        engine: Open for as long as the application answers.
+        settings: Checked by `settings.load`.
         auth: `None` takes the token from the settings, or the one kept in the data directory, made if need be.
     """
     app = FastAPI(

@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=True)  # pyright: ignore[reportUnknownMemberType]
+            name = cast("object", self.construct_object(key, deep=True))  # pyright: ignore[reportUnknownMemberType]
             if isinstance(name, Hashable) and name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} appears twice", key.start_mark)
             if not isinstance(name, str):
@@ -46,7 +46,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in rules if tag not in (_TIMESTAMP, _BOOL)]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))  # pyright: ignore[reportUnknownMemberType]
 
 
 async def read_data(request: Request) -> Any:

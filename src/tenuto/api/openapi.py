@@ -186,9 +186,8 @@ def _finish(path: str, method: str, operation: dict[str, Any]) -> None:
     if path in PUBLIC or (path == SIGN_IN and method in ("post", "delete")):
         operation["security"] = []
         return
-    operation["security"] = [{"token": []}, {"browser": []}]
-    if path.endswith("/stream"):
-        operation["security"].append({"stream": []})
+    ways = ("token", "browser", "stream") if path.endswith("/stream") else ("token", "browser")
+    operation["security"] = [{way: []} for way in ways]
     if method == "post":
         key = {
             "name": "Idempotency-Key",
@@ -197,7 +196,7 @@ def _finish(path: str, method: str, operation: dict[str, Any]) -> None:
             "description": "A repeat with the same key and body is answered like the first; another body is refused.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         }
-        operation.setdefault("parameters", []).append(key)
+        operation["parameters"] = [*operation.get("parameters", ()), key]
 
 
 def _operation_id(path: str, method: str) -> str:

@@ -92,7 +92,7 @@ def _check_parameters(request: Request) -> None:
             problems.append(Problem(name, f"there is no parameter {name!r} here", hint, "request.parameter"))
         elif "\x00" in value:
             problems.append(Problem(name, "holds a NUL character", code="request.parameter"))
-    path = cast("dict[str, Any]", request.path_params)
+    path = request.path_params
     problems += [
         Problem(name, "holds a NUL character", code="request.parameter")
         for name, value in path.items() if "\x00" in str(value)
@@ -105,7 +105,7 @@ def _check_accept(request: Request) -> None:
     """Refuse callers that cannot read what the operation answers."""
     accept = request.headers.get("accept", "")
     route = request.scope.get("route")
-    media = str((getattr(route, "openapi_extra", None) or {}).get("x-media", "application/json"))
+    media = str(cast("dict[str, Any]", getattr(route, "openapi_extra", None) or {}).get("x-media", "application/json"))
     if not accept or _accepts(accept, media):
         return
     raise Refused(406, "request.accept", f"the answer is {media}, which 'Accept: {accept[:200]}' excludes", allowed=media)

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
         self._app = app
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Leave signals alone."""
         yield
 
@@ -62,6 +62,9 @@ async def serve(
     """Serve until `stop` is set, or without one until SIGINT or SIGTERM; the engine stays open.
 
     Args:
+        engine: Open already.
+        settings: Checked by `settings.load`.
+        stop: Set it to end; `None` waits for a signal instead.
         ready: Called with the base URL once requests are taken.
         out: Where the ready line goes; standard error when `None`, so that output for programs stays clean.
 
@@ -159,7 +162,7 @@ async def _announce(
 
 
 @contextmanager
-def _noted(settings: Settings, url: str) -> Iterator[None]:
+def _noted(settings: Settings, url: str) -> Generator[None]:
     """Leave address and process id in the data directory while the server runs."""
     path = Path(settings.data_dir) / NOTE
     path.parent.mkdir(parents=True, exist_ok=True)

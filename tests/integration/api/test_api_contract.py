@@ -15,7 +15,46 @@ from starlette.routing import Match
 from tenuto.domain.runs.public import NAMES
 
 # The surface promised for the durable core; `{x}` stands for any name.
-PROMISED = ["", "GET /healthz", "GET /readyz", "GET /api/v1/workflows", "POST /api/v1/workflows", "GET /api/v1/workflows/{x}", "POST /api/v1/workflows/validate", "PUT /api/v1/workflows/{x}/tags/{x}", "POST /api/v1/runs", "GET /api/v1/runs", "GET /api/v1/runs/{x}", "POST /api/v1/runs/{x}/cancel", "POST /api/v1/runs/{x}/pause", "POST /api/v1/runs/{x}/resume", "POST /api/v1/runs/{x}/replay", "GET /api/v1/runs/{x}/events", "GET /api/v1/runs/{x}/steps", "GET /api/v1/runs/{x}/state", "GET /api/v1/runs/{x}/graph", "GET /api/v1/runs/{x}/stream", "POST /api/v1/runs/{x}/stream-token", "GET /api/v1/stream", "POST /api/v1/runs/{x}/signals/{x}", "POST /api/v1/runs/{x}/steps/{x}/retry", "GET /api/v1/runs/{x}/why", "GET /api/v1/runs/{x}/audit", "GET /api/v1/runs/{x}/diff", "DELETE /api/v1/runs/{x}", "GET /api/v1/tickets", "POST /api/v1/tickets/{x}/decision", "GET /api/v1/approvals", "POST /api/v1/approvals/{x}/decision", "GET /api/v1/dead-letters", "POST /api/v1/dead-letters/{x}/redrive", "GET /api/v1/artifacts/{x}", "GET /api/v1/usage", "GET /api/v1/services", "GET /api/v1/steps", "GET /api/v1/workers", ""][1:-1]
+PROMISED = [
+    "GET /healthz",
+    "GET /readyz",
+    "GET /api/v1/workflows",
+    "POST /api/v1/workflows",
+    "GET /api/v1/workflows/{x}",
+    "POST /api/v1/workflows/validate",
+    "PUT /api/v1/workflows/{x}/tags/{x}",
+    "POST /api/v1/runs",
+    "GET /api/v1/runs",
+    "GET /api/v1/runs/{x}",
+    "POST /api/v1/runs/{x}/cancel",
+    "POST /api/v1/runs/{x}/pause",
+    "POST /api/v1/runs/{x}/resume",
+    "POST /api/v1/runs/{x}/replay",
+    "GET /api/v1/runs/{x}/events",
+    "GET /api/v1/runs/{x}/steps",
+    "GET /api/v1/runs/{x}/state",
+    "GET /api/v1/runs/{x}/graph",
+    "GET /api/v1/runs/{x}/stream",
+    "POST /api/v1/runs/{x}/stream-token",
+    "GET /api/v1/stream",
+    "POST /api/v1/runs/{x}/signals/{x}",
+    "POST /api/v1/runs/{x}/steps/{x}/retry",
+    "GET /api/v1/runs/{x}/why",
+    "GET /api/v1/runs/{x}/audit",
+    "GET /api/v1/runs/{x}/diff",
+    "DELETE /api/v1/runs/{x}",
+    "GET /api/v1/tickets",
+    "POST /api/v1/tickets/{x}/decision",
+    "GET /api/v1/approvals",
+    "POST /api/v1/approvals/{x}/decision",
+    "GET /api/v1/dead-letters",
+    "POST /api/v1/dead-letters/{x}/redrive",
+    "GET /api/v1/artifacts/{x}",
+    "GET /api/v1/usage",
+    "GET /api/v1/services",
+    "GET /api/v1/steps",
+    "GET /api/v1/workers",
+]
 LATER = ["/patches/p", "/runs/r1/patches", "/cache/stats", "/budgets", "/policies", "/locks", "/projects", "/admin/users"]
 
 

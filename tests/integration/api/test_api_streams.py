@@ -71,7 +71,8 @@ def _last() -> PublicEvent:
 
 async def test_a_stream_gives_the_past_then_what_comes(server: Running, engine: Any) -> None:
     """Stored events first, then live ones, each with id, name and data; the end ends it."""
-    async with httpx.AsyncClient(headers=BEARER) as client, client.stream("GET", f"{server.url}/api/v1/runs/r1/stream") as got:
+    url = f"{server.url}/api/v1/runs/r1/stream"
+    async with httpx.AsyncClient(headers=BEARER) as client, client.stream("GET", url) as got:
         assert got.headers["content-type"].startswith("text/event-stream")
         lines = got.aiter_lines()
         first = await _events(lines, 3)
@@ -110,7 +111,8 @@ async def test_a_quiet_stream_is_kept_alive(engine: Any, tmp_path: Path, monkeyp
     """A comment is sent while nothing happens."""
     monkeypatch.setattr("tenuto.api.routers.streams.KEEP_ALIVE_S", 0.01)
     running = await _start(engine, Settings(port=0, token=TOKEN, data_dir=str(tmp_path)))
-    async with httpx.AsyncClient(headers=BEARER) as client, client.stream("GET", f"{running.url}/api/v1/runs/r1/stream") as got:
+    url = f"{running.url}/api/v1/runs/r1/stream"
+    async with httpx.AsyncClient(headers=BEARER) as client, client.stream("GET", url) as got:
         async for line in got.aiter_lines():
             if line == ": keep-alive":
                 break
