@@ -1,0 +1,202 @@
+"""Messages, wake-ups and tickets: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tenuto.ports.store import OutboxRow, Store, TicketRow
+from tenuto.testing.conformance import kit
+from tenuto.testing.conformance.kit import Journal
+
+
+def _message(key: str, target: str | None = None) -> OutboxRow:
+    return OutboxRow(ns="default", target=target or kit.new_id(), key=key, kind="send", body=b"{}")
+
+
+def _ticket(run: str, ticket: str, created_at: int = 5, kind: str = "approval", ns: str = "default") -> TicketRow:
+    return TicketRow(id=ticket, ns=ns, run_id=run, step="s", kind=kind, message="may I?", created_at=created_at)
+
+
+async def _ended(store: Store, status: str, **row: object) -> Journal:
+    journal = await kit.owned(store, "w", **row)
+    assert (await journal.write(store, journal.change("done", status=status))).row_applied
+    return journal
+
+
+class MessageSuite:
+    """Inboxes, messages between runs, tickets."""
+
+    async def test_messages_are_numbered_and_kept_in_order(self, store: Store) -> None:
+        """Numbers are dense per run, and stay so after messages were consumed."""
+        journal = await kit.owned(store, "w")
+        for n in range(3):
+            assert await store.send(journal.id, f"k{n}", b"%d" % n) == "accepted"
+        assert [(m.n, m.key, m.body) for m in await store.inbox(journal.id)] == [
+            (1, "k0", b"0"), (2, "k1", b"1"), (3, "k2", b"2")
+        ]  # fmt: skip
+        assert [m.n for m in await store.inbox(journal.id, 2)] == [3]
+        await journal.write(store, journal.next(eaten=[1, 2, 3]))
+        assert await store.inbox(journal.id) == []
+        assert await store.send(journal.id, "k3", b"3") == "accepted"
+        assert [m.n for m in await store.inbox(journal.id)] == [4]
+        row = await store.get_run(journal.id)
+        assert row is not None and row.inbox_seq == 4
+
+    async def test_a_repeated_key_is_a_duplicate(self, store: Store, second_store: Store) -> None:
+        """Of simultaneous sends with one key, one is accepted; the inbox holds one message."""
+        journal = await kit.created(store)
+        other = await kit.created(store)
+        outcomes = await asyncio.gather(*(
+            (store if n % 2 else second_store).send(journal.id, "k", b"{}") for n in range(8)
+        ))  # fmt: skip
+        assert sorted(outcomes) == ["accepted"] + ["duplicate"] * 7
+        assert len(await store.inbox(journal.id)) == 1
+        assert await store.send(other.id, "k", b"{}") == "accepted"
+
+    async def test_nobody_is_missing_and_the_ended_are_terminal(self, store: Store) -> None:
+        """Unknown runs are `missing`, whatever the text; ended ones `terminal`, and nothing is stored."""
+        assert await store.send(kit.new_id(), "k", b"{}") == "missing"
+        assert await store.send("not an id", "k", b"{}") == "missing"
+        assert await store.inbox("not an id") == []
+        assert await store.get_run("not an id") is None
+        journal = await _ended(store, "completed")
+        assert await store.send(journal.id, "k", b"{}") == "terminal"
+        assert await store.send(journal.id, "k", b"{}", reopens=True) == "terminal"
+        assert await store.inbox(journal.id) == []
+
+    async def test_only_stopped_runs_reopen(self, store: Store) -> None:
+        """A message that reopens makes a failed or budget-stopped run ready; cancelled ones absorb."""
+        for status in ("failed", "budget_exceeded"):
+            journal = await _ended(store, status)
+            assert await store.send(journal.id, "plain", b"{}") == "terminal"
+            assert await store.send(journal.id, "redrive", b"{}", reopens=True) == "accepted"
+            (claim,) = await store.claim("w", 10)
+            assert (claim.run_id, claim.epoch, claim.inbox_seq) == (journal.id, journal.epoch + 1, 1)
+        cancelled = await _ended(store, "cancelled")
+        assert await store.send(cancelled.id, "redrive", b"{}", reopens=True) == "terminal"
+
+    async def test_a_message_wakes_a_waiting_run(self, store: Store, second_store: Store) -> None:
+        """A parked run is claimable as soon as a message is there."""
+        journal = await kit.owned(store, "w")
+        far = await store.now() + kit.FAR_AWAY_MS
+        assert (await journal.write(store, journal.change("waiting", wake_at=far))).row_applied
+        assert not (await store.poll("w")).claimable
+        assert await second_store.send(journal.id, "k", b"{}") == "accepted"
+        assert (await store.poll("w")).claimable
+        (claim,) = await store.claim("w", 1)
+        assert (claim.run_id, claim.inbox_seq) == (journal.id, 1)
+
+    async def test_parking_is_left_out_when_a_message_came(self, store: Store) -> None:
+        """The record stands, the owner keeps the run; having seen the message it can park."""
+        journal = await kit.owned(store, "w")
+        await store.send(journal.id, "k", b"{}")
+        answer = await journal.write(store, journal.change("waiting", inbox_seen=0))
+        assert (answer.outcome, answer.row_applied) == ("ok", False)
+        row = await store.get_run(journal.id)
+        assert row is not None and (row.state, row.worker) == ("owned", "w")
+        assert (await journal.write(store, journal.change("done", inbox_seen=0))).row_applied is False
+        assert (await journal.write(store, journal.change("waiting", inbox_seen=1))).row_applied
+
+    async def test_answers_of_a_group_with_left_out_changes(self, store: Store) -> None:
+        """Each commit of a group learns whether its own change was applied."""
+        await kit.enlist(store, "w")
+        journals = [await kit.created(store) for _ in range(4)]
+        epochs = {claim.run_id: claim.epoch for claim in await store.claim("w", 10)}
+        for journal in journals:
+            journal.epoch = epochs[journal.id]
+        await store.send(journals[1].id, "k", b"{}")
+        await store.send(journals[3].id, "k", b"{}")
+        answers = await store.commit([
+            journals[0].change("waiting"), journals[1].change("waiting"), journals[2].next(),
+            journals[3].change("waiting", inbox_seen=1),
+        ])  # fmt: skip
+        assert [(a.outcome, a.row_applied) for a in answers] == [
+            ("ok", True), ("ok", False), ("ok", False), ("ok", True)
+        ]  # fmt: skip
+
+    async def test_messages_between_runs_are_delivered_at_least_once(
+        self, store: Store, second_store: Store
+    ) -> None:
+        """An undelivered message is shown to one process at a time, oldest first, until it is delivered."""
+        journal = await kit.created(store)
+        await journal.write(store, journal.next(outbox=[_message("a"), _message("b"), _message("c")]))
+        assert (await store.poll("w")).outbox
+        mine = await store.outbox(2)
+        assert [row.key for row in mine] == ["a", "b"]
+        assert len({row.id for row in mine}) == 2
+        theirs = await second_store.outbox(10)
+        assert [row.key for row in theirs] == ["c"]
+        assert [row.key for row in await store.outbox(10)] == ["a", "b"]
+        await store.delivered([row.id for row in mine])
+        await second_store.delivered([row.id for row in theirs])
+        await store.delivered([])
+        assert await store.outbox(10) == []
+        assert not (await store.poll("w")).outbox
+
+    async def test_a_message_keeps_what_it_carries(self, store: Store) -> None:
+        """Target, namespace, kind and body arrive as written, for targets that are no runs yet too."""
+        journal = await kit.created(store)
+        row = OutboxRow(ns="team", target="any text", key="k", kind="create", body=b"\x00\xff")
+        await journal.write(store, journal.next(outbox=[row]))
+        (found,) = await store.outbox(1)
+        assert (found.ns, found.target, found.key, found.kind, found.body) == (
+            "team", "any text", "k", "create", b"\x00\xff"
+        )  # fmt: skip
+
+    async def test_one_of_many_decisions_counts(self, store: Store, second_store: Store) -> None:
+        """Simultaneous decisions all learn the one that won; its message arrives exactly once and wakes the run."""
+        journal = await kit.owned(store, "w")
+        commit = journal.change("waiting")
+        commit.tickets = [_ticket(journal.id, "t")]
+        assert (await journal.write(store, commit)).row_applied
+        rows = await asyncio.gather(*(
+            (store if n % 2 else second_store).decide_ticket("default", "t", b"answer %d" % n, f"k{n}", b"%d" % n)
+            for n in range(8)
+        ))  # fmt: skip
+        answers = {row.answer for row in rows if row is not None}
+        assert len(rows) == 8 and len(answers) == 1
+        (message,) = await store.inbox(journal.id)
+        assert answers == {b"answer " + message.body}
+        stored = await store.get_ticket("default", "t")
+        assert stored is not None and stored.state == "decided" and stored.answer in answers
+        assert stored.decided_at > 0
+        assert kit.ids(await store.claim("w", 1)) == [journal.id]
+
+    async def test_closed_and_unknown_tickets_send_nothing(self, store: Store) -> None:
+        """A ticket closed by its run stays closed; one that is not there, or in another namespace, is `None`."""
+        journal = await kit.owned(store, "w")
+        await journal.write(store, journal.next(tickets=[_ticket(journal.id, "t")]))
+        closed = _ticket(journal.id, "t")
+        closed.state, closed.decided_at = "closed", 9
+        await journal.write(store, journal.next(tickets=[closed]))
+        found = await store.decide_ticket("default", "t", b"yes", "k", b"{}")
+        assert found is not None and (found.state, found.answer, found.message) == ("closed", b"", "may I?")
+        assert await store.inbox(journal.id) == []
+        assert await store.decide_ticket("default", "none", b"yes", "k", b"{}") is None
+        assert await store.decide_ticket("other", "t", b"yes", "k", b"{}") is None
+        assert await store.get_ticket("other", "t") is None
+
+    async def test_a_decision_reopens_a_stopped_run(self, store: Store) -> None:
+        """A dead letter of a failed run can be decided, and the run goes on."""
+        journal = await kit.owned(store, "w")
+        commit = journal.change("done", status="failed")
+        commit.tickets = [_ticket(journal.id, "t", kind="dead_letter")]
+        await journal.write(store, commit)
+        assert await store.decide_ticket("default", "t", b"retry", "k", b"{}") is not None
+        assert kit.ids(await store.claim("w", 1)) == [journal.id]
+
+    async def test_tickets_are_listed_newest_first(self, store: Store) -> None:
+        """Filters and pages show each ticket once."""
+        journal, other = await kit.created(store), await kit.created(store)
+        tickets = [_ticket(journal.id, f"t{n}", created_at=n) for n in range(5)]
+        await journal.write(store, journal.next(tickets=[*tickets, _ticket(journal.id, "elsewhere", 9, ns="other")]))
+        await other.write(store, other.next(tickets=[_ticket(other.id, "d", 9, kind="dead_letter")]))
+        await store.decide_ticket("default", "t1", b"yes", "k", b"{}")
+        assert [row.id for row in await store.tickets("default")] == ["d", "t4", "t3", "t2", "t1", "t0"]
+        assert [row.id for row in await store.tickets("default", state="decided")] == ["t1"]
+        assert [row.id for row in await store.tickets("default", kind="dead_letter")] == ["d"]
+        assert [row.id for row in await store.tickets("default", run_id=other.id)] == ["d"]
+        assert [row.id for row in await store.tickets("other")] == ["elsewhere"]
+        page = await store.tickets("default", kind="approval", limit=2)
+        rest = await store.tickets("default", kind="approval", after=page[-1].id)
+        assert [row.id for row in [*page, *rest]] == ["t4", "t3", "t2", "t1", "t0"]
