@@ -287,6 +287,11 @@ class Workflow(Graph):
         self._top["budget"] = {key: value for key, value in caps.items() if value is not None}
         return self
 
+    def retry(self, attempts: int, **policy: Any) -> Self:
+        """Send a run that failed round again by itself, from where it stands; `policy` as in `Retry`."""
+        self._top["retry"] = {"attempts": attempts, **policy}
+        return self
+
     def input_schema(self, schema: dict[str, Any] | type) -> Self:
         """Refuse runs whose input does not fit a JSON Schema, or a type."""
         self._top["input_schema"] = schema if isinstance(schema, dict) else schema_of_type(schema)

@@ -138,6 +138,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     Attributes:
         name: Letters, digits, `_`, `-`, `.` and `/`.
         input_schema: JSON Schema that every run's input must fit; `None` accepts anything.
+        retry: How often a run that failed is sent round again by itself; `None` means never.
         nodes: In the author's order.
         edges: In the author's order, which decides `route: first`.
         metadata: Free form; part of the digest.
@@ -148,5 +149,6 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     edges: tuple[Edge, ...] = ()
     input_schema: dict[str, Any] | None = None
     budget: Budget | None = None
+    retry: Retry | None = None
     metadata: dict[str, Any] = {}
     description: str = ""

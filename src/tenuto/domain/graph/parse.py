@@ -13,14 +13,14 @@ import msgspec
 from tenuto.domain.graph.bodies import body_to_json
 from tenuto.domain.graph.kinds import KINDS, PATTERNS
 from tenuto.domain.graph.loop_nodes import Draft, link_drafts
-from tenuto.domain.graph.model import Budget, Definition, Edge, Node
+from tenuto.domain.graph.model import Budget, Definition, Edge, Node, Retry
 from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer, read_struct
-from tenuto.domain.graph.spelling import KIND_ALIASES, rename, spell_budget, spell_edge, spell_node
+from tenuto.domain.graph.spelling import KIND_ALIASES, rename, spell_budget, spell_edge, spell_node, spell_retry
 from tenuto.errors import InvalidGraph, Problem
 
 Object = dict[str, Any]
 
-_TOP_FIELDS = ("name", "nodes", "edges", "input_schema", "budget", "metadata", "description")
+_TOP_FIELDS = ("name", "nodes", "edges", "input_schema", "budget", "retry", "metadata", "description")
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -87,6 +87,7 @@ def read_definition(document: Any, *, name: str | None = None) -> Reading:
         edges=edges,
         input_schema=_object(fields, "input_schema", found),
         budget=_budget(fields, found),
+        retry=_retry(fields, found),
         metadata=_object(fields, "metadata", found) or {},
         description=_text(fields, "description", found),
     )
@@ -148,6 +149,12 @@ def _object(fields: Object, key: str, found: Findings) -> Object | None:
         return cast("Object | None", value)
     found.add(pointer("", key), f"is {kind_of(value)}; allowed: an object", code="graph.type")
     return None
+
+
+def _retry(fields: Object, found: Findings) -> Retry | None:
+    spell_retry(fields, "/retry", found)
+    data = _object(fields, "retry", found)
+    return None if data is None else read_struct(Retry, data, "/retry", found, owner="a retry policy")
 
 
 def _budget(fields: Object, found: Findings) -> Budget | None:

@@ -72,7 +72,7 @@ def spell_node(data: Object, place: str, found: Findings) -> str:
     _spell_config(data, cast("Object", config), kind, place, found)
     if kind in ("conditional", "branch"):
         data.setdefault("route", "first")
-    _spell_retry(data, pointer(place, "retry"), found)
+    spell_retry(data, pointer(place, "retry"), found)
     _spell_on_error(data)
     join = data.get("join")
     if isinstance(join, dict) and set(cast("Object", join)) == {"quorum"}:
@@ -109,7 +109,8 @@ def _spell_approval(config: Object) -> None:
         config.setdefault("on_timeout", "approve" if approve else "reject")
 
 
-def _spell_retry(data: Object, place: str, found: Findings) -> None:
+def spell_retry(data: Object, place: str, found: Findings) -> None:
+    """Bring a retry policy to the canonical form; a number alone is a number of attempts."""
     retry = data.get("retry")
     if isinstance(retry, int) and not isinstance(retry, bool):
         data["retry"] = {"attempts": retry}

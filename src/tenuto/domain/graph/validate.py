@@ -13,7 +13,7 @@ from tenuto.domain.graph.rules.budgets import budget_problems
 from tenuto.domain.graph.rules.configs import check_configs
 from tenuto.domain.graph.rules.data import check_references
 from tenuto.domain.graph.rules.edges import check_edges
-from tenuto.domain.graph.rules.nodes import check_nodes
+from tenuto.domain.graph.rules.nodes import check_nodes, check_retry
 from tenuto.domain.graph.rules.structure import check_structure
 from tenuto.domain.graph.rules.subject import Known, Subject
 from tenuto.domain.graph.schema import check_schema
@@ -39,6 +39,8 @@ def check(definition: Definition, known: Known | None = None) -> tuple[Problem, 
     check_approvals(s)
     if definition.budget is not None:
         s.found.items.extend(budget_problems(definition.budget, "/budget"))
+    if definition.retry is not None:
+        check_retry(s, definition.retry, "/retry")
     if definition.input_schema is not None:
         s.found.items.extend(check_schema(definition.input_schema, "/input_schema"))
     return tuple(dict.fromkeys(s.found.items))

@@ -176,6 +176,14 @@ class RunExceeded(Event, tag="run.budget_exceeded"):
     message: str
 
 
+class RunRetried(Event, tag="run.retrying"):
+    """Everything that could run has run and something failed; its dead letters go round again at `retry_at`."""
+
+    n: int
+    failure: Failure
+    retry_at: int
+
+
 class RunReopened(Event, tag="run.reopened"):
     """A stopped run goes on: a dead letter was redriven or a cap raised."""
 
@@ -514,7 +522,7 @@ class Overrun(Event, tag="budget.overrun"):
 
 Events = (
     RunCreated | Claimed | LeaseTaken | RunStarted | PauseRequested | Resumed | CancelRequested | RunCompleted
-    | RunFailed | RunCancelled | RunExceeded | RunReopened | DivergenceFound
+    | RunFailed | RunCancelled | RunExceeded | RunRetried | RunReopened | DivergenceFound
     | AttemptStarted | AttemptFailed | AttemptLost | AttemptInterrupted | StepCompleted | StepReused | StepFailed
     | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted
     | WaitStarted | WaitEnded | SignalReceived | SignalTaken | TicketOpened | TicketDecided | TicketClosed

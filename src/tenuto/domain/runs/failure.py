@@ -54,6 +54,7 @@ def attempt_failed(d: Draft, key: str, failure: ev.Failure) -> None:
     """Decide what a failed attempt leads to."""
     step = d.st.steps[key]
     node = d.node(key)
+    lose_calls(d, key, failure.message)
     if failure.unknown and effect_of(node) == "effect":
         outcome_unknown(d, key, failure.message)
         return
@@ -73,9 +74,11 @@ def outcome_unknown(d: Draft, key: str, why: str) -> None:
     if policy == "retry":
         d.emit(ev.AttemptInterrupted(step=key, n=d.st.steps[key].attempt))
         return
-    d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, "unknown")))
+    # One question per attempt: an answered ticket is never asked again, its key is consumed.
+    part = f"unknown{d.st.steps[key].attempt}"
+    d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, part)))
     open_ticket(
-        d, key, "unknown_outcome", "unknown",
+        d, key, "unknown_outcome", part,
         f"Did step {key!r} take effect? Its outcome was lost: {why}",
         {"key": idempotency_key(d, key), "choices": ["retry", "succeeded", "failed"], "hook": policy},
     )
@@ -85,14 +88,19 @@ def worker_lost(d: Draft, key: str) -> None:
     """Decide what follows when the worker died during an attempt."""
     step = d.st.steps[key]
     d.emit(ev.AttemptLost(step=key, n=step.attempt))
-    for name in [name for name, call in step.calls.items() if call.status == "open"]:
-        d.emit(ev.CallUnknown(step=key, call=name, reason="the worker died"))
+    lose_calls(d, key, "the worker died")
     if step.losses >= MAX_LOSSES:
         step_failed(d, key, LOST)
     elif effect_of(d.node(key)) == "effect" and d.node(key).node.on_unknown != "retry":
         outcome_unknown(d, key, "the worker died")
     else:
         begin(d, key)
+
+
+def lose_calls(d: Draft, key: str, why: str) -> None:
+    """Mark the calls an attempt leaves behind without an outcome: each follows its own policy, its money is spent."""
+    for name in [name for name, call in d.st.steps[key].calls.items() if call.status == "open"]:
+        d.emit(ev.CallUnknown(step=key, call=name, reason=why))
 
 
 def step_failed(d: Draft, key: str, failure: ev.Failure) -> None:

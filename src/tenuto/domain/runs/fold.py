@@ -36,7 +36,7 @@ def fold_body(st: RunState, plan: Plan, body: ev.Body) -> None:
         st.seen[key] = 1
     for event in body.ev:
         FOLDS[type(event)](st, plan, event, t)
-    if st.ended:
+    if st.ended or st.begun:
         fold_graph.forget_marks(st)
 
 
@@ -132,6 +132,11 @@ def _reopened(st: RunState, plan: Plan, e: ev.RunReopened, t: int) -> None:
             st.ready[key] = 1
             st.active += 1
     fold_graph.recheck_maps(st)
+
+
+def _retried(st: RunState, plan: Plan, e: ev.RunRetried, t: int) -> None:
+    st.tries = e.n
+    st.timers["a"] = e.retry_at
 
 
 def _diverged(st: RunState, plan: Plan, e: ev.DivergenceFound, t: int) -> None:
@@ -267,6 +272,7 @@ def _redriven(st: RunState, plan: Plan, e: ev.StepRedriven, t: int) -> None:
     st.ready[e.step] = 1
     if e.step in st.dead:
         st.dead.remove(e.step)
+        st.timers.pop("a", None)
     step.fails = step.losses = step.finished_at = step.retry_at = 0
     step.guidance = e.guidance
     if e.config is not None:
@@ -309,16 +315,27 @@ def _ticket(st: RunState, plan: Plan, e: ev.TicketOpened, t: int) -> None:
     )
     if e.expires_at:
         st.timers["t|" + e.ticket] = e.expires_at
+    if e.kind == "unknown_outcome":
+        _asked(st, e.step, e.call, True)
+
+
+def _asked(st: RunState, step: str, call: str, asked: bool) -> None:
+    found = st.steps[step].calls.get(call)
+    if found is not None:
+        found.asked = asked
 
 
 def _ticket_decided(st: RunState, plan: Plan, e: ev.TicketDecided, t: int) -> None:
     ticket = st.tickets[e.ticket]
     ticket.status, ticket.decision, ticket.by, ticket.reason = "decided", e.decision, e.by, e.reason
+    _asked(st, ticket.step, ticket.call, False)
     st.timers.pop("t|" + e.ticket, None)
 
 
 def _ticket_closed(st: RunState, plan: Plan, e: ev.TicketClosed, t: int) -> None:
-    st.tickets[e.ticket].status = "closed"
+    ticket = st.tickets[e.ticket]
+    ticket.status = "closed"
+    _asked(st, ticket.step, ticket.call, False)
     st.timers.pop("t|" + e.ticket, None)
 
 
@@ -361,6 +378,7 @@ FOLDS: dict[type[Any], Fold] = {
     ev.RunCancelled: _cancelled_run,
     ev.RunExceeded: _exceeded,
     ev.RunReopened: _reopened,
+    ev.RunRetried: _retried,
     ev.DivergenceFound: _diverged,
     ev.AttemptStarted: _attempt,
     ev.AttemptFailed: _attempt_failed,

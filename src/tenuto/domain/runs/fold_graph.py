@@ -20,7 +20,7 @@ def open_region(st: RunState, plan: Plan, region: int, scope: str, t: int) -> No
         at = scope
         if inner != region:
             at = _enter_loop(st, plan, inner, scope)
-        make_ready(st, entry + at, [], t)
+        make_ready(st, plan, entry + at, [], t)
 
 
 def _enter_loop(st: RunState, plan: Plan, region: int, scope: str) -> str:
@@ -34,11 +34,24 @@ def _enter_loop(st: RunState, plan: Plan, region: int, scope: str) -> str:
     return inside
 
 
-def make_ready(st: RunState, key: str, via: list[int], t: int) -> None:
-    """Let a step exist and wait for a start."""
-    st.steps[key] = Step(via=via, ready_at=t)
-    st.ready[key] = 1
+INSTANT = frozenset({"approval", "wait", "switch", "join"})
+
+
+def make_ready(st: RunState, plan: Plan, key: str, via: list[int], t: int) -> None:
+    """Let a step exist and wait for a start; at fidelity `fast`, one that may begin without a record begins here."""
     st.active += 1
+    if st.fidelity == "fast" and st.status == "running" and st.fork is None and _begins_unrecorded(plan, key):
+        st.steps[key] = Step(status="running", attempt=1, via=via, ready_at=t, started_at=t)
+        st.begun[key] = 1
+    else:
+        st.steps[key] = Step(via=via, ready_at=t)
+        st.ready[key] = 1
+
+
+def _begins_unrecorded(plan: Plan, key: str) -> bool:
+    """Say whether losing sight of an attempt's begin is harmless: it can be made again, and no other worker has it."""
+    node = plan.node_of(key).node
+    return node.kind not in INSTANT and node.effect != "effect" and node.isolation == "inline"
 
 
 def resolve_out(st: RunState, plan: Plan, key: str, step: Step, taken: tuple[int, ...] | None, t: int) -> None:
@@ -77,7 +90,7 @@ def _arrive(st: RunState, plan: Plan, edge: PlanEdge, scope: str, taken: bool, t
     key = edge.dst + scope
     if node.n_in == 1:
         if taken:
-            make_ready(st, key, [edge.index], t)
+            make_ready(st, plan, key, [edge.index], t)
         else:
             st.to_skip[key] = 1
         return
@@ -90,24 +103,24 @@ def _arrive(st: RunState, plan: Plan, edge: PlanEdge, scope: str, taken: bool, t
         return
     if taken:
         join.taken.append(edge.index)
-    _fire(st, node.need, node.n_in, join, key, t)
+    _fire(st, plan, node.need, node.n_in, join, key, t)
 
 
-def _fire(st: RunState, need: int, n_in: int, join: Join, key: str, t: int) -> None:
+def _fire(st: RunState, plan: Plan, need: int, n_in: int, join: Join, key: str, t: int) -> None:
     n_taken = len(join.taken)
     if need == 0:
         if join.seen < n_in:
             return
         if n_taken:
             join.fired = True
-            make_ready(st, key, join.taken, t)
+            make_ready(st, plan, key, join.taken, t)
         else:
             join.fired = True
             st.to_skip[key] = 1
     elif n_taken >= need:
         join.fired = True
         st.to_fail.pop(key, None)
-        make_ready(st, key, list(join.taken), t)
+        make_ready(st, plan, key, list(join.taken), t)
     elif join.seen == n_in and not n_taken:
         join.fired = True
         st.to_fail.pop(key, None)
@@ -121,7 +134,9 @@ def fail_join(st: RunState, key: str, t: int) -> None:
     del st.to_fail[key]
     join = st.joins[key]
     join.fired = True
-    make_ready(st, key, list(join.taken), t)
+    st.steps[key] = Step(via=list(join.taken), ready_at=t)
+    st.ready[key] = 1
+    st.active += 1
 
 
 def member_done(st: RunState, plan: Plan, scope: str) -> None:
@@ -182,7 +197,7 @@ def pass_loop(st: RunState, plan: Plan, scope: str, following: int, t: int) -> N
         st.loops[loop] = following
         inside = f"{loop}.{following}"
         st.regions[inside] = Region(region=inst.region, open=region.members)
-        make_ready(st, region.owner + inside, list(inst.back), t)
+        make_ready(st, plan, region.owner + inside, list(inst.back), t)
         return
     for index in sorted(inst.exits):
         edge = plan.edges[index]
@@ -231,6 +246,7 @@ def _abandon(st: RunState, prefix: str) -> None:
 
 
 def forget_marks(st: RunState) -> None:
-    """Drop the marks of maps that moved; they speak for one record only."""
+    """Drop the marks of maps that moved and of steps that began; they speak for one record only."""
     for name in [name for name in st.ended if name and name[0] != "~"]:
         del st.ended[name]
+    st.begun.clear()

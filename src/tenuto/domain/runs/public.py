@@ -84,6 +84,9 @@ TABLE: dict[type[ev.Event], Public] = {
         "run.budget_exceeded", _same("cap", "limit", "ask", "spent", "message"),
         "A cap was reached; the call that would have passed it was not made.", error=True, final=True,
     ),
+    ev.RunRetried: Public(
+        "run.retrying", _same("retry_at", n="attempt", failure="error"), "The run failed and tries again.", error=True
+    ),
     ev.RunReopened: Public("run.reopened", _same("by", "reason", "budget"), "A stopped run goes on."),
     ev.DivergenceFound: Public(
         "run.diverged", _same("expected", "found", "what"), "A frozen replay decided otherwise.", error=True

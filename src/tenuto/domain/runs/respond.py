@@ -222,7 +222,9 @@ def tick(d: Draft) -> None:
             _deadline(d)
         elif kind == "g":
             _force(d)
-        elif st.status == "running":
+        elif kind == "a" and st.status == "running":
+            _again(d)
+        elif st.status == "running" and kind in DUE:
             DUE[kind](d, rest)
 
 
@@ -240,6 +242,14 @@ def _force(d: Draft) -> None:
     for key in [key for key, step in d.st.steps.items() if step.status in ACTIVE_STEP]:
         cancel_step(d, key, "cancelled")
     d.st.timers.pop("g", None)
+
+
+def _again(d: Draft) -> None:
+    """Send a failed run round again from where it stands, by its workflow's own policy."""
+    st = d.st
+    by = f"retry {st.tries} of the run"
+    for step in list(st.dead):
+        d.emit(ev.StepRedriven(step=step, by=by))
 
 
 def _retry_due(d: Draft, key: str) -> None:

@@ -24,6 +24,7 @@ from tenuto.domain.runs.failure import (
     ticket_id,
 )
 from tenuto.domain.runs.fold_graph import forget_marks
+from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import route
 from tenuto.domain.runs.state import ACTIVE_STEP
 from tenuto.errors import InputMissing, RoutingFailed
@@ -45,11 +46,15 @@ def settle(d: Draft) -> None:
             _unreachable(d, next(iter(st.to_fail)))
         elif st.ended and (st.status in ("running", "paused")) and _end_something(d):
             continue
+        elif st.begun:
+            key = next(iter(st.begun))
+            del st.begun[key]
+            d.out.start.append(key)
         elif st.ready and st.status == "running":
             start(d, next(iter(st.ready)))
         else:
             break
-    if st.ended:
+    if st.ended or st.begun:
         forget_marks(st)
     _end_run(d)
 
@@ -362,6 +367,8 @@ def _end_run(d: Draft) -> None:
         elif st.dead:
             first = st.steps[st.dead[0]].failure
             assert first is not None
+            if _run_again(d, first):
+                return
             failure = ev.Failure(
                 code=first.code, type=first.type, message=f"step {st.dead[0]!r}: {first.message}", retryable=False,
                 details={"step": st.dead[0], "dead_letters": list(st.dead)},
@@ -373,6 +380,18 @@ def _end_run(d: Draft) -> None:
                 message="steps are left, but nothing is ready, running or waiting",
             )
             d.emit(ev.RunFailed(failure=failure))
+
+
+def _run_again(d: Draft, failure: ev.Failure) -> bool:
+    """Let a failed run wait for another try, where its workflow's policy has one left."""
+    st, policy = d.st, d.plan.definition.retry
+    if "a" in st.timers:
+        return True
+    if policy is None or not may_retry(policy, st.tries + 1, failure):
+        return False
+    at = d.t + delay_ms(policy, st.tries + 1, st.id, "run")
+    d.emit(ev.RunRetried(n=st.tries + 1, failure=failure, retry_at=at))
+    return True
 
 
 def _complete_run(d: Draft) -> None:

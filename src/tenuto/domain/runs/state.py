@@ -38,6 +38,7 @@ class Call(msgspec.Struct, omit_defaults=True):
         status: `open` (intent without outcome), `done`, `failed`, `waiting` (a durable wait), `unknown`.
         until: For waits: when it ends by itself, ms; 0 = never.
         name: For waits: the signal, ticket or child it waits for.
+        asked: A ticket asks a person what became of it; until the answer, its code need not run.
     """
 
     kind: str = "call"
@@ -52,6 +53,7 @@ class Call(msgspec.Struct, omit_defaults=True):
     effect: str = "idempotent"
     on_unknown: str = "retry"
     timed_out: bool = False
+    asked: bool = False
 
 
 class Wait(msgspec.Struct, omit_defaults=True):
@@ -188,14 +190,15 @@ class RunState(msgspec.Struct, omit_defaults=True):
     Attributes:
         t: Time of the newest record.
         loops: Newest pass of each loop, by the scope it lives in followed by `~header`.
-        timers: When something is due by itself, ms, by kind: `d` deadline, `g` end of a cancel's grace,
+        timers: When something is due by itself, ms, by kind: `d` deadline, `g` end of a cancel's grace, `a` next try of the run,
             `r|step` retry, `w|step` wait of a node, `c|step|call` wait of a call, `t|ticket` expiry.
         listeners: Who waits for a signal, first come first served: `step` or `step|call`.
         seen: Keys of inbox messages consumed.
         ready: Steps that may start, in the order they became ready.
         active: Steps ready, running, waiting or retrying.
         open_regions: Instances by scope.
-        to_skip, to_fail, ended: Consequences `decide` has yet to write down; empty between records.
+        tries: Times the whole run has failed and was sent round again by its own policy.
+        to_skip, to_fail, ended, begun: Consequences `decide` has yet to write down; empty between records.
     """
 
     id: str
@@ -244,6 +247,8 @@ class RunState(msgspec.Struct, omit_defaults=True):
     to_skip: dict[str, int] = {}
     to_fail: dict[str, int] = {}
     ended: dict[str, int] = {}
+    begun: dict[str, int] = {}
+    tries: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -266,6 +271,8 @@ def public_status(state: RunState) -> str:
         return "running"
     if state.status != "running":
         return state.status
+    if "a" in state.timers and not state.active:
+        return "waiting"
     if state.active and not state.ready:
         for step in state.steps.values():
             if step.status == "running" and not suspended(step):
@@ -280,5 +287,5 @@ def suspended(step: Step) -> bool:
     for call in step.calls.values():
         if call.status == "open":
             return False
-        waiting = waiting or call.status in ("waiting", "unknown")
+        waiting = waiting or call.status == "waiting" or call.asked
     return waiting

@@ -50,6 +50,8 @@ class DeadLetters:
             raise Conflict(
                 f"dead letter {letter!r} is {row.state}: its step was sent round again before", code="dead_letter.closed"
             )
+        if not row.step:
+            return await self._runs.resume(row.run_id, by=by, key=key)
         return await self._runs.retry(row.run_id, row.step, fresh=fresh, guidance=guidance, by=by, key=key)
 
 

@@ -15,7 +15,7 @@ from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.ports.store import OutboxRow, TaskRow, TicketRow
 
 RARE: frozenset[type[ev.Event]] = frozenset(
-    {ev.TicketOpened, ev.TicketDecided, ev.TicketClosed, ev.StepDeadLettered, ev.StepRedriven}
+    {ev.TicketOpened, ev.TicketDecided, ev.TicketClosed, ev.StepDeadLettered, ev.StepRedriven, ev.RunFailed, ev.RunReopened}
 )
 
 
@@ -47,12 +47,30 @@ def _ticket(st: RunState, event: ev.Events, t: int) -> TicketRow | None:
             id=dead_letter_id(st.id, event.step), ns=st.ns, run_id=st.id, step=event.step, kind="dead_letter",
             message=event.failure.message, body=body, created_at=t,
         )
+    if isinstance(event, ev.RunFailed):
+        return _dead_run(st, event, t)
+    if isinstance(event, ev.RunReopened):
+        return None if not st.tries else TicketRow(
+            id=dead_letter_id(st.id, ""), ns=st.ns, run_id=st.id, step="", kind="dead_letter", state="closed",
+            decided_at=t,
+        )
     if isinstance(event, ev.StepRedriven):
         return TicketRow(
             id=dead_letter_id(st.id, event.step), ns=st.ns, run_id=st.id, step=event.step, kind="dead_letter",
             state="closed", decided_at=t,
         )
     return None
+
+
+def _dead_run(st: RunState, event: ev.RunFailed, t: int) -> TicketRow | None:
+    """List the run itself where its own tries are spent."""
+    if not st.tries:
+        return None
+    body = msgspec.json.encode({"failure": event.failure, "attempt": st.tries + 1})
+    return TicketRow(
+        id=dead_letter_id(st.id, ""), ns=st.ns, run_id=st.id, step="", kind="dead_letter",
+        message=event.failure.message, body=body, created_at=t,
+    )
 
 
 def _existing(st: RunState, name: str, state: str, t: int, answer: bytes) -> TicketRow:

@@ -55,7 +55,7 @@ class Core:
     """One run on the core. `steps` maps a node id to a function of the step's input."""
 
     def __init__(self, document: dict[str, Any], steps: Mapping[str, Callable[..., Any]] | None = None, *,
-                 given: Any = None, budget: Any = None, fork: Any = None) -> None:
+                 given: Any = None, budget: Any = None, fork: Any = None, fidelity: str = "full") -> None:
         self.plan: Plan = compile_definition(parse_definition({"name": "t", **document}))
         self.steps = steps or {}
         self.env = CoreEnv()
@@ -71,7 +71,7 @@ class Core:
             self.env.blobs[blob_digest(body)] = body
         created = RunCreated(
             ns="default", workflow="t", digest=self.plan.digest, input=value,
-            budget=budget or self.plan.definition.budget, fork=fork,
+            budget=budget or self.plan.definition.budget, fork=fork, fidelity=fidelity,
         )
         self.write(Body(self.now, (created,)))
         fold_body(self.st, self.plan, self.records[0])

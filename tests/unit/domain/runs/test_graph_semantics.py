@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs import inputs as io
 from tests.unit.domain.runs.harness import Core, Failed
 
 
@@ -290,3 +291,47 @@ def test_a_missing_reference_fails_the_step_by_name():
     core = Core({"nodes": [{"id": "j", "kind": "join", "input": {"x": "${input.nope}"}}]}, given={"a": 1}).run()
     assert core.status == "failed"
     assert "input.nope" in core.st.failure.message
+
+
+# --- a run's own retries, and fidelity -------------------------------------------------------------------------
+
+
+def test_a_failed_run_is_sent_round_again_from_where_it_stood():
+    broken = [True]
+
+    def flaky(_value: Any) -> str:
+        if broken[0]:
+            raise Failed("down")
+        return "ok"
+
+    doc = {**graph("a b", ("a", "b")), "retry": {"attempts": 3, "jitter": 0}}
+    core = Core(doc, {"b": flaky}).run()
+    assert core.status == "running"
+    assert core.events(ev.RunRetried)[0].retry_at == core.now + 1000
+    broken[0] = False
+    assert core.tick(1000).status == "completed"
+    assert core.executed == ["a", "b", "b"]
+
+
+def test_a_run_whose_tries_are_spent_has_failed():
+    core = Core({**graph("a"), "retry": {"attempts": 2, "jitter": 0}}, {"a": boom}).run()
+    assert core.tick(1000).status == "failed"
+    assert len(core.executed) == 2
+
+
+def test_fast_fidelity_journals_outcomes_and_no_begins():
+    doc = graph("a b c", ("a", "b"), ("b", "c"), ("c", "b", {"when": "iteration < 2", "max_iterations": 3}))
+    core = Core(doc, fidelity="fast").run()
+    assert core.status == "completed"
+    assert core.events(ev.AttemptStarted) == []
+    assert core.executed == ["a", "b~b.1", "c~b.1", "b~b.2", "c~b.2"]
+
+
+def test_fast_fidelity_starts_a_lost_step_again():
+    core = Core(graph("a b", ("a", "b")), fidelity="fast")
+    core.step(*core.todo)
+    core.todo, core.started = [], []
+    core.step(io.Begin(worker="w2", epoch=2, lost=True))
+    assert core.started == ["a"]
+    assert core.run().status == "completed"
+    assert core.st.steps["a"].losses == 1

@@ -62,13 +62,14 @@ def _check_limits(s: Subject, spot: Spot) -> None:
             message = f"{value!r} is not allowed; allowed: more than 0 seconds"
             s.report(pointer(spot.place, key), message, "graph.range")
     if node.retry is not None:
-        _check_retry(s, node.retry, pointer(spot.place, "retry"))
+        check_retry(s, node.retry, pointer(spot.place, "retry"))
     if node.isolation == "process" and node.kind != "function":
         message = f"a node of kind {node.kind!r} runs no code of yours; only 'function' has a process of its own"
         s.report(pointer(spot.place, "isolation"), message, "graph.isolation")
 
 
-def _check_retry(s: Subject, retry: Retry, place: str) -> None:
+def check_retry(s: Subject, retry: Retry, place: str) -> None:
+    """Report numbers of a retry policy that are out of range."""
     ranges: tuple[tuple[str, float, float, float], ...] = (
         ("attempts", retry.attempts, 1, 1000),
         ("backoff_s", retry.backoff_s, 0, 86_400),
