@@ -114,6 +114,8 @@ class Actor:
         new = self.new
         events = tuple(decision.events)
         if new is not None:
+            # The creation is written now, with this record, so this is when the journal says it was.
+            st.created_at = st.t
             events = self.created + events
         body = self.body = Body(st.t, events, tuple(decision.keys))
         data = encode_body(body)
