@@ -313,6 +313,10 @@ class Worker:
         actor.bytes_since = sum(len(item.body) for item in history.records)
         if history.snapshot is not None:
             actor.snapshot_at = max(actor.snapshot_at, len(history.snapshot))
+        former = self.actors.get(st.id)
+        if former is not None:
+            # Taken from ourselves while our lease was over: the older ownership has ended.
+            self._forget(former)
         self.actors[st.id] = actor
         return actor
 

@@ -64,6 +64,8 @@ class Ownership:
     async def claim(self, worker: str, limit: int, exclude: Sequence[str] = ()) -> list[Claim]:
         """Take up to `limit` ready or due runs, in the order they should go on. Each goes to exactly one claimer."""
         tables, now = self.tables, self.tables.clock()
+        if not tables.alive(worker):
+            return []
         turns: list[tuple[int, int, int, RunRow]] = []
         for order, (run_id, due_at) in enumerate(tables.due.items()):
             run = tables.runs[run_id]
@@ -75,6 +77,8 @@ class Ownership:
     async def steal(self, worker: str, limit: int) -> list[Claim]:
         """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
         tables = self.tables
+        if not tables.alive(worker):
+            return []
         victims = [run for run in tables.runs.values() if run.state == "owned" and not tables.alive(run.worker)]
         taken: list[Claim] = []
         places: list[tuple[str, int]] = []
