@@ -1,4 +1,7 @@
-"""How this program writes its log: lines for people or JSON for machines, with run and step ids, no secrets."""
+"""Log lines as text or JSON, each with the ids of request, run and step it belongs to.
+
+Anything logged with `extra={"run": …, "step": …, "fields": {…}}` carries those on its line.
+"""
 
 from __future__ import annotations
 
@@ -6,50 +9,77 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, TextIO, cast
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+from tenuto.settings import Settings
 
+request_id_var: ContextVar[str] = ContextVar("tenuto_request_id", default="")
+"""Id of the request that is being answered."""
 
-class Text(logging.Formatter):
-    """`time level logger message key=value …`, one line a record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = "".join(f" {name}={value}" for name, value in extras(record).items())
-        line = f"{moment} {record.levelname.lower():7} {record.getMessage()}{fields}"
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+_IDS = ("request_id", "run", "step", "attempt", "worker")
 
 
-class Json(logging.Formatter):
+class _Ids(logging.Filter):
+    """Puts the request's id on every record made while it is answered."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "request_id") and (request_id := request_id_var.get()):
+            record.request_id = request_id
+        return True
+
+
+def _known(record: logging.LogRecord) -> dict[str, Any]:
+    found = {name: getattr(record, name) for name in _IDS if getattr(record, name, None)}
+    fields = getattr(record, "fields", None)
+    return found | cast("dict[str, Any]", fields) if isinstance(fields, Mapping) else found
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+class JsonLines(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        found: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+        line: dict[str, Any] = {
+            "at": _moment(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **extras(record),
+            **_known(record),
         }
         if record.exc_info:
-            found["exception"] = self.formatException(record.exc_info)
-        return json.dumps(found, default=str)
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
 
 
-def extras(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the fields a log call added."""
-    return {name: value for name, value in vars(record).items() if name not in _PLAIN and value not in (None, "")}
+class TextLines(logging.Formatter):
+    """One line a person reads; line breaks in values cannot forge another."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the trace of an exception below it."""
+        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        ids = " ".join(f"{name}={value}" for name, value in _known(record).items() if name not in ("method", "path"))
+        line = f"{_moment(record)} {record.levelname:<7} {message}" + (f"  {ids}" if ids else "")
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(level: str, form: str) -> None:
-    """Send the log to standard error in a form."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Json() if form == "json" else Text())
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Write log lines of the whole process to standard error in the chosen form and level."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_Ids())
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    root.setLevel(settings.log_level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn.access").disabled = True  # the guard writes one line a request
+    for name in ("uvicorn.error", "websockets", "httpx", "httpcore", "asyncio"):
+        logging.getLogger(name).setLevel("WARNING")

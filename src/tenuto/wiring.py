@@ -20,6 +20,7 @@ from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.projector import Projector
+from tenuto.runtime.retention import keep_for
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
@@ -99,7 +100,7 @@ class Runtime:
 
 async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
-    store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (),
+    store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (), retention_days: float = 0,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -129,6 +130,9 @@ async def start_runtime(
         await runtime.worker.start()
         runtime.projector = Projector(store, definitions)
         runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
+        if retention_days:
+            keeping = keep_for(retention_days, store, clock, ns)
+            runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
     return runtime
 
 

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from tenuto.api import errors
 from tenuto.api.auth import ALL_RUNS, Auth
-from tenuto.api.context import request_id_var
+from tenuto.logs import request_id_var
 from tenuto.api.errors import Refused
 from tenuto.api.names import SAFE, Names, cookie_name
 from tenuto.errors import Problem, TenutoError

@@ -26,6 +26,7 @@ from tenuto.bundled.demo_story import LEASE_S, Story
 from tenuto.bundled.load import load_catalog
 from tenuto.bundled.serving import worker_options
 from tenuto.logs import configure
+from tenuto.settings import Settings
 from tenuto.sdk.running import run as run_loop
 from tenuto.settings import Settings
 from tenuto.wiring import running
@@ -47,7 +48,7 @@ def play(args: Namespace) -> int:
         screen.title("Tenuto demo", f"agents review the papers of a ferry line, offline, on {where}; files in {home}")
         workers = stack.enter_context(ExitStack())
         settings = _settings(args, home, url)
-        configure("warning", "text")
+        configure(Settings(log_level="warning"))
         run_loop(_tell(screen, args, home, settings, workers))
         workers.close()
         if args.exit:

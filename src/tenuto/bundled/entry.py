@@ -46,7 +46,7 @@ def read(args: Namespace, *names: str) -> Settings:
     flags = {name: getattr(args, name, None) for name in ("database", "log_format", "log_level", *names)}
     flags = {name: value for name, value in flags.items() if value is not None and value is not False and value != []}
     loaded = settings_.load(flags)
-    configure(loaded.log_level, loaded.log_format)
+    configure(loaded)
     return loaded
 
 

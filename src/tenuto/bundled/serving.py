@@ -28,7 +28,7 @@ async def serve_app(settings: Settings, catalog: Catalog) -> int:
     """Serve until told to stop; a store that is down is waited for."""
     runtime = await start_runtime(
         settings.database, catalog, worker=settings.workers > 0, options=worker_options(settings),
-        http_allow=settings.http_allow,
+        http_allow=settings.http_allow, retention_days=settings.retention_days,
     )
     try:
         await serve(runtime.engine, settings)
@@ -40,7 +40,8 @@ async def serve_app(settings: Settings, catalog: Catalog) -> int:
 async def work_app(settings: Settings, catalog: Catalog) -> int:
     """Work until told to stop: unfinished attempts get their grace, then they go back to the others."""
     runtime = await start_runtime(
-        settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow
+        settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
+        retention_days=settings.retention_days,
     )
     assert runtime.worker is not None
     log.info("worker %s is ready", runtime.worker.id)

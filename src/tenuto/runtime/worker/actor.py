@@ -94,7 +94,7 @@ class Actor:
             self.worker.rebuild(self, inputs, need.digests)
             return None
         except Exception:
-            log.exception("a decision failed", extra={"run_id": self.st.id})
+            log.exception("a decision failed", extra={"run": self.st.id})
             self.worker.quarantine(self)
             return None
         self.decision = decision

@@ -252,4 +252,4 @@ class Attempt:
 
     def log(self, message: str, fields: dict[str, Any]) -> None:
         """Write a log line of the step."""
-        log.info(message, extra={"run_id": self.actor.st.id, "step": self.key, "attempt": self.n, **fields})
+        log.info(message, extra={"run": self.actor.st.id, "step": self.key, "attempt": self.n, "fields": fields})

@@ -331,13 +331,13 @@ class Worker:
         return _reuse(body)
 
     def _give_back(self, claim: Claim, why: str) -> None:
-        log.warning("run %s is left to another worker: %s", claim.run_id, why, extra={"run_id": claim.run_id})
+        log.warning("run %s is left to another worker: %s", claim.run_id, why, extra={"run": claim.run_id})
         row = RowChange(state="ready", status="queued", inbox_seen=claim.inbox_seq)
         self.committer.submit(Commit(run_id=claim.run_id, ns=claim.ns, epoch=claim.epoch, row=row))
 
     async def _corrupt(self, claim: Claim, why: str) -> None:
         """Stop a run whose journal is not what was written, and tell a person; nothing is repaired."""
-        log.error("run %s is halted: %s", claim.run_id, why, extra={"run_id": claim.run_id})
+        log.error("run %s is halted: %s", claim.run_id, why, extra={"run": claim.run_id})
         ticket = TicketRow(
             id=f"tk-integrity-{claim.run_id}-{claim.epoch}", ns=claim.ns, run_id=claim.run_id, step="",
             kind="integrity", message=why, created_at=self.clock.now(),
@@ -510,7 +510,7 @@ class Worker:
     def refused(self, actor: Actor, result: Committed) -> None:
         """Let go of a run somebody else owns, or whose record the store cannot take."""
         if result.outcome == "poison":
-            log.error("run %s is halted: %s", actor.st.id, result.error, extra={"run_id": actor.st.id})
+            log.error("run %s is halted: %s", actor.st.id, result.error, extra={"run": actor.st.id})
             self.spawn(
                 self._corrupt(
                     Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
@@ -519,7 +519,7 @@ class Worker:
                 )
             )
         else:
-            log.info("run %s belongs to another worker", actor.st.id, extra={"run_id": actor.st.id})
+            log.info("run %s belongs to another worker", actor.st.id, extra={"run": actor.st.id})
         self._forget(actor)
 
     def quarantine(self, actor: Actor) -> None:

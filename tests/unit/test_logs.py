@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tenuto.api.context import request_id_var
-from tenuto.api.logs import configure
+from tenuto.logs import configure, request_id_var
 from tenuto.settings import Settings
 
 
