@@ -28,7 +28,6 @@ from tenuto.bundled.serving import worker_options
 from tenuto.logs import configure
 from tenuto.settings import Settings
 from tenuto.sdk.running import run as run_loop
-from tenuto.settings import Settings
 from tenuto.wiring import running
 
 _HOME = Path(".tenuto") / "demo"
