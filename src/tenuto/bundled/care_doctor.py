@@ -24,7 +24,7 @@ from tenuto.ports.store import Store
 from tenuto.settings import Settings
 from tenuto.wiring import open_store, sqlite_path
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 LITTLE_BYTES = 1024**3
 TOO_LITTLE_BYTES = 100 * 1024**2
 SKEW_MS = 2_000
@@ -68,7 +68,7 @@ def _program() -> Check:
 def _loop() -> Check:
     if find_spec("uvloop") is not None:
         return Check("uvloop", "ok", "installed; the event loop is the fast one")
-    return Check("uvloop", "warn", "not installed; everything works, slower", "pip install 'tenuto[fast]'")
+    return Check("uvloop", "warn", "not installed; everything works, slower", "pip install uvloop")
 
 
 def _settings(settings: Settings) -> Check:

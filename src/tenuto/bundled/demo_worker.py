@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Self
 
 from tenuto.bundled.load import BUNDLED
-from tenuto.errors import TenutoError
+from tenuto.errors import Unavailable
 
 _STOP_S = 10
 _TAIL = 12
 
 
-class DemoFailed(TenutoError):
-    """The story could not be told to its end."""
+class DemoFailed(Unavailable):
+    """The story could not be told to its end: a process, or the engine, did not do its part in time."""
 
     code = "demo.failed"
 
