@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenuto.worker")
 SNAPSHOT_BYTES = 64 * 1024
 LINGER_MS = 200
+EARLY_S = 0.02
 
 
 class Actor:
@@ -35,11 +36,12 @@ class Actor:
         waiters: Calls that wait durably while their code stays on the worker, by step and call.
         held: Calls the budget has no room for until something is settled.
         announce: Resolved with the first result, when the run was created on this worker.
+        releasing: The worker shuts down: nothing starts here, and the run is given back.
     """
 
     __slots__ = (
         "announce", "attempts", "body", "bytes_since", "created", "decision", "dropped", "env", "held", "in_flight",
-        "inbox_seen", "inputs", "marked", "new", "plan", "snapshot_at", "st", "waiters", "worker",
+        "inbox_seen", "inputs", "marked", "new", "plan", "releasing", "snapshot_at", "st", "waiters", "worker",
     )
 
     def __init__(self, worker: Worker, st: RunState, plan: Plan, env: RunEnv, inbox_seen: int) -> None:
@@ -61,6 +63,7 @@ class Actor:
         self.in_flight = False
         self.marked = False
         self.dropped = False
+        self.releasing = False
         self.bytes_since = 0
         self.snapshot_at = SNAPSHOT_BYTES
 
@@ -69,6 +72,11 @@ class Actor:
     def push(self, inp: io.Input) -> None:
         """Take an input; it is decided with the next group."""
         self.inputs.append(inp)
+        self.touch()
+
+    def release(self) -> None:
+        """Give the run back with the next record."""
+        self.releasing = True
         self.touch()
 
     def touch(self) -> None:
@@ -88,6 +96,8 @@ class Actor:
         if not self.worker.has_lease():
             self.worker.lose_lease()
             return None
+        if self.releasing:
+            inputs.append(io.Release())
         try:
             decision = decide(self.st, self.plan, inputs, self.worker.clock.now(), self.env)
         except io.NeedValues as need:
@@ -103,6 +113,9 @@ class Actor:
             row = self._parking(decision)
             if row is None:
                 self.decision = None
+                if not self.inputs and self.next_due():
+                    # The clock was set back after the timer was armed, so it rang too early.
+                    self.worker.watch(self, EARLY_S)
                 return None
             self.in_flight = True
             return Commit(run_id=self.st.id, ns=self.st.ns, epoch=self.st.epoch, row=row)
@@ -176,11 +189,7 @@ class Actor:
             step = st.steps[key]
             if step.status == "running" and not suspended(step):
                 return None
-        due = 0
-        if st.status == "running" or st.status == "cancelling":
-            due = min(st.timers.values(), default=0)
-        elif st.deadline:
-            due = st.deadline
+        due = self.next_due()
         if due and due - st.t < LINGER_MS:
             return None
         if st.status == "cancelling" and self.attempts:
@@ -189,6 +198,13 @@ class Actor:
             state="waiting", status=public_status(st), inbox_seen=self.inbox_seen, wake_at=due,
             started_at=st.started_at,
         )
+
+    def next_due(self) -> int:
+        """Return when time itself next moves the run, 0 for never; a run that does not go on has its own limits only."""
+        timers = self.st.timers
+        if self.st.status == "running":
+            return min(timers.values(), default=0)
+        return min((at for name, at in timers.items() if name in ("d", "g")), default=0)
 
     # --- after the commit -------------------------------------------------------------------------------------
 
@@ -224,7 +240,7 @@ class Actor:
             self.held.clear()
         if self.inputs:
             self.touch()
-        elif self.st.timers:
+        elif self.next_due():
             self.worker.watch(self)
         if not self.inputs and not self.attempts:
             # Nothing runs here, yet parking was refused: a message came in between.

@@ -410,13 +410,13 @@ class Worker:
             found.append(io.Arrived(n=row.n, key=row.key, message=msg.decode_message(row.body)))
         return found
 
-    def watch(self, actor: Actor) -> None:
+    def watch(self, actor: Actor, at_least_s: float = 0.001) -> None:
         """Wake a run when its next timer is due."""
-        due = min(actor.st.timers.values())
+        due = actor.next_due()
         handle = self._timers.pop(actor.st.id, None)
         if handle is not None:
             handle.cancel()
-        delay = max(0.0, (due - self.clock.now()) / 1000) + 0.001
+        delay = max(0.0, (due - self.clock.now()) / 1000) + at_least_s
         self._timers[actor.st.id] = asyncio.get_running_loop().call_later(delay, self._due, actor)
 
     def _due(self, actor: Actor) -> None:
