@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,8 +26,8 @@ from tenuto.bundled.demo_story import LEASE_S, Story
 from tenuto.bundled.load import load_catalog
 from tenuto.bundled.serving import worker_options
 from tenuto.logs import configure
-from tenuto.settings import Settings
 from tenuto.sdk.running import run as run_loop
+from tenuto.settings import Settings
 from tenuto.wiring import running
 
 _HOME = Path(".tenuto") / "demo"
@@ -110,7 +110,7 @@ def _command() -> str:
 
 
 @contextmanager
-def _home() -> Iterator[Path]:
+def _home() -> Generator[Path]:
     """Give a fresh directory: that of the last demo, unless a server still runs there."""
     for n in range(1, _MOST_HOMES):
         home = _HOME if n == 1 else _HOME.with_name(f"demo-{n}")
@@ -166,7 +166,7 @@ def _is_free(settings: Settings) -> bool:
 
 
 @contextmanager
-def _ends_on_sigterm() -> Iterator[None]:
+def _ends_on_sigterm() -> Generator[None]:
     """Let SIGTERM unwind like Ctrl-C, so that the workers are ended with us."""
 
     def unwind(_number: int, _frame: FrameType | None) -> None:

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tenuto.bundled import examples_ledger as ledger
+from tenuto.bundled.demo_compare import rows_of
 from tenuto.bundled.demo_journal import Count, Reading, count
 from tenuto.bundled.demo_screen import Screen
 from tenuto.bundled.demo_worker import DemoFailed, WorkerProcess
 from tenuto.bundled.examples_documents import library
 from tenuto.bundled.examples_review import LIMIT_EUR
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs.diff import RunDiff
 from tenuto.runtime.services.requests import Edits, Replay, StartRun
 from tenuto.wiring import Runtime
 
@@ -29,8 +29,6 @@ _PATIENCE_S = 45.0
 _POLL_S = 0.1
 _AROUND = 9  # steps of the review beside those of its documents
 _PER_DOCUMENT = 4
-_SHOWN = ("weigh", "panel", "summary")
-_WIDE = 44
 
 
 @dataclass(slots=True)
@@ -198,7 +196,7 @@ class Story:
         found = await self.runtime.engine.runs.diff(self.run_id, self.fork_id)
         if found.same:
             raise DemoFailed("the fork does not differ from its origin")
-        self.screen.facts(_rows(found))
+        self.screen.facts(rows_of(found))
 
     # --- waiting ----------------------------------------------------------------------------------------------
 
@@ -232,7 +230,8 @@ class Story:
 def _summary(output: Any) -> str:
     """Return the sentence the review ended with, wherever it stands in the output."""
     if isinstance(output, dict):
-        return next((found for value in output.values() if (found := _summary(value))), "")
+        values = cast("dict[str, Any]", output).values()
+        return next((found for value in values if (found := _summary(value))), "")
     return output if isinstance(output, str) else ""
 
 
@@ -240,43 +239,3 @@ def _effects(seen: Count) -> str:
     plural = {"finding": "findings", "summary": "summaries"}
     parts = [f"{n} {kind if n == 1 else plural.get(kind, kind)}" for kind, n in sorted(seen.effects.items())]
     return " and ".join(parts) or "no effect"
-
-
-def _rows(found: RunDiff) -> list[tuple[str, str]]:
-    """Return what differs and matters, a line a fact: fields of outputs, then the route."""
-    rows: list[tuple[str, str]] = []
-    for step in found.steps:
-        pair = step.fields.get("output")
-        if step.change == "changed" and step.node in _SHOWN and pair:
-            rows += [(step.node if at == 0 else "", text) for at, text in enumerate(_changes(*pair))]
-    before, now = (_route(found.routing.get(side, [])) for side in ("only_a", "only_b"))
-    return [*rows, ("route", f"{before}  →  {now}")]
-
-
-def _route(edges: list[str]) -> str:
-    """Return the node that a run was sent to at the switch."""
-    found = [edge.removeprefix("decide -> ") for edge in edges if edge.startswith("decide -> ")]
-    return ", ".join(found) or "nowhere else"
-
-
-def _changes(a: Any, b: Any) -> list[str]:
-    if not isinstance(a, dict) or not isinstance(b, dict):
-        return [_pair(a, b)]
-    differ = [key for key in a if a[key] != b.get(key) and not isinstance(a[key], list | dict)]
-    return [f"{key}: {_pair(a[key], b.get(key))}" for key in differ]
-
-
-def _pair(a: Any, b: Any) -> str:
-    """Return two values side by side; long texts from the word on in which they differ."""
-    if isinstance(a, str) and isinstance(b, str) and max(len(a), len(b)) > _WIDE:
-        same = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-        start = a.rfind(" ", 0, same) + 1
-        a, b = f"...{a[start:]}", f"...{b[start:]}"
-    return f"{_brief(a)}  →  {_brief(b)}"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "nothing"}[value]
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text if len(text) <= _WIDE else text[: _WIDE - 3] + "..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 from tenuto.domain.graph.model import Retry
 from tenuto.errors import StepError
@@ -36,7 +36,7 @@ async def tool_call(ctx: Context, value: Any) -> dict[str, Any]:
     repeatable. `failures` fails so many attempts and no more. `simulateFailure` by itself fails every attempt, and
     set to false switches the others off.
     """
-    given: dict[str, Any] = value if isinstance(value, dict) else {}
+    given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     simulate = given.get("simulateFailure")
     rate = _number(given.get("failureRate"), 1.0 if simulate is True else 0.0)
     limit = _number(given.get("failures"), float("inf") if rate else 0.0)
@@ -49,7 +49,7 @@ async def tool_call(ctx: Context, value: Any) -> dict[str, Any]:
 
 async def llm_call(ctx: Context, value: Any) -> dict[str, Any]:
     """Answer a prompt offline; the request is journaled like any other, so a crash does not repeat it."""
-    given: dict[str, Any] = value if isinstance(value, dict) else {"prompt": value}
+    given = cast("dict[str, Any]", value) if isinstance(value, dict) else {"prompt": value}
     prompt = str(given.get("prompt") or given)
     request = ModelRequest(model="offline:echo", messages=(Message("user", prompt),), max_tokens=256)
 
