@@ -29,8 +29,11 @@ def main() -> None:
     questions = sys.stdin.buffer
     while (frame := read_frame(questions)) is not None:
         body = answer(msgspec.json.decode(frame))
-        answers.write(_LENGTH.pack(len(body)) + body)
-        answers.flush()
+        try:
+            answers.write(_LENGTH.pack(len(body)) + body)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the worker has died; whoever takes over asks another process
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:
