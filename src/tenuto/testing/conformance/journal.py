@@ -122,11 +122,13 @@ class JournalSuite:
         journals = [await kit.created(store) for _ in range(5)]
         good = [journal.next() for journal in journals]
         bad = Journal()
-        guilty = Commit(run_id=bad.id, record=wire.Record(1, 0, None, b"c" * 32), blobs=[("sha256:bad", b"b")])  # type: ignore[arg-type]
+        guilty = bad.creation()
+        guilty.record, guilty.blobs = wire.Record(1, 0, None, b"c" * 32), [("sha256:bad", b"b")]  # type: ignore[arg-type]
         answers = await store.commit([*good[:3], guilty, *good[3:]])
         assert [answer.outcome for answer in answers] == ["ok"] * 3 + ["poison"] + ["ok"] * 2
         assert answers[3].error
         assert await store.records(bad.id) == []
+        assert await store.get_run(bad.id) is None
         assert await store.get_blobs(["sha256:bad"]) == {}
         for journal in journals:
             assert len(await store.records(journal.id)) == 2
@@ -155,6 +157,42 @@ class JournalSuite:
         assert answer.outcome == "fenced"
         row = await store.get_run(journal.id)
         assert row is not None and row.goal == "one"
+
+    async def test_the_same_commit_again_is_ours(self, store: Store) -> None:
+        """A commit whose answer got lost may be sent again: it is `ok`, and nothing of it is stored twice."""
+        journal = Journal()
+        creation = journal.creation()
+        await journal.write(store, creation)
+        await kit.enlist(store, "w")
+        (claim,) = await store.claim("w", 1)
+        journal.epoch = claim.epoch
+        commit = journal.change("waiting")
+        commit.outbox = [OutboxRow(ns="default", target=kit.new_id(), key="k", kind="send", body=b"{}")]
+        assert (await journal.write(store, commit)).row_applied
+        answers = [(await store.commit([again]))[0] for again in (creation, commit)]
+        assert [(a.outcome, a.row_applied) for a in answers] == [("ok", False), ("ok", True)]
+        assert len(await store.records(journal.id)) == 2
+        assert len(await store.outbox(10)) == 1
+        row = await store.get_run(journal.id)
+        assert row is not None and row.state == "waiting"
+
+    async def test_a_record_of_no_run_is_refused(self, store: Store) -> None:
+        """Only a creation brings a journal into being."""
+        journal = Journal()
+        journal.took(journal.creation())
+        journal.epoch = 1
+        assert (await journal.write(store)).outcome == "fenced"
+        assert await store.records(journal.id) == []
+
+    async def test_the_first_start_is_kept(self, store: Store) -> None:
+        """A change of ownership that names no start leaves the one that is there."""
+        journal = await kit.owned(store, "w")
+        await journal.write(store, journal.change("ready", started_at=5))
+        (claim,) = await store.claim("w", 1)
+        journal.epoch = claim.epoch
+        await journal.write(store, journal.change("done", finished_at=9))
+        row = await store.get_run(journal.id)
+        assert row is not None and (row.started_at, row.finished_at) == (5, 9)
 
     async def test_an_empty_group_is_nothing(self, store: Store) -> None:
         """No commits, no answers, no group in the tail."""

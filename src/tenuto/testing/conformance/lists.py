@@ -167,10 +167,10 @@ class ListSuite:
 
     async def test_projections_remember_where_they_stand(self, store: Store) -> None:
         """Rows and cursors move together, cursors never back; a reset drops both, for this projection alone."""
-        run = kit.new_id()
+        run, other = (await kit.created(store)).id, (await kit.created(store, "other")).id
         await store.project_steps("a", [_step(run, "s1", status="running")], {1: 5, 2: 7})
         await store.project_steps("a", [_step(run, "s1"), _step(run, "s2")], {1: 6})
-        await store.project_steps("b", [_step(kit.new_id(), "x", ns="other")], {1: 1})
+        await store.project_steps("b", [_step(other, "x", ns="other")], {1: 1})
         await store.project_steps("a", [], {2: 3})
         assert await store.projection_cursors("a") == {1: 6, 2: 7}
         assert await store.projection_cursors("none") == {}
@@ -183,15 +183,22 @@ class ListSuite:
         assert await store.projection_cursors("b") == {1: 1}
         assert len(await store.list_steps(StepFilter(ns="other"))) == 1
 
+    async def test_a_deleted_run_is_not_projected(self, store: Store) -> None:
+        """A projector that lags behind a deletion does not bring the run's steps back."""
+        run, gone = (await kit.created(store)).id, kit.new_id()
+        await store.project_steps("a", [_step(gone, "s"), _step(run, "s")], {1: 1})
+        assert [row.run_id for row in await store.list_steps(StepFilter())] == [run]
+        assert await store.projection_cursors("a") == {1: 1}
+
     async def test_of_repeated_steps_the_last_counts(self, store: Store) -> None:
         """One call may carry several states of a step; the newest is kept."""
-        run = kit.new_id()
+        run = (await kit.created(store)).id
         await store.project_steps("a", [_step(run, "s", status="running"), _step(run, "s", status="failed")], {})
         assert [row.status for row in await store.list_steps(StepFilter())] == ["failed"]
 
     async def test_steps_are_listed_in_pages(self, store: Store) -> None:
         """Newest first, each once; filters all apply."""
-        runs = [kit.new_id(), kit.new_id()]
+        runs = [(await kit.created(store)).id for _ in range(2)]
         rows = [_step(run, f"s{n}", started_at=1 + n // 2) for run in runs for n in range(6)]
         rows[0].status, rows[1].node, rows[2].kind = "failed", "other", "agent"
         await store.project_steps("a", rows, {})

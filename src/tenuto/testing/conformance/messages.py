@@ -176,14 +176,43 @@ class MessageSuite:
         assert await store.decide_ticket("other", "t", b"yes", "k", b"{}") is None
         assert await store.get_ticket("other", "t") is None
 
-    async def test_a_decision_reopens_a_stopped_run(self, store: Store) -> None:
-        """A dead letter of a failed run can be decided, and the run goes on."""
+    async def test_a_decision_does_not_wake_the_ended(self, store: Store) -> None:
+        """A ticket that outlived its run can be decided; the run gets no message and stays as it is."""
         journal = await kit.owned(store, "w")
         commit = journal.change("done", status="failed")
-        commit.tickets = [_ticket(journal.id, "t", kind="dead_letter")]
+        commit.tickets = [_ticket(journal.id, "t")]
         await journal.write(store, commit)
-        assert await store.decide_ticket("default", "t", b"retry", "k", b"{}") is not None
-        assert kit.ids(await store.claim("w", 1)) == [journal.id]
+        decided = await store.decide_ticket("default", "t", b"yes", "k", b"{}")
+        assert decided is not None and decided.state == "decided"
+        assert await store.inbox(journal.id) == []
+        assert await store.claim("w", 1) == []
+
+    async def test_the_first_answer_of_a_ticket_is_kept(self, store: Store) -> None:
+        """The run's own record of a decision changes neither the answer nor its time."""
+        journal = await kit.owned(store, "w")
+        await journal.write(store, journal.next(tickets=[_ticket(journal.id, "t")]))
+        decided = await store.decide_ticket("default", "t", b"yes", "k", b"{}")
+        assert decided is not None
+        recorded = _ticket(journal.id, "t")
+        recorded.state, recorded.answer, recorded.decided_at = "decided", b"by record", 9
+        await journal.write(store, journal.next(tickets=[recorded], eaten=[1]))
+        assert await store.get_ticket("default", "t") == decided
+
+    async def test_a_dead_letter_opens_again(self, store: Store) -> None:
+        """A step that fails for good once more lists its dead letter anew; other tickets open once."""
+        journal = await kit.owned(store, "w")
+        both = [_ticket(journal.id, "d", kind="dead_letter"), _ticket(journal.id, "t")]
+        await journal.write(store, journal.next(tickets=both))
+        for ticket in both:
+            ticket.state, ticket.decided_at = "closed", 7
+        await journal.write(store, journal.next(tickets=both))
+        again = [_ticket(journal.id, "d", 9, kind="dead_letter"), _ticket(journal.id, "t", 9)]
+        again[0].message = again[1].message = "once more"
+        await journal.write(store, journal.next(tickets=again))
+        opened = await store.get_ticket("default", "d")
+        assert opened == again[0]
+        kept = await store.get_ticket("default", "t")
+        assert kept is not None and (kept.state, kept.message, kept.created_at) == ("closed", "may I?", 5)
 
     async def test_tickets_are_listed_newest_first(self, store: Store) -> None:
         """Filters and pages show each ticket once."""

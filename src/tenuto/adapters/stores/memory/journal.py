@@ -106,20 +106,29 @@ class Journal:
         problem = self._problem(commit)
         if problem:
             return Committed("poison", error=problem)
-        if commit.epoch and run is not None and run.epoch > commit.epoch:
-            return _FENCED
         record = commit.record
+        replaced = commit.new is None and (run is None or run.epoch > commit.epoch)
+        journal = tables.records.get(commit.run_id, [])
+        if replaced or (record is not None and record.seq <= len(journal)):
+            return self._stored_before(commit, run, journal)
         if record is not None:
-            journal = tables.records.setdefault(commit.run_id, [])
             if record.seq != len(journal) + 1:
-                return _FENCED if record.seq <= len(journal) else Committed("poison", error="a position was left out")
-        elif run is None:
-            return _FENCED
-        if record is not None:
-            tables.records[commit.run_id].append(record)
+                return Committed("poison", error=f"record {len(journal) + 1} is missing before {record.seq}")
+            tables.records.setdefault(commit.run_id, []).append(record)
         applied = commit.row is not None and self._change(commit, run, commit.row)
         self._rare(commit)
         return _APPLIED if applied else _OK
+
+    def _stored_before(self, commit: Commit, run: RunRow | None, journal: list[Record]) -> Committed:
+        """Know a commit again that was made before and whose answer was lost."""
+        record = commit.record
+        if record is None or record.seq > len(journal) or journal[record.seq - 1].chain != record.chain:
+            return _FENCED
+        if commit.row is None:
+            return _OK
+        epoch, state = (run.epoch, run.state) if run is not None else (0, "done")
+        left = epoch > commit.epoch or (epoch == commit.epoch and state != "owned")
+        return _APPLIED if left or commit.new is not None else _OK
 
     def _problem(self, commit: Commit) -> str:
         """Return why a commit cannot be stored at all; checked before anything is changed."""
@@ -156,6 +165,8 @@ class Journal:
                 _apply(row, commit.row)
             tables.runs[row.id] = row
             tables.set_due(row)
+            if row.state == "ready":
+                tables.due[row.id] = max(row.wake_at, min(row.created_at, tables.clock()))
         for n in commit.eaten:
             tables.inbox.get(commit.run_id, {}).pop(n, None)
         for digest, body in commit.blobs:
@@ -181,10 +192,13 @@ class Journal:
             self.tables.tickets[ticket.ns, ticket.id] = copied(ticket)
         elif ticket.state != "open":
             before.state = ticket.state
-            before.answer = ticket.answer or before.answer
-            before.decided_at = ticket.decided_at or before.decided_at
+            before.answer = before.answer or ticket.answer
+            before.decided_at = before.decided_at or ticket.decided_at
+        elif ticket.kind == "dead_letter":
+            self.tables.tickets[ticket.ns, ticket.id] = copied(ticket)
 
 
 def _apply(run: RunRow, change: RowChange) -> None:
     run.state, run.status, run.wake_at, run.error = change.state, change.status, change.wake_at, change.error
-    run.started_at, run.finished_at, run.worker = change.started_at, change.finished_at, None
+    run.started_at, run.finished_at = change.started_at or run.started_at, change.finished_at
+    run.worker = None

@@ -61,11 +61,11 @@ class Messages:
     async def decide_ticket(
         self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
     ) -> TicketRow | None:
-        """Set an open ticket to `decided` and tell its run; return it as it now stands."""
+        """Set an open ticket to `decided` and tell its run unless that has ended; return it as it now stands."""
         row = self.tables.tickets.get((ns, ticket))
         if row is None:
             return None
         if row.state == "open":
             row.state, row.answer, row.decided_at = "decided", answer, self.tables.clock()
-            self.tables.receive(row.run_id, key, body, True)
+            self.tables.receive(row.run_id, key, body, False)
         return copied(row)

@@ -66,13 +66,17 @@ class Ownership:
         tables, now = self.tables, self.tables.clock()
         if not tables.alive(worker):
             return []
-        turns: list[tuple[int, int, int, RunRow]] = []
-        for order, (run_id, due_at) in enumerate(tables.due.items()):
+        turns: list[tuple[int, str]] = []
+        for run_id, due_at in tables.due.items():
             run = tables.runs[run_id]
             if due_at <= now and run.digest not in exclude:
-                turns.append((due_at + run.priority * _AGEING_MS, run.priority, order, run))
+                turns.append((due_at + run.priority * _AGEING_MS, run_id))
         turns.sort()
-        return [self._own(worker, run) for _, _, _, run in turns[: min(max(limit, 0), _MAX_CLAIMS)]]
+        claims: list[Claim] = []
+        for _, run_id in turns[: min(max(limit, 0), _MAX_CLAIMS)]:
+            tables.runs[run_id].status = "running"
+            claims.append(self._own(worker, tables.runs[run_id]))
+        return claims
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
         """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
@@ -129,9 +133,10 @@ class Ownership:
             if task.handler in handlers and not self.tables.alive(task.worker)
         ]  # fmt: skip
         free.sort(key=lambda task: (task.created_at, task.id))
+        taken = [copied(task) for task in free[:limit]]
         for task in free[:limit]:
             task.worker = worker
-        return [copied(task) for task in free[:limit]]
+        return taken
 
     async def drop_task(self, task: str, worker: str) -> bool:
         """Remove a task we hold; `False` when it is no longer ours."""

@@ -149,8 +149,10 @@ class Projections:
         return {writer: len(groups) for writer, groups in self.tables.groups.items()}
 
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """Upsert step rows and the projection's cursors; of repeats of a step the last counts."""
+        """Upsert step rows of runs that exist and the projection's cursors; of repeats of a step the last counts."""
         for row in rows:
+            if row.run_id not in self.tables.runs:
+                continue
             cursor = f"{row.started_at}.{row.run_id}.{row.step}"
             self.tables.steps[row.run_id, row.step] = (name, msgspec.structs.replace(row, cursor=cursor))
         mine = self.tables.cursors.setdefault(name, {})

@@ -38,8 +38,23 @@ def _single(tx: Tx, commit: Commit) -> Committed:
     if error is None:
         return answer
     if isinstance(error, _Fenced):
-        return _FENCED
+        return _stored_before(tx, commit)
     return Committed("poison", error=f"{type(error).__name__}: {error}")
+
+
+def _stored_before(tx: Tx, commit: Commit) -> Committed:
+    """Know a commit again that was made before and whose answer was lost."""
+    if commit.record is None:
+        return _FENCED
+    run = ids[commit.run_id]
+    found = sql.first(tx.db, "chain", run, commit.record.seq)
+    if found is None or found[0] != commit.record.chain:
+        return _FENCED
+    if commit.row is None:
+        return _OK
+    epoch, state = sql.first(tx.db, "owner", run) or (0, "done")
+    left = epoch > commit.epoch or (epoch == commit.epoch and state != "owned")
+    return _APPLIED if left or commit.new is not None else _OK
 
 
 def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
@@ -59,7 +74,7 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
         if record is not None:
             records += (run, record.seq, record.epoch, record.chain, record.body)
             packed.append(_place(run, record.seq))
-        if commit.epoch and owners.get(run) != commit.epoch:
+        if commit.new is None and owners.get(run) != commit.epoch:
             unsure += (run, commit.epoch)
         if (
             record is None
@@ -86,8 +101,8 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
 
 
 def _check_owners(tx: Tx, unsure: list[Any]) -> None:
-    """Refuse commits of replaced owners; while only we write, each run is looked up once for each owner."""
-    if sql.BULK["stale"].total(tx.db, unsure):
+    """Refuse commits of replaced owners and for no run; while only we write, a run is looked up once for each owner."""
+    if sql.BULK["valid"].total(tx.db, unsure) * 2 != len(unsure):
         raise _Fenced
     tx.owners.update(zip(unsure[::2], unsure[1::2], strict=True))
 
@@ -104,12 +119,9 @@ def _rest(tx: Tx, commits: list[Commit]) -> set[str]:
         if commit.new is not None:
             if not _add_new(tx, news, run, commit.new, commit.row):
                 unapplied.add(commit.run_id)
-        else:
-            if commit.record is None:
-                _require_ours(tx, run, commit.epoch)
-            if commit.row is not None:
-                changes += _change(tx, run, commit.epoch, commit.row)
-                changed.append(commit)
+        elif commit.row is not None:
+            changes += _change(tx, run, commit.epoch, commit.row)
+            changed.append(commit)
         for n in commit.eaten:
             eaten += (run, n)
         _rare(tx, run, commit)
@@ -120,13 +132,6 @@ def _rest(tx: Tx, commits: list[Commit]) -> set[str]:
     if eaten:
         sql.BULK["inbox_eat"].run(tx.db, eaten)
     return unapplied
-
-
-def _require_ours(tx: Tx, run: bytes, epoch: int) -> None:
-    """Refuse a commit without a record for a run that is another's, or is gone."""
-    row = sql.first(tx.db, "owner_epoch", run)
-    if row is None or (epoch and row[0] > epoch):
-        raise _Fenced
 
 
 def _was_applied(tx: Tx, commit: Commit) -> bool:
@@ -159,10 +164,10 @@ def _add_new(tx: Tx, news: list[Any], run: bytes, new: RunRow, row: RowChange | 
         state, status, wake_at, error = row.state, row.status, row.wake_at, row.error
         started_at, finished_at, worker = row.started_at, row.finished_at, None
     tx.woke = tx.woke or state == "ready"
+    due_at = max(wake_at, min(new.created_at, tx.now)) if state == "ready" else _due_at(tx, state, wake_at)
     tx.owners[run] = new.epoch
     news += (
-        run, new.ns, new.workflow, new.digest, state, status, new.priority, wake_at,
-        _due_at(tx, state, wake_at), worker, new.epoch, new.inbox_seq, new.created_at, started_at, finished_at,
+        run, new.ns, new.workflow, new.digest, state, status, new.priority, wake_at, due_at, worker, new.epoch, new.inbox_seq, new.created_at, started_at, finished_at,
         new.goal, encode_labels(new.labels).decode() if new.labels else "", new.parent, new.replay_of, error,
         new.business_key,
     )  # fmt: skip

@@ -69,7 +69,7 @@ class Messages(Part):
     async def decide_ticket(
         self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
     ) -> TicketRow | None:
-        """Set an open ticket to `decided` and tell its run, in one transaction; return it as it now stands."""
+        """Set an open ticket to `decided` and tell its run unless that has ended; return it as it now stands."""
 
         def decide(tx: Tx) -> TicketRow | None:
             row = sql.first(tx.db, "ticket_get", ns, ticket)
@@ -79,7 +79,7 @@ class Messages(Part):
             if found.state == "open":
                 found.state, found.answer, found.decided_at = "decided", answer, tx.now
                 sql.change(tx.db, "ticket_decide", ns, ticket, answer, tx.now)
-                _receive(tx, row[2], key, body, True)
+                _receive(tx, row[2], key, body, False)
             return found
 
         return await self.parts.writer.run(decide)

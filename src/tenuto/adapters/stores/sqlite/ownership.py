@@ -80,6 +80,8 @@ class Ownership(Part):
         excluded = _json(list(exclude)).decode()
 
         def take(tx: Tx) -> list[Claim]:
+            if sql.first(tx.db, "alive", worker, tx.now) is None:
+                return []
             found = sql.rows(tx.db, "claimable", tx.now, excluded, wanted)
             flat: list[Any] = []
             claims: list[Claim] = []
@@ -98,6 +100,8 @@ class Ownership(Part):
             return []
 
         def take(tx: Tx) -> list[Claim]:
+            if sql.first(tx.db, "alive", worker, tx.now) is None:
+                return []
             found = sql.rows(tx.db, "stealable", tx.now, limit)
             return [_take_over(tx, worker, row) for row in found]
 
@@ -147,7 +151,7 @@ def _take_over(tx: Tx, worker: str, victim: Any) -> Claim:
     body = Body(t=max(tx.now, before), ev=(taking,))
     record = wire.record(chain, run_id, seq + 1, epoch + 1, body)
     sql.BULK["rec_add"].run(tx.db, [run, record.seq, record.epoch, record.chain, record.body])
-    sql.BULK["claim"].run(tx.db, [run, worker, epoch + 1])
+    sql.change(tx.db, "take_over", run, worker, epoch + 1)
     tx.owners[run] = epoch + 1
     tx.packed.append(run + record.seq.to_bytes(4, "big"))
     return Claim(run_id, ns, epoch + 1, digest, inbox_seq, owner)

@@ -60,13 +60,17 @@ insert into migration (name) values (?)
 -- The fence: a position that is taken is left out. A body that breaks a rule is an error, not left out.
 insert into rec (run_id, seq, epoch, chain, body) values {rows 5} on conflict do nothing
 
--- name: stale
--- How many of some commits come from an owner that was replaced.
-select count(*) from (values {rows 2}) as v cross join run r on r.id = v.column1 and r.epoch > v.column2
+-- name: valid
+-- How many of some commits are for a run that exists and whose owner was not replaced.
+select count(*) from (values {rows 2}) as v cross join run r on r.id = v.column1 and r.epoch <= v.column2
 
--- name: owner_epoch
--- Under which ownership a run is.
-select epoch from run where id = ?
+-- name: chain
+-- What stands at a position, to know our own record again.
+select chain from rec where run_id = ? and seq = ?
+
+-- name: owner
+-- Who may move a run.
+select epoch, state from run where id = ?
 
 -- name: run_add
 -- New runs.
@@ -77,7 +81,8 @@ values {rows 21}
 -- name: run_change
 -- Park, release or end runs whose owner has seen every message.
 update run set state = v.column4, status = v.column5, wake_at = v.column6, due_at = v.column7, error = v.column8,
-               started_at = v.column9, finished_at = v.column10, worker = null
+               started_at = case when v.column9 = 0 then run.started_at else v.column9 end,
+               finished_at = v.column10, worker = null
 from (values {rows 10}) as v
 where run.id = v.column1 and run.epoch = v.column2 and run.inbox_seq = v.column3
 
@@ -99,14 +104,18 @@ insert into snapshot (run_id, seq, body) values (?, ?, ?)
 on conflict (run_id) do update set seq = excluded.seq, body = excluded.body where excluded.seq >= snapshot.seq
 
 -- name: ticket_put
--- Open a ticket, or close or decide it.
+-- Open a ticket, or close or decide it; an answer given before is kept, a dead letter may open again.
 insert into ticket (ns, id, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (ns, id) do update set
   state = excluded.state,
-  answer = case when excluded.answer = x'' then ticket.answer else excluded.answer end,
-  decided_at = case when excluded.decided_at = 0 then ticket.decided_at else excluded.decided_at end
-where excluded.state <> 'open'
+  message = case when excluded.state = 'open' then excluded.message else message end,
+  body = case when excluded.state = 'open' then excluded.body else body end,
+  created_at = case when excluded.state = 'open' then excluded.created_at else created_at end,
+  expires_at = case when excluded.state = 'open' then excluded.expires_at else expires_at end,
+  answer = case when excluded.state = 'open' or answer = x'' then excluded.answer else answer end,
+  decided_at = case when excluded.state = 'open' or decided_at = 0 then excluded.decided_at else decided_at end
+where excluded.state <> 'open' or excluded.kind = 'dead_letter'
 
 -- name: outbox_add
 -- Leave a message for another run.
@@ -295,7 +304,7 @@ update worker set lease_until = 0 where id = ?
 select count(*) from run where state = 'owned' and worker = ?
 
 -- part: claimable_of
-due_at is not null and due_at <= ?1 and digest not in (select value from json_each(?2)) order by due_at limit ?3
+due_at is not null and due_at <= ?1 and digest not in (select value from json_each(?2)) order by due_at, id limit ?3
 
 -- part: claim_columns
 id, ns, epoch, digest, inbox_seq, due_at + priority * 60000 as turn
@@ -307,13 +316,21 @@ union all
 select * from (select {claim_columns} from run where priority = 1 and {claimable_of})
 union all
 select * from (select {claim_columns} from run where priority = 2 and {claimable_of})
-order by turn limit ?3
+order by turn, id limit ?3
+
+-- name: alive
+-- Whether a worker's lease runs; without it, it may take nothing.
+select 1 from worker where id = ? and lease_until > ?
 
 -- name: claim
 -- Own runs.
-update run set state = 'owned', worker = v.column2, epoch = v.column3, due_at = null, wake_at = 0
+update run set state = 'owned', status = 'running', worker = v.column2, epoch = v.column3, due_at = null, wake_at = 0
 from (values {rows 3}) as v
 where run.id = v.column1
+
+-- name: take_over
+-- Own a run whose owner is gone.
+update run set worker = ?2, epoch = ?3 where id = ?1
 
 -- part: owners
 -- Owners of runs, found by hopping over the index of owned runs, not by reading it all.
@@ -443,9 +460,9 @@ limit ?2
 select * from (select w.id, (select max(n) from batch b where b.writer = w.id) as n from writer w) where n is not null
 
 -- name: step_put
--- Upsert a row of the view of steps.
+-- Upsert rows of the view of steps, of runs that still exist.
 insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
-values {rows 11}
+select * from (values {rows 11}) as v where exists (select 1 from run where id = v.column3)
 on conflict (run_id, step) do update set
   projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
   status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
