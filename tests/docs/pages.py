@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_BLOCK = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL
+)
 _REASON = re.compile(r"<!-- not run: (?P<reason>.+?) -->\s*\Z")
 _TITLE = re.compile(r'title="(?P<title>[^"]+)"')
 
@@ -30,9 +32,16 @@ class Block:
 
 def pages() -> list[Path]:
     """Return every page a person reads, generated ones left out."""
-    found = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "AGENTS.md", "CONTRIBUTING.md", "SECURITY.md")]
+    found = [
+        ROOT / name
+        for name in ("README.md", "ARCHITECTURE.md", "AGENTS.md", "CONTRIBUTING.md", "SECURITY.md")
+    ]
     found += sorted((ROOT / "docs").rglob("*.md"))
-    return [path for path in found if path.is_file() and "<!-- generated:" not in path.read_text(encoding="utf-8")[:200]]
+    return [
+        path
+        for path in found
+        if path.is_file() and "<!-- generated:" not in path.read_text(encoding="utf-8")[:200]
+    ]
 
 
 def blocks(page: Path) -> list[Block]:
@@ -45,7 +54,9 @@ def blocks(page: Path) -> list[Block]:
         reason = _REASON.search(text[: match.start()])
         found.append(
             Block(
-                language=info.split(" ")[0], title=title["title"] if title else "", reason=reason["reason"] if reason else "",
+                language=info.split(" ")[0],
+                title=title["title"] if title else "",
+                reason=reason["reason"] if reason else "",
                 text=re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE),
                 line=text.count("\n", 0, match.start()) + 1,
             )

@@ -28,8 +28,12 @@ class Session:
         self.run_ids: list[str] = []
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TENUTO_")}
         self.env = {
-            **clean, "PATH": f"{_BIN}{os.pathsep}{clean.get('PATH', '')}", "TENUTO_PORT": "0", "TENUTO_LEASE_S": "1",
-            "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1",
+            **clean,
+            "PATH": f"{_BIN}{os.pathsep}{clean.get('PATH', '')}",
+            "TENUTO_PORT": "0",
+            "TENUTO_LEASE_S": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "NO_COLOR": "1",
         }
 
     def play(self, block: Block) -> None:

@@ -34,5 +34,7 @@ def test_a_page_can_be_followed_as_written(page: Path, tmp_path: Path, request: 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_blocks_name_a_known_language(page: Path):
-    unknown = [f"{block.line}: {block.language!r}" for block in blocks(page) if block.language not in LANGUAGES]
+    unknown = [
+        f"{block.line}: {block.language!r}" for block in blocks(page) if block.language not in LANGUAGES
+    ]
     assert not unknown

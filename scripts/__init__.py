@@ -1,0 +1,1 @@
+"""Programs for developers: pages generated from the code, pictures of terminals."""

@@ -1,0 +1,1 @@
+"""One module a generated page; each has a function that returns the page's text."""
