@@ -20,6 +20,7 @@ from tenuto.runtime.agents.run import run_agent
 from tenuto.runtime.tools.call import call_tool
 from tenuto.runtime.tools.catalog import Handler
 from tenuto.runtime.tools.http import run_http
+from tenuto.runtime.worker.aggregates import aggregate
 from tenuto.runtime.worker.attempts import Answered, Attempt
 from tenuto.runtime.worker.context import Context, SyncContext
 
@@ -168,7 +169,7 @@ async def _aggregate(attempt: Attempt, value: Any) -> Any:
     values = items if field is None else [_field(item, field) for item in items]
     op = config.get("op", "collect")
     try:
-        return AGGREGATES[op](values)
+        return aggregate(op, values, config.get("initial", msgspec.UNSET))
     except (TypeError, ValueError) as exc:
         raise ExpressionError(f"{op} over {len(values)} items failed: {exc}") from exc
 

@@ -1,0 +1,111 @@
+"""An app whose steps do what steps should not: for the tests of faults and of surfaces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tenuto import App
+
+app = App("odd")
+
+
+@app.step
+def fine(value: Any = None) -> dict[str, Any]:
+    """Do nothing wrong."""
+    return {"ok": True, "value": value}
+
+
+@app.step
+def unserialisable() -> Any:
+    """Return what has no JSON form."""
+    return {"a socket": object()}
+
+
+@app.step
+def raises() -> None:
+    """Raise."""
+    raise RuntimeError("the bottom fell out")
+
+
+@app.step(timeout_s=0.3)
+async def hangs() -> None:
+    """Never return."""
+    await asyncio.Event().wait()
+
+
+@app.step
+def dies() -> None:
+    """Take the process down."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.step(isolation="process")
+def dies_apart() -> None:
+    """Take a process of its own down."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.step
+def exits() -> None:
+    """Ask Python to end."""
+    raise SystemExit(3)
+
+
+@app.step
+def huge() -> str:
+    """Return 50 MB."""
+    return "x" * (50 * 1024 * 1024)
+
+
+@app.step
+def secret_in(password: str) -> dict[str, int]:
+    """Take a secret."""
+    return {"length": len(password)}
+
+
+@app.step
+def noted(path: str, line: str = "x") -> dict[str, bool]:
+    """Write a line to a file, as an effect that can be counted."""
+    with Path(path).open("a", encoding="utf-8") as out:
+        out.write(line + "\n")
+    return {"noted": True}
+
+
+@app.step
+async def holds(path: str) -> str:
+    """Wait until a file exists."""
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+    return "released"
+
+
+@app.step
+def until_file(path: str) -> str:
+    """Fail until a file exists."""
+    if not Path(path).exists():
+        raise RuntimeError(f"{path} is not there")
+    return "found"
+
+
+ODD = ("unserialisable", "raises", "hangs", "exits", "huge", "dies_apart")
+for _name in (*ODD, "dies"):
+    app.workflow(_name).step(_name, id="odd").step(fine, id="other").step(fine, id="last", after="other")
+app.workflow("fine").step(fine, id="a").step(fine, id="b", after="a").step(fine, id="c", after="b")
+app.workflow("secretive").step(secret_in)
+app.workflow("held").step(fine, id="first").step(holds, input={"path": "${input.path}"}, after="first").step(
+    fine, id="end", after="holds"
+)
+(
+    app.workflow("asks")
+    .step(fine, id="first")
+    .approval("ask", "May it?", after="first")
+    .step(fine, id="yes", after="ask")
+    .step(fine, id="no")
+    .edge("ask", "no", on="rejected")
+)
+app.workflow("mends").step(until_file, input={"path": "${input.path}"}).step(fine, id="end", after="until_file")
+app.workflow("notes").step(noted, id="one").step(noted, id="two", after="one").step(noted, id="three", after="two")
