@@ -83,7 +83,7 @@ class Bus:
     def __init__(self) -> None:
         """Start without watchers."""
         self._by_run: dict[str, list[Subscription]] = {}
-        self._ends: dict[str, asyncio.Future[Event]] = {}
+        self._ends: dict[str, asyncio.Future[Event | None]] = {}
 
     def subscribe(self, run_id: str = "") -> Subscription:
         """Return a watch on a run, or on all runs; it begins when it is entered."""
@@ -102,9 +102,9 @@ class Bus:
                 for watcher in watchers:
                     watcher.offer(notice)
 
-    def end_of(self, run_id: str) -> asyncio.Future[Event]:
+    def end_of(self, run_id: str) -> asyncio.Future[Event | None]:
         """Return what resolves with the event that ends a run, if that happens in this process; cancel it when done."""
-        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
         self._ends[run_id] = future
         future.add_done_callback(lambda _: self._ends.pop(run_id, None))
         return future

@@ -36,6 +36,7 @@ class Committer:
         """Commit to a store; nothing happens before `run`."""
         self.store = store
         self.intercept: Callable[[Commit], Source | None] | None = None
+        self.before_group: Callable[[], None] | None = None
         self._dirty: deque[Source] = deque()
         self._plain: deque[tuple[Commit, asyncio.Future[Committed]]] = deque()
         self._wake = asyncio.Event()
@@ -68,9 +69,13 @@ class Committer:
                 source.announce = future  # type: ignore[attr-defined]
                 self.mark(source)
                 return future
+        self.queue(commit, future)
+        return future
+
+    def queue(self, commit: Commit, future: asyncio.Future[Committed]) -> None:
+        """Queue a commit whose result resolves a future that somebody waits for already."""
         self._plain.append((commit, future))
         self._wake.set()
-        return future
 
     async def _run(self) -> None:
         while True:
@@ -91,6 +96,8 @@ class Committer:
             owners.append(future)
             size += weight(commit)
         dirty = self._dirty
+        if dirty and self.before_group is not None:
+            self.before_group()
         while dirty and len(batch) < GROUP and size < GROUP_BYTES:
             source = dirty.popleft()
             commit = source.propose()

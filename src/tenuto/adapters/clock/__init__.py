@@ -14,15 +14,16 @@ class SystemClock:
 
     def now(self) -> int:
         """Return the store's time in ms since 1970."""
-        return int((self.steady() + self._offset_s) * 1000)
+        return int((_read(_STEADY) + self._offset_s) * 1000)
 
     def steady(self) -> float:
         """Return seconds since the machine started, sleep included where the system can tell."""
-        return time.clock_gettime(_STEADY)
+        return _read(_STEADY)
 
     def adjust(self, store_now: int) -> None:
         """Learn the store's time."""
         self._offset_s = store_now / 1000 - self.steady()
 
 
+_read = time.clock_gettime
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

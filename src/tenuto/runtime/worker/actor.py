@@ -93,13 +93,13 @@ class Actor:
         if self.dropped:
             return None
         inputs, self.inputs = self.inputs, []
-        if not self.worker.has_lease():
+        if not self.worker.group_has_lease:
             self.worker.lose_lease()
             return None
         if self.releasing:
             inputs.append(io.Release())
         try:
-            decision = decide(self.st, self.plan, inputs, self.worker.clock.now(), self.env)
+            decision = decide(self.st, self.plan, inputs, self.worker.group_now, self.env)
         except io.NeedValues as need:
             self.worker.rebuild(self, inputs, need.digests)
             return None
@@ -176,14 +176,16 @@ class Actor:
     def _parking(self, decision: io.Decision) -> RowChange | None:
         """Return how the run leaves this worker with this record, or `None` while there is something to do."""
         st = self.st
-        if self.inputs:
+        if decision.start or self.inputs:
             return None
         if st.status in ENDED:
             return RowChange(
                 state="done", status=st.status, inbox_seen=self.inbox_seen, started_at=st.started_at,
                 finished_at=st.finished_at, error=st.failure.message[:500] if st.failure is not None else "",
             )
-        if decision.start or decision.wake or self.held or decision.replies and _goes_on(decision):
+        if self.releasing:
+            return self._given_back()
+        if decision.wake or self.held or decision.replies and _goes_on(decision):
             return None
         for key in self.attempts:
             step = st.steps[key]
@@ -197,6 +199,15 @@ class Actor:
         return RowChange(
             state="waiting", status=public_status(st), inbox_seen=self.inbox_seen, wake_at=due,
             started_at=st.started_at,
+        )
+
+    def _given_back(self) -> RowChange:
+        """Return how the run leaves a worker that shuts down: to be claimed at once where there is work to do."""
+        st = self.st
+        busy = bool(st.ready) or any(s.status == "running" and not suspended(s) and not s.task for s in st.steps.values())
+        return RowChange(
+            state="ready" if busy else "waiting", status=public_status(st), inbox_seen=self.inbox_seen,
+            wake_at=0 if busy else self.next_due(), started_at=st.started_at,
         )
 
     def next_due(self) -> int:
@@ -257,13 +268,21 @@ class Actor:
         for step, call in decision.wake:
             self._wake(step, call)
         for key in decision.start:
-            self.worker.attempt(self, key)
+            self._start(key)
 
     def _answer(self, token: Any, answer: io.Reply) -> None:
         if isinstance(answer, io.Hold):
             self.held.append(token.asked)
             return
         token.resolve(answer)
+
+    def _start(self, key: str) -> None:
+        """Let an attempt's code run, unless it does, or the run was cancelled in the same record."""
+        step, attempt = self.st.steps[key], self.attempts.get(key)
+        if self.st.status == "cancelling":
+            self.inputs.append(io.Stopped(key, step.attempt))
+        elif attempt is None or attempt.n != step.attempt:
+            self.worker.attempt(self, key)
 
     def _wake(self, step: str, call: str) -> None:
         """Give a durable wait's value to the code that waits, or run that code again from the top."""

@@ -36,10 +36,17 @@ class Answered:
 class Attempt:
     """A running try. Ends exactly once: with an outcome, stopped on request, or evicted without a word."""
 
-    __slots__ = (
-        "_beat", "_limit", "_timer", "_timer_left", "_timer_since", "actor", "began", "evicted", "key", "n", "node",
-        "ready_at", "stopping", "task", "timed_out", "waiting", "worker",
-    )
+    # Class attributes are the defaults: most attempts never touch them, and there are many attempts.
+    task: asyncio.Task[None] | None = None
+    stopping = False
+    evicted = False
+    timed_out = ""
+    began = 0
+    _timer: asyncio.TimerHandle | None = None
+    _timer_left = 0.0
+    _timer_since = 0.0
+    _beat: asyncio.TimerHandle | None = None
+    _limit = 0.0
 
     def __init__(self, actor: Actor, key: str) -> None:
         """Prepare the try that the journal says has begun."""
@@ -49,17 +56,9 @@ class Attempt:
         step = actor.st.steps[key]
         self.n = step.attempt
         self.ready_at = step.ready_at
+        self.config = step.config
         self.node: PlanNode = actor.plan.node_of(key)
-        self.task: asyncio.Task[None] | None = None
-        self.stopping = self.evicted = False
-        self.timed_out = ""
-        self.began = 0
         self.waiting: dict[str, asyncio.Future[None]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_left = 0.0
-        self._timer_since = 0.0
-        self._beat: asyncio.TimerHandle | None = None
-        self._limit = 0.0
 
     def begin(self) -> None:
         """Let the code run as a task of its own."""

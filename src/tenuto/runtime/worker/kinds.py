@@ -47,12 +47,24 @@ async def execute(attempt: Attempt) -> Any:
         value = attempt.given()
     except io.NeedValues:
         value = await attempt.input()
+    if node.kind == "function":
+        handler = attempt.worker.catalog.handlers.get(node.config.get("handler", ""))
+        if handler is not None and _is_plain(attempt, handler):
+            args, kwargs = handler.bind(None, value)
+            return await handler.fn(*args, **kwargs)
     return await KINDS[node.kind](attempt, value)
+
+
+def _is_plain(attempt: Attempt, handler: Handler) -> bool:
+    """Say whether a handler is a coroutine that asks nothing of the engine, so that it can be awaited as it is."""
+    node = attempt.node.node
+    clocked = node.timeout_s or handler.timeout_s or node.heartbeat_s
+    return handler.is_async and not handler.wants_ctx and not clocked and attempt.config is None
 
 
 def config_of(attempt: Attempt) -> dict[str, Any]:
     """Return a node's settings with this run's overrides."""
-    own = attempt.actor.st.steps[attempt.key].config
+    own = attempt.config
     config = attempt.node.node.config
     return config if own is None else {**config, **own}
 
@@ -180,21 +192,6 @@ def _field(item: Any, path: str) -> Any:
             raise ExpressionError(f"an item has no field {path!r}", code="input.missing")
         item = item[part]
     return item
-
-
-AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
-    "collect": list,
-    "count": len,
-    "sum": sum,
-    "min": lambda values: min(values) if values else None,
-    "max": lambda values: max(values) if values else None,
-    "avg": lambda values: sum(values) / len(values) if values else None,
-    "first": lambda values: values[0] if values else None,
-    "last": lambda values: values[-1] if values else None,
-    "merge": lambda values: {k: v for value in values for k, v in value.items()},
-    "concat": lambda values: [item for value in values for item in value],
-    "unique": lambda values: [item for index, item in enumerate(values) if item not in values[:index]],
-}
 
 
 # --- maps and sub-flows ----------------------------------------------------------------------------------------

@@ -84,11 +84,14 @@ class Worker:
         self.options = options or WorkerOptions()
         self.models = models
         self.values = Values()
+        self.execute = execute
         self.id = new_worker_id()
         self.actors: dict[str, Actor] = {}
         self.stopping = False
         self.draining = False
         self._lease_end = 0.0
+        self.group_now = 0
+        self.group_has_lease = False
         self._excluded: set[str] = set()
         self._served: dict[str, bool] = {}
         self._running = 0
@@ -111,6 +114,7 @@ class Worker:
         """Announce the worker and begin to claim."""
         await self._register()
         self.committer.intercept = self.intercept
+        self.committer.before_group = self._read_clocks
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._heartbeats(), name="heartbeat"),
@@ -160,7 +164,7 @@ class Worker:
     async def _release_all(self) -> None:
         for actor in list(self.actors.values()):
             if actor.st.status not in ENDED:
-                actor.push(io.Release())
+                actor.release()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 while self.actors:
@@ -172,6 +176,11 @@ class Worker:
     def has_lease(self) -> bool:
         """Return whether the lease certainly still holds, by a clock that counts while the process is stopped."""
         return self.clock.steady() < self._lease_end
+
+    def _read_clocks(self) -> None:
+        """Read the clocks once for a whole group of decisions."""
+        self.group_now = self.clock.now()
+        self.group_has_lease = self.has_lease()
 
     def lose_lease(self) -> None:
         """Drop every run at once: others may own them already."""
@@ -276,8 +285,13 @@ class Worker:
             if self.id != owner:
                 return
             history = histories.get(claim.run_id)
-            if history is not None:
+            if history is None:
+                continue
+            try:
                 await self._open(claim, history)
+            except Exception as exc:
+                log.exception("run %s cannot be opened", claim.run_id, extra={"run": claim.run_id})
+                await self._corrupt(claim, f"the run cannot be opened: {exc!r}")
 
     async def _open(self, claim: Claim, history: History) -> None:
         try:
@@ -357,7 +371,7 @@ class Worker:
         if len(self.actors) >= self.options.max_runs or not self.has_lease() or new.digest in self._excluded:
             return None
         plan = self.definitions.cached(new.digest)
-        if plan is None or not self._serves(plan):
+        if plan is None or not self._serves(plan) or commit.run_id in self.actors:
             return None
         body = decode(commit.record)
         st = RunState(id=commit.run_id)
@@ -459,10 +473,6 @@ class Worker:
         handler = self.catalog.handler(node.node.config.get("handler", ""))
         return handler is not None and bool(handler.target) and not handler.wants_ctx
 
-    async def execute(self, attempt: Attempt) -> Any:
-        """Run the code of an attempt and return what it yields."""
-        return await execute(attempt)
-
     def describe(self, exc: BaseException) -> Failure:
         """Return an exception as a failure a person can read, without a stack trace."""
         if isinstance(exc, TenutoError):
@@ -551,6 +561,8 @@ class Worker:
             fold_body(actor.st, actor.plan, decode(actor.new.record))
             actor.st.seq, actor.st.epoch = 1, 1
         actor.in_flight = False
+        if actor.dropped:
+            self._hand_on(actor)
         actor.inputs[:0] = inputs
         actor.touch()
 
@@ -561,8 +573,15 @@ class Worker:
         if self.actors.get(actor.st.id) is actor:
             del self.actors[actor.st.id]
         actor.drop()
+        self._hand_on(actor)
         if self.draining:
             self._nudge.set()
+
+    def _hand_on(self, actor: Actor) -> None:
+        """Let a run whose creation was never proposed be created without an owner; whoever asked waits for it."""
+        if actor.new is not None and actor.announce is not None and not actor.in_flight:
+            self.committer.queue(actor.new, actor.announce)
+            actor.new = actor.announce = None
 
     def spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
