@@ -14,6 +14,9 @@ from tenuto.ports.store import Commit, OutboxRow, RunRow
 if TYPE_CHECKING:
     from tenuto.runtime.worker.worker import Worker
 
+CREATION_MS = 3_600_000
+"""A run that does not exist so long after its id was made was deleted; messages to it are dropped."""
+
 _child = msgspec.json.Decoder(ChildRun).decode
 
 
@@ -25,7 +28,10 @@ async def deliver_outbox(worker: Worker) -> None:
         if row.kind == "create":
             await _create(worker, row)
         else:
-            await worker.store.send(row.target, row.key, row.body)
+            outcome = await worker.store.send(row.target, row.key, row.body)
+            if outcome == "missing" and _is_young(row.target, worker.clock.now()):
+                # Another worker is still creating it; a message that stops a child must not be lost before it lives.
+                continue
             actor = worker.actors.get(row.target)
             if actor is not None:
                 worker.read_inbox(actor)
@@ -33,6 +39,11 @@ async def deliver_outbox(worker: Worker) -> None:
     if done:
         await worker.store.delivered(done)
         worker.nudge()
+
+
+def _is_young(run_id: str, now: int) -> bool:
+    """Return whether a run's id was made recently enough for the run to be on its way."""
+    return now - int(run_id.replace("-", "")[:12], 16) < CREATION_MS
 
 
 async def _create(worker: Worker, row: OutboxRow) -> None:
