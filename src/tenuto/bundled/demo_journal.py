@@ -67,6 +67,14 @@ class Reading:
         elif isinstance(event, ENDS):
             self.end = event
 
+    def how_ended(self) -> str:
+        """Return the event that ended the run, with its reason, for a person."""
+        if isinstance(self.end, ev.RunFailed):
+            return f"it failed, {self.end.failure.message}"
+        if isinstance(self.end, ev.RunExceeded):
+            return self.end.message
+        return "it completed" if isinstance(self.end, ev.RunCompleted) else "it was cancelled"
+
     def in_flight(self) -> set[str]:
         """Return the keys of calls that were begun and have no recorded result."""
         return set(self.intents.values()) - self.done

@@ -80,5 +80,7 @@ class Screen:
         if self._drawn:
             self._out.write("\n")
             self._drawn = False
+        if not self._wide:
+            text = text.replace("→", "->").encode("ascii", "replace").decode()
         self._out.write(text + "\n")
         self._out.flush()

@@ -106,7 +106,7 @@ class Story:
         self._killed_at = time.monotonic()
         await reading.catch_up(self.runtime.store)
         if reading.end is not None:
-            raise DemoFailed("the run ended before its worker could be killed; this machine is too fast for the demo")
+            raise DemoFailed(f"the run ended before its worker could be killed: {reading.how_ended()}")
         self._finished, self._flying = set(reading.done), reading.in_flight()
         self._lines = len(ledger.read(self._ledger()))
         self.screen.say(f"kill -9 {worker.pid}   →   {how}, no goodbye, in the middle of {len(self._flying)} calls")
@@ -129,7 +129,7 @@ class Story:
                 told = True
                 self._tell_takeover(reading)
         if not isinstance(reading.end, ev.RunCompleted):
-            raise DemoFailed(f"the run did not complete: {reading.end!r}")
+            raise DemoFailed(f"the run did not complete: {reading.how_ended()}")
         view = await self.runtime.engine.runs.get(self.run_id)
         self.screen.good(f"completed: {_summary(view.output)}")
 
@@ -183,7 +183,7 @@ class Story:
         async for _ in self._watch(reading, total=_AROUND):
             pass
         if not isinstance(reading.end, ev.RunCompleted):
-            raise DemoFailed(f"the fork did not complete: {reading.end!r}")
+            raise DemoFailed(f"the fork did not complete: {reading.how_ended()}")
         seen = count(ledger.read(self._ledger()), self.fork_id)
         self._hold(
             reading.reused > 0 and "finding" not in seen.effects,

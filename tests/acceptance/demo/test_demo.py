@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+
+from tenuto.bundled.demo_screen import Screen
 
 STORY_S = 110
 ENVIRON = {key: value for key, value in os.environ.items() if not key.startswith("TENUTO_")}
@@ -143,3 +146,12 @@ def test_a_database_that_cannot_be_used_is_a_reason(tmp_path: Path) -> None:
     done = play(tmp_path, "--exit", "--database", "mysql://somewhere")
     assert done.returncode == 1
     assert "unknown scheme 'mysql'" in done.stderr
+
+
+def test_a_plain_terminal_gets_plain_letters() -> None:
+    """Where only ASCII can be shown, arrows and marks are spelled out."""
+    raw = io.BytesIO()
+    screen = Screen(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    screen.good("a → b")
+    screen.progress(1, 2, "steps")
+    assert raw.getvalue().decode() == "     ok a -> b\n     1 of 2 steps\n"
