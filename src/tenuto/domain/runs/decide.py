@@ -23,6 +23,7 @@ from tenuto.domain.runs.failure import (
     cancel_step,
     effect_of,
     failure_of,
+    lose_calls,
     outcome_unknown,
     step_failed,
     worker_lost,
@@ -44,6 +45,8 @@ def decide(st: RunState, plan: Plan, inputs: Iterable[io.Input], now: int, env: 
     d = Draft(st, plan, max(now, st.t), env)
     for inp in inputs:
         HANDLERS[type(inp)](d, inp)
+    if d.releasing:
+        _give_back(d)
     settle(d)
     if d.out.events or d.out.eaten:
         st.t = d.t
@@ -93,11 +96,21 @@ def _take_up(d: Draft, key: str, *, lost: bool) -> None:
 
 
 def _release(d: Draft, inp: io.Release) -> None:
+    d.releasing = True
+
+
+def _give_back(d: Draft) -> None:
+    """Interrupt what runs, once everything else is decided: nothing starts here any more."""
+    d.out.start.clear()
+    d.out.wake.clear()
+    d.st.begun.clear()
     for key, step in list(d.st.steps.items()):
         if step.status == "running" and not step.task and not suspended(step) and key not in d.st.maps:
-            for name in [name for name, call in step.calls.items() if call.status == "open"]:
-                d.emit(ev.CallUnknown(step=key, call=name, reason="the worker shut down"))
             d.out.stop.append(key)
+            if d.st.status == "cancelling":
+                cancel_step(d, key, "cancelled")
+                continue
+            lose_calls(d, key, "the worker shut down")
             if effect_of(d.node(key)) == "effect":
                 outcome_unknown(d, key, "the worker shut down")
             else:

@@ -14,7 +14,7 @@ from tenuto.domain.runs.state import RunState
 class Draft:
     """One decision on one run at one moment. `emit` is the only way anything changes."""
 
-    __slots__ = ("env", "failing", "out", "plan", "st", "t")
+    __slots__ = ("env", "failing", "out", "plan", "releasing", "st", "t")
 
     def __init__(self, st: RunState, plan: Plan, t: int, env: Env):
         """Begin with nothing decided."""
@@ -23,6 +23,7 @@ class Draft:
         self.t = t
         self.env = env
         self.failing: Failure | None = None
+        self.releasing = False
         self.out = Decision([], [], [], [], [], [], [], [], [], [], [])
 
     def emit(self, event: Events) -> None:

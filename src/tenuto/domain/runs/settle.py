@@ -49,8 +49,11 @@ def settle(d: Draft) -> None:
         elif st.begun:
             key = next(iter(st.begun))
             del st.begun[key]
-            d.out.start.append(key)
-        elif st.ready and st.status == "running":
+            if d.releasing:
+                d.emit(ev.AttemptInterrupted(step=key, n=st.steps[key].attempt))
+            else:
+                d.out.start.append(key)
+        elif st.ready and st.status == "running" and not d.releasing:
             start(d, next(iter(st.ready)))
         else:
             break
