@@ -16,7 +16,7 @@ from tenuto.domain.runs.check import Checker, check_row
 from tenuto.domain.runs.failure import LOST
 from tenuto.domain.runs.fold import fold
 from tenuto.domain.runs.history import restore
-from tenuto.domain.runs.state import RunState, encode_state
+from tenuto.domain.runs.state import RunState, decode_state, encode_state
 from tenuto.domain.runs.transitions import RUN_MOVES, STEP_MOVES
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.testing.report import Report, move
@@ -107,7 +107,7 @@ class Judge:
         except Exception as exc:
             self.found.append(f"{run_id}: snapshot at {at} and tail cannot be restored: {exc} (I4)")
             return
-        if encode_state(again) != encode_state(st):
+        if decode_state(encode_state(again)) != decode_state(encode_state(st)):
             self.found.append(f"{run_id}: snapshot at {at} and tail differ from the whole journal (I4)")
 
     # --- effects ----------------------------------------------------------------------------------------------

@@ -150,6 +150,9 @@ class Client:
                 continue
             if outcome in ("accepted", "duplicate"):
                 self._world.promised.setdefault(run_id, []).append(key)
+            elif outcome == "terminal" and self._db.runs[run_id].status == "failed" and await self._send_round(run_id):
+                await asyncio.sleep(LOOK_S)
+                continue
             return
 
     async def until(self, status: str) -> None:
