@@ -237,6 +237,10 @@ class Actor:
         if body is not None:
             self.worker.committed(self.st, body)
             if decision is not None:
+                if not self.worker.has_lease():
+                    # The record stands, but its effects belong to whoever takes the run over.
+                    self.worker.lose_lease()
+                    return
                 self._act(decision)
                 if decision.children or decision.stop_children or (self.st.parent is not None and result.row_applied):
                     self.worker.nudge()
@@ -295,6 +299,10 @@ class Actor:
     def drop(self) -> None:
         """Let go of the run: its code is cancelled, its outcomes are ignored."""
         self.dropped = True
+        if self.new is not None and self.decision is None:
+            # Nothing was written yet, and somebody waits to hear that the run exists.
+            self.worker.committer.hand_back(self.new, self.announce)
+            self.new = self.announce = None
         for attempt in list(self.attempts.values()):
             attempt.evict()
         self.attempts.clear()
