@@ -85,4 +85,4 @@ DEFINITIONS: tuple[dict[str, Any], ...] = (
 )
 
 for _definition in DEFINITIONS:
-    app.define(_definition)
+    app.register(_definition)

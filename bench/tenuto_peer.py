@@ -47,6 +47,10 @@ class Api:
         """Return the id of a run that is durable."""
         return (await self._engine.runs.start(workflow, input=value)).id
 
+    async def execute(self, workflow: str, value: Any = None) -> Any:
+        """Start a run and return how it ended."""
+        return await self._engine.runs.execute(workflow, value)
+
     async def status(self, run: str, wait_s: float = 0) -> tuple[str, Any]:
         """Return status and output, waiting for the end for up to `wait_s`."""
         view = await self._engine.runs.get(run, wait_s=wait_s)
@@ -55,10 +59,11 @@ class Api:
 
 class Tenuto(Peer):
     warm_up_chains = 50
+    uses_uvloop = True  # what `tenuto.run` and the command line use
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
-        self.settings = {"at_a_time": AT_A_TIME, "loop": "asyncio"}
+        self.settings = {"at_a_time": AT_A_TIME, "loop": "uvloop (tenuto.run)"}
         self._url = stage.url if stage.store == "pg" else f"sqlite:///{stage.place}"
         self._api = Api(self._url)
         self._stack = ExitStack()
@@ -82,7 +87,10 @@ class Tenuto(Peer):
         return self._served
 
     async def _run(self, workflow: str, value: Any = None) -> Any:
-        return await self._ended(await self._api.start(workflow, value))
+        outcome = await self._api.execute(workflow, value)
+        if outcome.status != "completed":
+            raise RuntimeError(f"run {outcome.id} ended as {outcome.status!r}: {outcome.error}")
+        return outcome.output
 
     async def _ended(self, run: str) -> Any:
         while True:
