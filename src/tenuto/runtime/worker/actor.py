@@ -299,10 +299,6 @@ class Actor:
     def drop(self) -> None:
         """Let go of the run: its code is cancelled, its outcomes are ignored."""
         self.dropped = True
-        if self.new is not None and self.decision is None:
-            # Nothing was written yet, and somebody waits to hear that the run exists.
-            self.worker.committer.hand_back(self.new, self.announce)
-            self.new = self.announce = None
         for attempt in list(self.attempts.values()):
             attempt.evict()
         self.attempts.clear()

@@ -130,8 +130,10 @@ class Worker:
             id=self.id, host=socket.gethostname(), pid=os.getpid(), started_at=self.clock.now(),
             manifest=msgspec.json.encode(manifest),
         )
-        self.clock.adjust(await self.store.register(row, self.options.lease_ms))
-        self._lease_end = before + self.options.lease_ms / 1000
+        now = await self.store.register(row, self.options.lease_ms)
+        self.clock.adjust(now)
+        if self.id == row.id:
+            self._lease_end = before + self.options.lease_ms / 1000
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Let attempts finish for a while, give the rest back, and leave."""
@@ -200,7 +202,11 @@ class Worker:
         while True:
             await asyncio.sleep(period)
             owner, before = self.id, self.clock.steady()
-            now = await self.store.heartbeat(owner, self.options.lease_ms)
+            try:
+                now = await self.store.heartbeat(owner, self.options.lease_ms)
+            except Exception:
+                log.exception("a heartbeat failed")
+                continue
             if self.id != owner:
                 continue
             if now is None:
