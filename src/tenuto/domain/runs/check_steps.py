@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tenuto.domain.graph.model import Node
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 
@@ -14,6 +15,11 @@ OUTCOMES = (
 _CODE_KINDS = frozenset({"function", "agent", "http"})
 Report = Callable[[str, str], None]
 CallId = tuple[str, str]
+
+
+def _is_harmless(node: Node) -> bool:
+    """Say whether a first attempt may begin without a record at fidelity `fast`."""
+    return node.effect != "effect" and node.isolation == "inline"
 
 
 class StepRules:
@@ -29,10 +35,13 @@ class StepRules:
         self._calls: dict[CallId, str] = {}
         self._waits: dict[CallId, bool] = {}
         self._answered: set[str] = set()
+        self._fast = False
 
     def event(self, event: ev.Event, plan: Plan | None) -> None:
         """Check one event in its order."""
-        if isinstance(event, OUTCOMES):
+        if isinstance(event, ev.RunCreated):
+            self._fast = event.fidelity == "fast" and event.fork is None
+        elif isinstance(event, OUTCOMES):
             self._ends(event, plan)
         elif isinstance(event, ev.AttemptStarted):
             self._begins(event)
@@ -63,6 +72,8 @@ class StepRules:
         if isinstance(event, ev.StepCompleted) and plan is not None:
             node = plan.nodes.get(split_key(step)[0])
             runs_code = node is not None and node.node.kind in _CODE_KINDS
+            if runs_code and node is not None and self._fast and event.n == 1 and _is_harmless(node.node):
+                return
             if runs_code and (step, event.n) not in self._begun:
                 self._report("I5.not_begun", f"step {step!r}: attempt {event.n} completed but never began")
 
