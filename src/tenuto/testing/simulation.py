@@ -125,7 +125,7 @@ def _live(loop: VirtualLoop, cluster: SimCluster, kinds: list[Scenario]) -> dict
     loop.run_until_complete(main())
     found = {client.run_id: client.scenario for client in clients}
     for client in clients:
-        found.update(dict.fromkeys(client.forks, client.scenario))
+        found.update(client.forks)
     return found
 
 

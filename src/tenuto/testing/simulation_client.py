@@ -21,7 +21,7 @@ from tenuto.errors import Conflict, TenutoError
 from tenuto.ports.store import Commit, Committed, Store, TicketRow
 from tenuto.runtime.worker.deliver import creation
 from tenuto.testing.simulation_world import World
-from tenuto.testing.workloads import compiled
+from tenuto.testing.workloads import compiled, frozen
 
 if TYPE_CHECKING:
     from tenuto.testing.workloads import Scenario
@@ -72,7 +72,7 @@ class Client:
         self._world, self._db = cluster.world, cluster.db
         self._store = cluster.store_of_client()
         self._sent = 0
-        self.forks: list[str] = []
+        self.forks: dict[str, Scenario] = {}
 
     async def go(self) -> None:
         """Create the run, act on it, and see it to its end."""
@@ -80,7 +80,10 @@ class Client:
         digest = compiled().digests[self.scenario.name]
         given = msgspec.json.encode(self.scenario.given(self._world.random))
         budget = self.scenario.budget or compiled().definitions[digest].budget
-        event = ev.RunCreated(ns="default", workflow=self.scenario.name, digest=digest, input=Raw(given), budget=budget)
+        event = ev.RunCreated(
+            ns="default", workflow=self.scenario.name, digest=digest, input=Raw(given), budget=budget,
+            fidelity="fast" if self._world.random.random() < 0.3 else "full",
+        )
         await self._create(creation(self.run_id, event, self._db.clock()))
         if self.scenario.script is not None:
             await self.scenario.script(self)
@@ -185,8 +188,19 @@ class Client:
             await self._send(msg.Redrive(step=step, by="client"), f"again/{self._sent}", reopens=True, run_id=run_id)
         return bool(found)
 
-    async def fork(self, node: str) -> None:
-        """Start a replay of the run from a node."""
+    async def until_retrying(self, step: str) -> None:
+        """Wait until a step waits for its next attempt."""
+        while True:
+            for item in reversed(self._db.records.get(self.run_id, ())):
+                for event in decode(item).ev:
+                    if isinstance(event, ev.AttemptFailed) and event.step == step:
+                        return
+            if self._db.runs[self.run_id].state == "done" and not await self._send_round(self.run_id):
+                return
+            await asyncio.sleep(LOOK_S)
+
+    async def fork(self, node: str, *, mode: str = "live", becomes: str = "") -> None:
+        """Start a replay of the run from a node; `becomes` names what is expected of it, else the same as of this."""
         row = self._db.runs[self.run_id]
         if row.status != "completed":
             return
@@ -199,10 +213,10 @@ class Client:
             return
         name = blob_digest(taken)
         await self._store.put_blobs([(name, taken)])
-        fork = ev.Fork(run=self.run_id, seq=records[-1].seq, chain=records[-1].chain.hex(), reuse=name, from_node=node)
+        fork = ev.Fork(run=self.run_id, seq=records[-1].seq, chain=records[-1].chain.hex(), reuse=name, mode=mode, from_node=node)
         created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
         run_id = self.run_id[:-4] + "f0" + self.run_id[-2:]
-        self.forks.append(run_id)
+        self.forks[run_id] = frozen() if becomes else self.scenario
         await self._create(creation(run_id, msgspec.structs.replace(created, fork=fork), self._db.clock()))
 
 

@@ -128,6 +128,34 @@ async def _pause(client: Client) -> None:
     await client.resume()
 
 
+async def _pause_for_good(client: Client) -> None:
+    await client.sleep(1)
+    await client.pause()
+
+
+async def _cancel_paused(client: Client) -> None:
+    await client.sleep(1)
+    await client.pause()
+    await client.sleep(1.5)
+    await client.cancel()
+
+
+async def _cancel_soon(client: Client) -> None:
+    await client.sleep(0.6)
+    await client.cancel()
+
+
+async def _hurry(client: Client) -> None:
+    await client.until_retrying("b")
+    client.repair()
+    await client.redrive("b")
+
+
+async def _freeze(client: Client) -> None:
+    await client.until("completed")
+    await client.fork("b", mode="freeze", becomes="frozen")
+
+
 async def _repair(client: Client) -> None:
     await client.until("failed")
     client.repair()
@@ -153,6 +181,7 @@ async def _fork(client: Client) -> None:
 
 # --- the kinds of run ---------------------------------------------------------------------------------------------
 
+PATIENT = {"attempts": 3, "backoff_s": 400.0}
 RETRY = {"attempts": 4, "backoff_s": 0.3, "jitter": 0.2}
 AGAIN = {"when": "iteration < 3", "max_iterations": 5}
 DONE = {"when": "iteration >= 3"}
@@ -199,6 +228,12 @@ def _basic() -> list[Scenario]:
                 edge("a", "c", when="output.n == 7"), edge("b", "c")),
             expect=ends("completed", {"c": {"n": 7}}),
         ),
+        Scenario(
+            name="switch", given=lambda _: {"n": 3},
+            document=graph([node("a", "echo"), {**special("s", "switch"), "route": "first"}, node("b"), node("c")],
+                           edge("a", "s"), edge("s", "b", when="input.n > 5"), edge("s", "c", on="default")),
+            expect=ends("completed", {"c": {"v": "c"}}, a=1, b=0, c=1),
+        ),
         Scenario(name="plain", document=line(node("a", "plain"), node("b", "plain")),
                  expect=ends("completed", {"b": {"v": "plain"}})),
     ]
@@ -236,6 +271,11 @@ def _loops() -> list[Scenario]:
             expect=ends("completed", {"late": {"v": "late"}}, b=2, c=2, e=0, late=1),
         ),
     ]
+
+
+def _failing_loops() -> list[Scenario]:
+    looping = graph([node("b"), node("c")], edge("b", "c"), edge("c", "b", when="true", max_iterations=2))
+    return [Scenario(name="loop_fails", document=looping, expect=ends("failed", b=2, c=2))]
 
 
 def _map(body: str, policy: Any, items: Sequence[int], concurrency: int) -> Document:
@@ -294,6 +334,17 @@ def _failures() -> list[Scenario]:
                  script=_repair_fresh, expect=ends("completed", {"c": {"v": "done"}}, b=1)),
         Scenario(name="timeout", document=line(node("a", "hangs", timeout_s=1.5, retry=RETRY), node("b")),
                  expect=ends("completed", {"b": {"v": "b"}}, a=1)),
+        Scenario(name="again", document={**line(node("a"), node("b", "flaky"), node("c")), "retry": {
+            "attempts": 5, "backoff_s": 0.5}}, expect=ends("completed", {"c": {"v": "c"}}, a=1, b=1)),
+        Scenario(name="bad_wait", document=line(
+            node("a"), {**special("w", "wait", seconds="${nodes.a.output.none}"), "on_error": {"action": "continue"}}, node("b")),
+            expect=ends("completed", {"b": {"v": "b"}}, a=1, b=1)),
+        Scenario(name="hurry", document=line(node("a"), node("b", "repairable", retry=PATIENT)), script=_hurry,
+                 expect=ends("completed", {"b": {"v": "repaired"}}, b=1)),
+        Scenario(name="cancel_retrying", document=line(node("a"), node("b", "broken", retry=PATIENT)), script=_cancel,
+                 expect=ends("cancelled", b=0)),
+        Scenario(name="cancel_failing", document=line(node("a"), node("b", "broken")), script=_cancel_soon,
+                 expect=one_of(ends("cancelled", b=0), ends("failed", b=0))),
         Scenario(name="impatient", document=line(node("a", "impatient", timeout_s=1.5, retry=RETRY), node("b")),
                  expect=ends("completed", {"b": {"v": "b"}}, a=1)),
     ]
@@ -308,6 +359,12 @@ def _people() -> list[Scenario]:
         Scenario(name="approved", document=split, expect=ends("completed", {"y": {"v": "y"}}, n=0)),
         Scenario(name="rejected", document=split, verdict="reject", expect=ends("completed", {"n": {"v": "n"}}, y=0)),
         Scenario(name="refused", document=line(approval, node("y")), verdict="reject", expect=ends("failed", y=0)),
+        Scenario(name="refused_handled", document=line({**approval, "on_error": {"action": "continue"}}, node("y")),
+                 verdict="reject", expect=ends("completed", {"y": {"v": "y"}})),
+        Scenario(name="cancel_asking", document=line(node("a"), approval, node("y")), verdict="wait", script=_cancel,
+                 expect=ends("cancelled", y=0)),
+        Scenario(name="cancel_paused", document=line(node("a"), special("w", "wait", seconds=5000)),
+                 script=_cancel_paused, expect=ends("cancelled")),
         Scenario(name="expires", document=line(expiring, node("y")), verdict="wait",
                  expect=ends("completed", {"y": {"v": "y"}})),
         Scenario(
@@ -351,6 +408,13 @@ def _durable() -> list[Scenario]:
         Scenario(name="budget_raised", document=spend, script=_raise_cap, expect=ends("completed", a=1, b=1, c=1)),
         Scenario(name="deadline", document={**line(node("a"), special("w", "wait", signal="never"), node("b")),
                                             "budget": {"wall_clock_s": 5}}, expect=ends("budget_exceeded", b=0)),
+        Scenario(name="deadline_paused", script=_pause_for_good, document={
+            **line(node("a"), special("w", "wait", seconds=5000)), "budget": {"wall_clock_s": 6}},
+            expect=ends("budget_exceeded")),
+        Scenario(name="overspends", document={**line(node("a"), node("b", "overspends")), "budget": {"tokens": 30}},
+                 expect=ends("budget_exceeded", a=1, b=0)),
+        Scenario(name="freeze", document=line(node("a"), node("b"), node("c")), script=_freeze,
+                 expect=ends("completed", {"c": {"v": "c"}}, a=1, b=1, c=1)),
         Scenario(name="subflow", document=line(node("a"), special("s", "subflow", workflow="child"), node("c")),
                  expect=ends("completed", {"c": {"v": "c"}})),
         Scenario(name="subflow_fails", document=line(special("s", "subflow", workflow="child_fails"), node("c")),
@@ -377,8 +441,13 @@ CHILDREN = {
 @cache
 def scenarios() -> dict[str, Scenario]:
     """Return every kind of run by name."""
-    groups = (_basic(), _loops(), _maps(), _failures(), _people(), _durable())
+    groups = (_basic(), _loops(), _failing_loops(), _maps(), _failures(), _people(), _durable())
     return {scenario.name: scenario for group in groups for scenario in group}
+
+
+def frozen() -> Scenario:
+    """Return what is expected of a frozen replay whose origin lacks an outcome: it says so and fails."""
+    return Scenario(name="frozen", document={}, expect=ends("failed", a=1, b=0))
 
 
 @dataclass(frozen=True, slots=True)

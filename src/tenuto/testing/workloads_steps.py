@@ -6,6 +6,7 @@ import asyncio
 from functools import cache
 from typing import Any
 
+from tenuto.domain.runs.events import Charge
 from tenuto.runtime.tools.call import call_tool
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.context import Context
@@ -180,6 +181,19 @@ async def impatient(ctx: Context) -> dict[str, Any]:
 
     await ctx.perform("call", "slowpay", {"n": 3}, make, key="slowpay", effect="effect", on_unknown="retry")
     return {"v": "paid"}
+
+
+@app.step
+async def overspends(ctx: Context) -> dict[str, Any]:
+    """Use more than was reserved."""
+    _note(ctx)
+
+    async def make(_: str) -> str:
+        await WORLD.get().think(0.2)
+        return "ok"
+
+    await ctx.perform("model", "m", {"n": 4}, make, hold=Charge(tokens=10), used=lambda _: Charge(tokens=50))
+    return {"v": "spent"}
 
 
 @app.tool(effect="effect", unknown="retry")
