@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -79,6 +80,7 @@ def run_chaos(args: Namespace) -> int:
     """Do harm and check; 0 when everything held, 1 when not, 2 when there was too little harm to count."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     options = Options.of(args)
+    signal.signal(signal.SIGTERM, _interrupt)
     with place_of(options) as place:
         report = asyncio.run(_run(options, place))
     plain = report.plain()
@@ -89,6 +91,11 @@ def run_chaos(args: Namespace) -> int:
     else:
         print("\n".join(lines(report)))
     return report.exit_code
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """End like Ctrl-C does, so that no process is left behind."""
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -16,7 +16,7 @@ APP = "tenuto.bundled.chaos.app:app"
 _STOP_S = 20
 FENCED = "belongs to another worker"
 _DROPPED = re.compile(r"the lease of \S+ ended; dropping ([1-9]\d*) runs")
-_ERROR = re.compile(r"^\d\d:\d\d:\d\d error +(.*)$")
+_ERROR = re.compile(r"^\S+ ERROR +(.*)$")
 
 
 class WorkerProcess:

@@ -66,6 +66,10 @@ class Attempt:
         self.task = asyncio.get_running_loop().create_task(self._main())
 
     async def _main(self) -> None:
+        if not self.worker.has_lease():
+            self.worker.lose_lease()
+            self._forget()
+            return
         try:
             result = await self.worker.execute(self)
             if isinstance(result, Answered):

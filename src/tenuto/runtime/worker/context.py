@@ -14,7 +14,7 @@ from tenuto.domain.base.values import pack
 from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Charge, Failure
-from tenuto.errors import CallDiverged, StepError, TenutoError
+from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
 
 if TYPE_CHECKING:
     from tenuto.runtime.worker.attempts import Attempt
@@ -154,7 +154,11 @@ class Context:
         self, asked: io.CallAsked, key: str, make: Callable[[str], Awaitable[Any]],
         used: Callable[[Any], Charge | None], meta: Callable[[Any], dict[str, Any]],
     ) -> io.Reply:
-        clock = self._attempt.actor.worker.clock
+        worker = self._attempt.worker
+        clock = worker.clock
+        if not worker.has_lease():
+            worker.lose_lease()
+            raise LeaseRevoked(f"call {asked.call!r} was not made: the worker's lease had ended")
         token = Token()
         began = clock.now()
         try:
