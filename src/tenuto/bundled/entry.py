@@ -92,8 +92,15 @@ def _many(args: Namespace, processes: int) -> int:
     running = [subprocess.Popen(command) for _ in range(processes)]
     print(f"{processes} workers: {', '.join(str(child.pid) for child in running)}", file=sys.stderr)
     stopping: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        # The wait below is resumed after a signal, so the children's ends are what wakes it.
+        stopping.append(number)
+        for child in running:
+            child.terminate()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda n, _frame: stopping.append(n))
+        signal.signal(number, stop)
     while not stopping:
         pid, _status = _wait_child()
         for index, child in enumerate(running):
