@@ -78,7 +78,8 @@ class Session:
 
     def _serve(self, command: str) -> None:
         note = self.home / ".tenuto" / "server.json"
-        note.unlink(missing_ok=True)
+        if command.startswith("tenuto serve"):
+            note.unlink(missing_ok=True)
         command = command.replace("DATABASE", self.database)
         path = self.home / f"server-{len(self.servers)}.log"
         with path.open("wb") as log:
@@ -128,7 +129,9 @@ class Session:
         done = subprocess.run(
             command, cwd=self.home, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == 0, f"{title}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        logs = "".join(f"--- {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.home.glob("server-*.log")))
+        told = f"{title}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}\n{logs}"
+        assert done.returncode == 0, told
         return done.stdout
 
 
