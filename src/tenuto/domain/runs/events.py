@@ -1,7 +1,8 @@
 """What can be written in a run's journal: a closed union of past-tense facts.
 
-Field names are short because every step pays for them; the public event stream has its own. An event is never edited; a changed meaning is a new event. Times are integers:
-milliseconds since 1970 by the store's clock. Values (`Raw`) are described in `domain.base.values`.
+The two events that every step pays for, `try` and `done`, have short names; the public event stream has its own.
+An event is never edited; a changed meaning is a new event. Times are integers: milliseconds since 1970 by the
+store's clock. Values (`Raw`) are described in `domain.base.values`.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ class DivergenceFound(Event, tag="run.diverged"):
 # --- steps -----------------------------------------------------------------------------------------------------
 
 
-class AttemptStarted(Event, tag="attempt.started"):
+class AttemptStarted(Event, tag="try"):
     """A try of a step begins as soon as this is committed.
 
     Attributes:
@@ -212,7 +213,7 @@ class AttemptStarted(Event, tag="attempt.started"):
         task: Whether any worker may execute it, instead of the run's owner.
     """
 
-    step: str
+    step: str = msgspec.field(name="s")
     n: int = 1
     task: bool = False
 
@@ -240,7 +241,7 @@ class AttemptInterrupted(Event, tag="attempt.interrupted"):
     n: int
 
 
-class StepCompleted(Event, tag="step.completed"):
+class StepCompleted(Event, tag="done"):
     """A step's outcome stands.
 
     Attributes:
@@ -249,7 +250,7 @@ class StepCompleted(Event, tag="step.completed"):
         took_ms: Of the attempt that succeeded.
     """
 
-    step: str
+    step: str = msgspec.field(name="s")
     out: Raw
     n: int = 1
     taken: tuple[int, ...] | None = None

@@ -25,7 +25,7 @@ create table run (
     parent text,
     replay_of text,
     business_key text
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 create index run_due on run (priority, due_at, id) where due_at is not null;
 create index run_owned on run (worker) where state = 'owned';
@@ -190,5 +190,5 @@ create table step_view (
     error text not null,
     projection text not null,
     primary key (run_id, step)
-) with (fillfactor = 80);
-create index step_view_listed on step_view (ns, started_at, run_id, step);
+);
+create index step_view_listed on step_view (started_at);
