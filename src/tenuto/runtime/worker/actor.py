@@ -304,8 +304,9 @@ class Actor:
         self.attempts.clear()
 
     def begin(self, inputs: Iterable[io.Input]) -> None:
-        """Start with the first inputs of an ownership."""
-        self.inputs.extend(inputs)
+        """Start with the first inputs of an ownership; whatever came in before then is decided after them."""
+        self.in_flight = False
+        self.inputs[:0] = inputs
         self.touch()
 
 

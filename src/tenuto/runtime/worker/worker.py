@@ -337,6 +337,8 @@ class Worker:
         if former is not None:
             # Taken from ourselves while our lease was over: the older ownership has ended.
             self._forget(former)
+        # Messages may come in before the ownership begins; they have to wait.
+        actor.in_flight = True
         self.actors[st.id] = actor
         return actor
 
