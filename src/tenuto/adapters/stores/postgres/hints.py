@@ -74,6 +74,8 @@ class Hints:
                 raise
             return  # the next wait tries again
         connection.add_termination_listener(self._lose)
+        if connection.is_closed():
+            self._lose(connection)  # it went before anybody was told
         self._listening = connection
 
     def _lose(self, _connection: Any) -> None:
