@@ -192,9 +192,10 @@ class FaultyStore:
 
     async def delivered(self, ids: Sequence[int]) -> None:
         """Forget delivered messages, unless the process dies before it can."""
-        if self._node and self._faults.meets("delivered.crash", asyncio.get_running_loop().time()):
+        fault = self._faults.meets("delivered.crash", asyncio.get_running_loop().time()) if self._node else None
+        if fault is not None and fault.size < 4:
             return await self._die()
-        await self._ask("delivered", self._inner.delivered, (ids,), {})
+        await self._ask("delivered", self._inner.delivered, (ids,), {}, dies=fault is not None)
 
     # --- the network ------------------------------------------------------------------------------------------
 

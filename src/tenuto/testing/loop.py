@@ -65,8 +65,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         errors: What unhandled exceptions were reported, as asyncio describes them.
     """
 
-    def __init__(self, *, shuffle: Random | None = None) -> None:
-        """Begin at time 0. With `shuffle`, nodes that are ready at one moment take turns in a random order."""
+    def __init__(self, *, shuffle: Random | None = None, limit: int = 0) -> None:
+        """Begin at time 0.
+
+        Args:
+            shuffle: Nodes that are ready at one moment take turns in a random order.
+            limit: Most callbacks before the work counts as going round in circles; 0 = any number.
+        """
+        self._limit = limit
         self._now = 0.0
         self._order = 0
         self._ready: deque[Scheduled] = deque()
@@ -185,7 +191,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._running, self._stopping = True, False
         try:
             while not self._stopping and self._turn():
-                pass
+                if self._limit and self.steps > self._limit:
+                    self._limit = 0
+                    raise Stalled(f"{self.steps:,} callbacks by second {self._now:.1f}: something goes round in circles")
         finally:
             self._running = False
             events._set_running_loop(before)

@@ -24,10 +24,10 @@ import msgspec
 from tenuto.runtime.worker import actor as actor_module
 from tenuto.runtime.worker import worker as worker_module
 from tenuto.testing.faulty import MOMENTS, POINTS, Fault
-from tenuto.testing.loop import NODE, VirtualLoop, cancel_all
+from tenuto.testing.loop import NODE, Stalled, VirtualLoop, cancel_all
 from tenuto.testing.report import Report
 from tenuto.testing.simulation_check import Judge
-from tenuto.testing.simulation_client import Client, Person
+from tenuto.testing.simulation_client import Client, Person, Reader
 from tenuto.testing.simulation_cluster import SimCluster
 from tenuto.testing.simulation_world import WORLD
 from tenuto.testing.workloads import Scenario, choose
@@ -36,6 +36,8 @@ RUNS = 22
 WORKERS = 3
 LIMIT_S = 240.0
 SNAPSHOT_BYTES = 1500
+MOST_STEPS = 60_000
+"""Callbacks of one history; a healthy one needs a tenth, so more mean that something goes round and round."""
 
 
 class Verdict(msgspec.Struct):
@@ -68,7 +70,7 @@ def plan_faults(random: Random) -> list[Fault]:
 def run_seed(seed: int, *, runs: int = RUNS, workers: int = WORKERS, only: str = "") -> Verdict:
     """Live one history and judge it. `only` fills it with one kind of run."""
     random = Random(seed)
-    loop = VirtualLoop(shuffle=random if seed % 2 else None)
+    loop = VirtualLoop(shuffle=random if seed % 2 else None, limit=MOST_STEPS)
     kinds = choose(random, 10_000 if only else runs)
     if only:
         kinds = [kind for kind in kinds if kind.name == only][:runs]
@@ -110,19 +112,26 @@ def _live(loop: VirtualLoop, cluster: SimCluster, kinds: list[Scenario]) -> dict
     clients = [Client(cluster, kind, run_id) for kind, run_id in zip(kinds, ids, strict=True)]
     person = Person(cluster, {client.run_id: client.scenario.verdict for client in clients})
 
+    reader = Reader(cluster, random.sample(ids, min(2, len(ids))), cluster.evidence.read)
+
     async def main() -> None:
         await cluster.start()
-        helper = asyncio.get_running_loop().create_task(person.work())
+        helpers = [asyncio.get_running_loop().create_task(work) for work in (person.work(), reader.work())]
         work = [asyncio.get_running_loop().create_task(client.go()) for client in clients]
         done, pending = await asyncio.wait(work, timeout=LIMIT_S)
         cluster.wrong += [f"a client failed: {task.exception()!r}" for task in done if task.exception() is not None]
         for task, client in zip(work, clients, strict=True):
             if task in pending:
                 cluster.wrong.append(f"{client.run_id} ({client.scenario.name}): no end within {LIMIT_S:g} s (I6)")
-        helper.cancel()
         await _quiet(cluster)
+        for helper in helpers:
+            helper.cancel()
+        await reader.catch_up()
 
-    loop.run_until_complete(main())
+    try:
+        loop.run_until_complete(main())
+    except Stalled as exc:
+        cluster.wrong.append(str(exc))
     found = {client.run_id: client.scenario for client in clients}
     for client in clients:
         found.update(client.forks)

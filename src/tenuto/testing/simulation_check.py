@@ -32,11 +32,13 @@ class Evidence(msgspec.Struct):
         steals: Epochs that began by taking a run over, by run.
         snapshots: `(seq, state)` of every snapshot committed, by run.
         announced: `(run, seq, body)` of every record a worker announced as durable.
+        read: Ids of the events a client read, page by page, by run.
     """
 
     steals: dict[str, list[int]] = {}
     snapshots: dict[str, list[tuple[int, bytes]]] = {}
     announced: list[tuple[str, int, ev.Body]] = []
+    read: dict[str, list[str]] = {}
 
 
 class Judge:
@@ -58,6 +60,12 @@ class Judge:
             journal = self._db.records.get(run_id, [])
             if len(journal) < seq or journal[seq - 1].body != encoder.encode(body):
                 self.found.append(f"{run_id}: record {seq} was announced but is not in the journal (I3)")
+
+        for run_id, ids in self._evidence.read.items():
+            journal = self._db.records.get(run_id, [])
+            every = [f"{item.seq}.{i}" for item in journal for i in range(len(decode(item).ev))]
+            if ids != every:
+                self.found.append(f"{run_id}: a reader got other events than the journal has: {_differ(ids, every)}")
 
     def _run(self, run_id: str, scenario: Scenario | None) -> None:
         records = self._db.records[run_id]
@@ -160,7 +168,7 @@ class Judge:
             if isinstance(event, ev.StepCompleted | ev.StepReused):
                 done[split_key(event.step)[0]] += 1
             elif isinstance(event, ev.StepFailed | ev.StepDeadLettered):
-                lost = lost or event.failure.code == LOST.code
+                lost = lost or LOST.message in event.failure.message
         why = "" if st.failure is None else st.failure.message
         return Outcome(status=st.status, output=self._value(st.output), outcomes=dict(done), lost=lost, why=why)
 
@@ -196,3 +204,10 @@ class Judge:
                     report.moves[move("run", kind.__name__, st.status, RUN_MOVES[kind][1])] += 1
                 fold(st, plan, event, body.t)
             st.ended = {name: 1 for name in st.ended if not name or name[0] == "~"}
+
+
+def _differ(found: Sequence[str], expected: Sequence[str]) -> str:
+    for at, name in enumerate(expected):
+        if at >= len(found) or found[at] != name:
+            return f"after {at} events it should have got {name}"
+    return f"{len(found) - len(expected)} too many"

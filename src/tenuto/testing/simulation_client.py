@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from msgspec import Raw
@@ -17,8 +17,12 @@ from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.failure import LOST
 from tenuto.domain.runs.fork import Cut, encode_reuse, reuse
 from tenuto.domain.runs.wire import decode
-from tenuto.errors import Conflict, TenutoError
+from tenuto.errors import Conflict, RunMissing, TenutoError
 from tenuto.ports.store import Commit, Committed, Store, TicketRow
+from tenuto.runtime.bus import Bus
+from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.services.context import Commits
+from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.worker.deliver import creation
 from tenuto.testing.simulation_world import World
 from tenuto.testing.workloads import compiled, frozen
@@ -215,7 +219,7 @@ class Client:
         await self._store.put_blobs([(name, taken)])
         fork = ev.Fork(run=self.run_id, seq=records[-1].seq, chain=records[-1].chain.hex(), reuse=name, mode=mode, from_node=node)
         created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
-        run_id = self.run_id[:-4] + "f0" + self.run_id[-2:]
+        run_id = self.run_id.replace("-8000-", "-8001-")
         self.forks[run_id] = frozen() if becomes else self.scenario
         await self._create(creation(run_id, msgspec.structs.replace(created, fork=fork), self._db.clock()))
 
@@ -236,6 +240,37 @@ def _fresh(commit: Commit) -> Commit:
     """Return a commit of its own: whoever gets it may change the row."""
     assert commit.new is not None
     return msgspec.structs.replace(commit, new=msgspec.structs.replace(commit.new))
+
+
+class Reader:
+    """Reads the events of some runs page by page through the services, as a client that polls does."""
+
+    def __init__(self, cluster: Cluster, run_ids: Sequence[str], read: dict[str, list[str]]) -> None:
+        """Read some runs; ids of events are kept in `read`."""
+        store = cluster.store_of_client()
+        nobody = cast("Commits", None)
+        self._history = Engine(store, nobody, Definitions(store), bus=Bus(), clock=cluster.db.clock).history
+        self._read = read
+        for run_id in run_ids:
+            read[run_id] = []
+
+    async def work(self) -> None:
+        """Read for ever."""
+        while True:
+            await asyncio.sleep(2.5)
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Read what is new."""
+        for run_id, ids in self._read.items():
+            while True:
+                try:
+                    page = await self._history.events(run_id, after=ids[-1] if ids else "", limit=3)
+                except RunMissing:
+                    break
+                ids += [event.id for event in page.items]
+                if page.next is None:
+                    break
 
 
 class Person:

@@ -77,7 +77,7 @@ class SimCluster:
         self.faults.kill = self.kill
         self.faults.freeze = self.freeze
         self.world = World(random, self.faults)
-        self.evidence = Evidence(steals={}, snapshots={}, announced=[])
+        self.evidence = Evidence(steals={}, snapshots={}, announced=[], read={})
         self.processes: dict[str, Process] = {}
         self.born = 0
         self.trace: list[str] = []
