@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -22,12 +21,9 @@ log = logging.getLogger("tenuto")
 
 def run_loop(main: Coroutine[Any, Any, int]) -> int:
     """Run a coroutine on the fastest event loop there is."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+    from tenuto.sdk.running import run
+
+    return run(main)
 
 
 def told(work: Callable[[], int]) -> int:
@@ -137,6 +133,17 @@ def migrate(args: Namespace) -> int:
         from tenuto.bundled.care import migrate_store
 
         return run_loop(migrate_store(args, read(args)))
+
+    return told(work)
+
+
+def rebuild(args: Namespace) -> int:
+    """Drop what is derived from the journals, and derive it again."""
+
+    def work() -> int:
+        from tenuto.bundled.care import rebuild_store
+
+        return run_loop(rebuild_store(args, read(args)))
 
     return told(work)
 
