@@ -1,6 +1,7 @@
 """Log lines as text or JSON, each with the ids of request, run and step it belongs to.
 
-Anything logged with `extra={"run": …, "step": …, "fields": {…}}` carries those on its line.
+Anything logged with `extra={"run": …, "step": …, "fields": {…}}` carries those on its line; with `"told": True` the
+message says the fields already, and only JSON lines hold them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tenuto.settings import Settings
 request_id_var: ContextVar[str] = ContextVar("tenuto_request_id", default="")
 """Id of the request that is being answered."""
 
-_IDS = ("request_id", "run", "step", "attempt", "worker")
+_IDS = ("run", "step", "attempt", "worker", "request_id")
 
 
 class _Ids(logging.Filter):
@@ -30,8 +31,12 @@ class _Ids(logging.Filter):
         return True
 
 
+def _ids(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _IDS if getattr(record, name, None)}
+
+
 def _known(record: logging.LogRecord) -> dict[str, Any]:
-    found = {name: getattr(record, name) for name in _IDS if getattr(record, name, None)}
+    found = _ids(record)
     fields = getattr(record, "fields", None)
     return found | cast("dict[str, Any]", fields) if isinstance(fields, Mapping) else found
 
@@ -63,7 +68,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the trace of an exception below it."""
         message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        ids = " ".join(f"{name}={value}" for name, value in _known(record).items() if name not in ("method", "path"))
+        known = _ids(record) if getattr(record, "told", False) else _known(record)
+        ids = " ".join(f"{name}={value}" for name, value in known.items()).replace("\r", "\\r").replace("\n", "\\n")
         line = f"{_moment(record)} {record.levelname:<7} {message}" + (f"  {ids}" if ids else "")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

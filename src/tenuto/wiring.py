@@ -19,6 +19,7 @@ from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.election import Election
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.retention import keep_for
 from tenuto.runtime.services.engine import Engine
@@ -128,7 +129,11 @@ async def start_runtime(
             pool=ProcessPool(), liveness=LockFiles(store.url), http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
         )
         await runtime.worker.start()
-        runtime.projector = Projector(store, definitions)
+        working = runtime.worker
+        election = Election(store, lambda: working.id)
+        await election.look()
+        runtime.projector = Projector(store, definitions, leads=election.leads)
+        runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
         runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
         if retention_days:
             keeping = keep_for(retention_days, store, clock, ns)

@@ -19,10 +19,10 @@ from starlette.websockets import WebSocket
 
 from tenuto.api import errors
 from tenuto.api.auth import ALL_RUNS, Auth
-from tenuto.logs import request_id_var
 from tenuto.api.errors import Refused
 from tenuto.api.names import SAFE, Names, cookie_name
 from tenuto.errors import Problem, TenutoError
+from tenuto.logs import request_id_var
 from tenuto.settings import Settings
 
 log = logging.getLogger("tenuto.access")
@@ -111,8 +111,8 @@ class Guard:
             took_ms = round((time.monotonic() - started) * 1000, 1)
             fields = {"method": scope["method"], "path": scope["path"], "status": status, "took_ms": took_ms}
             level = logging.DEBUG if scope["path"] in PUBLIC else logging.INFO
-            extra = {"fields": fields, "run": scope.get("path_params", {}).get("run_id")}
-            log.log(level, "%s %s %s", scope["method"], scope["path"], status, extra=extra)
+            extra = {"fields": fields, "told": True, "run": scope.get("path_params", {}).get("run_id")}
+            log.log(level, "%s %s %s %s ms", scope["method"], scope["path"], status, took_ms, extra=extra)
 
     def _refusal(self, scope: Scope, connection: HTTPConnection) -> Response | None:
         """Return the answer to a request that goes no further."""

@@ -15,6 +15,8 @@ import msgspec
 from tenuto.bundled.care_doctor import examine
 from tenuto.domain.runs.check import Violation
 from tenuto.errors import Invalid, Missing
+from tenuto.runtime.projector import NAME as STEPS
+from tenuto.runtime.projector import Projector
 from tenuto.runtime.services.audit import verify_export
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.services.results import Verification
@@ -22,7 +24,7 @@ from tenuto.runtime.tools.catalog import Catalog
 from tenuto.settings import Settings
 from tenuto.wiring import Runtime, open_store, running, sqlite_path
 
-__all__ = ["audit_store", "examine", "migrate_store"]
+__all__ = ["audit_store", "examine", "migrate_store", "rebuild_store"]
 
 VIOLATIONS_SHOWN = 50
 
@@ -68,6 +70,27 @@ def _print_plan(url: str) -> None:
     for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if item.name.endswith(".sql"):
             print(f"-- {item.name}\n{item.read_text(encoding='utf-8').rstrip()}\n")
+
+
+# --- rebuild ---------------------------------------------------------------------------------------------------
+
+
+async def rebuild_store(args: Namespace, settings: Settings) -> int:
+    """Drop the steps across runs and build them anew from the journals; workers may go on meanwhile.
+
+    Raises:
+        NoDatabase: There is no database to look at.
+    """
+    async with opened(settings) as runtime:
+        projector = Projector(runtime.store, runtime.engine.context.definitions)
+        await projector.rebuild()
+        behind = await projector.lag()
+    if args.output != "pretty":
+        print_json({"projection": STEPS, "behind": behind}, args.output)
+    else:
+        since = f"; {behind} groups came since" if behind else ""
+        print(f"the lists across runs were built anew from the journals{since}")
+    return 0
 
 
 # --- audit -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ ENTRIES = {
     "worker": "tenuto.bundled.entry:worker",
     "demo": "tenuto.bundled.entry:demo",
     "migrate": "tenuto.bundled.entry:migrate",
+    "rebuild": "tenuto.bundled.entry:rebuild",
     "doctor": "tenuto.bundled.entry:doctor",
     "chaos": "tenuto.bundled.entry:chaos",
     "audit": "tenuto.bundled.entry:audit",
@@ -106,6 +107,16 @@ def args_migrate(parser: Parser) -> None:
 def do_migrate(context: Context) -> int:
     """Migrate a database."""
     return hand_over(context, "migrate")
+
+
+def args_rebuild(parser: Parser) -> None:
+    """Declare the options of `rebuild`."""
+    _database(parser)
+
+
+def do_rebuild(context: Context) -> int:
+    """Build the lists across runs anew."""
+    return hand_over(context, "rebuild")
 
 
 def args_doctor(parser: Parser) -> None:

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "usage": ("admin", "usage", "Show what runs have used"),
     "prune": ("admin", "prune", "Delete runs that ended before a moment"),
     "migrate": ("local", "migrate", "Bring a database to this version's schema"),
+    "rebuild": ("local", "rebuild", "Build the lists across runs anew from the journals"),
     "doctor": ("local", "doctor", "Check database, workers and settings"),
     "chaos": ("local", "chaos", "Kill workers under load and check that nothing was lost"),
     "audit verify": ("local", "audit_verify", "Check journals for alteration"),
@@ -52,7 +53,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("run", "logs", "watch", "replay", "deadletter")),
     ("People", ("approve", "tickets")),
     ("Definitions and values", ("workflow", "artifact")),
-    ("Operation", ("usage", "prune", "migrate", "doctor", "chaos", "audit", "version")),
+    ("Operation", ("usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
 )
 
 GROUPS: dict[str, str] = {

@@ -60,11 +60,15 @@ class Projector:
     async def run(self, interval_s: float = 0.5) -> None:
         """Project for ever, a pass at a time; waits out a store that does not answer."""
         while True:
+            busy = False
             try:
-                busy = (self._leads is None or self._leads()) and await self.step()
+                if self._leads is None or self._leads():
+                    busy = await self.step()
+                else:
+                    self._loaded = False  # whoever leads now moves the stored cursors on
             except (TenutoError, OSError):
                 log.exception("the projection of steps is behind")
-                self._loaded, busy = False, False
+                self._loaded = False
             await asyncio.sleep(0 if busy else interval_s)
 
     async def step(self) -> bool:

@@ -199,5 +199,6 @@ def _summary(found: Explanation, facts: Facts) -> str:
     )
     until = f" until {first.until.isoformat(timespec='seconds')}" if first.until else ""
     said = f": {first.message}" if first.message else ""
-    who = f" {first.who[:1].upper()}{first.who[1:]} can move it." if first.who else ""
+    comma = "," if "," in first.who else ""
+    who = f" {first.who[:1].upper()}{first.who[1:]}{comma} can move it." if first.who else ""
     return f"{where} {what}{until}{said}.{who}"

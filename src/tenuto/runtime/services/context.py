@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Protocol
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from tenuto.domain.runs.history import restore
 from tenuto.domain.runs.state import RunState
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import RunMissing
-from tenuto.ports.store import Commit, Committed, RunRow, Store
+from tenuto.ports.store import Commit, Committed, RunFilter, RunRow, Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.services.feed import Feed
@@ -22,6 +23,9 @@ from tenuto.runtime.services.ids import RunIds
 from tenuto.runtime.tools.catalog import Catalog
 
 READ_AT_ONCE = 2000
+RECENT = 200
+PREFIX = 8
+ONE_SLIP = 0.95  # of 36 characters: one that is wrong, missing or too many
 
 
 class Commits(Protocol):
@@ -63,8 +67,14 @@ class Context:
         """
         row = await self.store.get_run(run_id) if is_run_id(run_id) else None
         if row is None or row.ns != self.ns:
-            raise RunMissing(f"there is no run {run_id!r}", run=run_id)
+            raise await self._no_run(run_id)
         return row
+
+    async def _no_run(self, run_id: str) -> RunMissing:
+        recent = await self.store.list_runs(RunFilter(ns=self.ns), limit=RECENT)
+        meant = meant_run(run_id, [row.id for row in recent])
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        return RunMissing(f"there is no run {run_id!r}{hint}", run=run_id, nearest=meant)
 
     async def load(self, run_id: str) -> tuple[RunState, Plan, RunRow]:
         """Return a run's state, current to its last record, verified; its plan and its row.
@@ -90,6 +100,17 @@ class Context:
             if len(part) < READ_AT_ONCE:
                 return found
             after = part[-1].seq
+
+
+def meant_run(text: str, ids: Sequence[str]) -> str | None:
+    """Return the id that a slip of the pen, or the beginning of an id, stands for.
+
+    Ids of runs made together are alike, so anything less certain would name a stranger.
+    """
+    begun = [run for run in ids if run.startswith(text.lower())] if len(text) >= PREFIX else []
+    if len(begun) == 1:
+        return begun[0]
+    return next(iter(get_close_matches(text.lower(), ids, n=1, cutoff=ONE_SLIP)), None)
 
 
 def is_run_id(text: str) -> bool:

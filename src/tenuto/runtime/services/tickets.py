@@ -74,7 +74,8 @@ class Tickets:
             Invalid: The decision is not one of the ticket's, or a rejection has no reason.
         """
         row = await self._row(ticket)
-        _check(row, decision, reason)
+        if row.state == "open" or row.kind == DEAD_LETTER:
+            _check(row, decision, reason)  # what came of a ticket is told before what is wrong with a second answer
         answer = _encode({"decision": decision, "reason": reason, "data": data, "by": by})
         if row.state == "open":
             message = msg.Decision(by=by, ticket=ticket, decision=decision, reason=reason, data=data)

@@ -176,7 +176,7 @@ class Projections:
             if row.ns == where.ns and where.run_id in (None, row.run_id) and where.node in (None, row.node)
             and where.kind in (None, row.kind) and (not where.statuses or row.status in where.statuses)
             and (not where.after or row.started_at > where.after)
-            and (not where.before or row.started_at < where.before)
+            and (not where.before or 0 < row.started_at < where.before)
             and (last is None or _place(row) < last)
         ]  # fmt: skip
         found.sort(key=_place, reverse=True)

@@ -664,7 +664,7 @@ select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, e
 from step_view
 where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::text is null or node = $3)
   and ($4::text is null or kind = $4) and ($5::text[] is null or status = any($5))
-  and ($6::bigint = 0 or started_at > $6) and ($7::bigint = 0 or started_at < $7)
+  and ($6::bigint = 0 or started_at > $6) and ($7::bigint = 0 or started_at between 1 and $7 - 1)
   and ($8::bigint is null or (started_at, run_id, step) < ($8, $9::uuid, $10::text))
 order by started_at desc, run_id desc, step desc
 limit $11

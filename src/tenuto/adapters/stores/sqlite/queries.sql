@@ -491,7 +491,7 @@ select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, e
 from step_view
 where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and (?4 is null or kind = ?4)
   and (?5 is null or status in (select value from json_each(?5)))
-  and (?6 = 0 or started_at > ?6) and (?7 = 0 or started_at < ?7)
+  and (?6 = 0 or started_at > ?6) and (?7 = 0 or started_at between 1 and ?7 - 1)
   and (?8 is null or (started_at, run_id, step) < (?8, ?9, ?10))
 order by started_at desc, run_id desc, step desc
 limit ?11
