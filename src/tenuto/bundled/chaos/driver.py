@@ -94,7 +94,7 @@ class Driver:
     def _invent(self, count: int) -> None:
         """Plan more runs, because the faults are not done yet."""
         for _ in range(count):
-            name = self._random.choice(("chain", "pay", "calls", "timers", "outer", "fork", "ship"))
+            name = self._random.choice(("timers", "timers", "timers", "pay", "calls", "ship"))
             planned = plan_run(name, len(self.planned), self._random)
             self.planned.append(planned)
             self.waiting.append(planned)

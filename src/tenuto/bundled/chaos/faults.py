@@ -122,7 +122,9 @@ class Chaos:
 
     async def _kill(self, until: float) -> None:
         victim = await self._victim(until, self._random.random() < 0.7)
-        if victim is None or not victim.alive() or victim.stopped:
+        while victim is not None and not victim.ready():
+            victim = await self._victim(until, False)
+        if victim is None:
             return
         self.harm.live.append(len(self._driver.live))
         self._fleet.deaths[victim.pid] = now_ms()

@@ -13,6 +13,7 @@ OUTCOMES = (
     ev.StepCompleted, ev.StepReused, ev.StepFailed, ev.StepDeadLettered, ev.StepSkipped, ev.StepCancelled,
 )
 _CODE_KINDS = frozenset({"function", "agent", "http"})
+_GOOD = frozenset({"StepCompleted", "StepReused", "StepSkipped"})
 Report = Callable[[str, str], None]
 CallId = tuple[str, str]
 
@@ -35,6 +36,7 @@ class StepRules:
         self._calls: dict[CallId, str] = {}
         self._waits: dict[CallId, bool] = {}
         self._answered: set[str] = set()
+        self._begun_items: dict[str, int] = {}
         self._fast = False
 
     def event(self, event: ev.Event, plan: Plan | None) -> None:
@@ -49,6 +51,8 @@ class StepRules:
             self._breaks(event)
         elif isinstance(event, ev.StepRedriven):
             self._again(event)
+        elif isinstance(event, ev.ItemStarted):
+            self._items(event)
         elif isinstance(event, ev.RunReopened):
             for step in self._stopped:
                 self._outcome.pop(step, None)
@@ -96,9 +100,27 @@ class StepRules:
         self._outcome.pop(event.step, None)
         self._stopped.discard(event.step)
         if event.fresh:
+            node, scope = split_key(event.step)
+            items = f"{scope}~{node}."
             for known in (self._calls, self._waits):
-                for call in [call for call in known if call[0] == event.step]:
+                for call in [call for call in known if call[0] == event.step or items in call[0]]:
                     del known[call]
+
+    def _items(self, event: ev.ItemStarted) -> None:
+        """An item that begins anew may end anew, unless it was done."""
+        begun = self._begun_items.get(event.step, 0)
+        self._begun_items[event.step] = max(begun, event.last + 1)
+        if event.first >= begun:
+            return
+        node, scope = split_key(event.step)
+        for index in range(event.first, min(event.last + 1, begun)):
+            inside = f"{scope}~{node}.{index}"
+            found = [step for step in self._outcome if _within(split_key(step)[1], inside)]
+            if all(self._outcome[step] in _GOOD for step in found):
+                self._report("I5.item_repeated", f"item {index} of {event.step!r} was done and begins again")
+            for step in found:
+                del self._outcome[step]
+                self._stopped.discard(step)
 
     def _call(self, event: ev.Event) -> None:
         if isinstance(event, ev.CallIntended):
@@ -137,3 +159,7 @@ class StepRules:
         if known is None and event.used is not None:
             self._report("I5.no_intent", f"step {event.step!r}: the call {event.call!r} was charged without an intent")
         self._calls[at] = "done"
+
+
+def _within(scope: str, item: str) -> bool:
+    return scope == item or scope.startswith(item + "~")

@@ -127,6 +127,10 @@ def _reopened(st: RunState, plan: Plan, e: ev.RunReopened, t: int) -> None:
         st.timers["d"] = st.deadline
     for key, step in st.steps.items():
         if step.status == "cancelled" and step.how == "stopped":
+            if fold_graph.item_scope(plan, key):
+                continue  # the map begins its unfinished items anew
+            if key in st.maps:
+                fold_graph.reopen_map(st, key, fresh=False)
             step.status, step.how = "ready", ""
             step.finished_at = 0
             st.ready[key] = 1
@@ -152,8 +156,8 @@ def _attempt(st: RunState, plan: Plan, e: ev.AttemptStarted, t: int) -> None:
     step.attempt = e.n
     step.started_at = t
     step.task = e.task
-    if st.maps:
-        st.maps.pop(e.step, None)
+    if e.step in st.maps:
+        st.ended[e.step] = 1
     step.retry_at = 0
     if st.ready.pop(e.step, None) is None:
         st.timers.pop("r|" + e.step, None)
@@ -280,6 +284,8 @@ def _redriven(st: RunState, plan: Plan, e: ev.StepRedriven, t: int) -> None:
     if e.fresh:
         step.group += 1
         step.calls = {}
+    if e.step in st.maps:
+        fold_graph.reopen_map(st, e.step, fresh=e.fresh)
 
 
 # --- waits, tickets, signals, children -------------------------------------------------------------------------

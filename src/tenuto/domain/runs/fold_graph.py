@@ -40,12 +40,21 @@ INSTANT = frozenset({"approval", "wait", "switch", "join"})
 def make_ready(st: RunState, plan: Plan, key: str, via: list[int], t: int) -> None:
     """Let a step exist and wait for a start; at fidelity `fast`, one that may begin without a record begins here."""
     st.active += 1
+    step = st.steps[key] = _successor(st.steps.get(key))
+    step.via, step.ready_at = via, t
     if st.fidelity == "fast" and st.status == "running" and st.fork is None and _begins_unrecorded(plan, key):
-        st.steps[key] = Step(status="running", attempt=1, via=via, ready_at=t, started_at=t)
+        step.status, step.started_at = "running", t
+        step.attempt += 1
         st.begun[key] = 1
     else:
-        st.steps[key] = Step(via=via, ready_at=t)
         st.ready[key] = 1
+
+
+def _successor(before: Step | None) -> Step:
+    """Return a new step; in an item that begins anew it counts attempts on and knows the calls that were made."""
+    if before is None:
+        return Step()
+    return Step(attempt=before.attempt, calls=before.calls, group=before.group)
 
 
 def _begins_unrecorded(plan: Plan, key: str) -> bool:
@@ -221,7 +230,42 @@ def start_items(st: RunState, plan: Plan, e: ev.ItemStarted, t: int) -> None:
     assert body is not None
     for index in range(e.first, e.last + 1):
         open_region(st, plan, body, f"{scope}~{node_id}.{index}", t)
-    st.maps[e.step].started = e.last + 1
+    state = st.maps[e.step]
+    state.started = max(state.started, e.last + 1)
+    while state.again and e.first <= state.again[0] <= e.last:
+        state.again.pop(0)
+
+
+def reopen_map(st: RunState, key: str, *, fresh: bool) -> None:
+    """Keep the items of a map that are done; the others begin anew, under new keys when `fresh`."""
+    state = st.maps[key]
+    node_id, scope = split_key(key)
+    prefix = f"{scope}~{node_id}."
+    again = set(state.errors)
+    for name, step in st.steps.items():
+        if step.status == "cancelled" and step.how != "loser" and (index := _item_of(name, prefix)) >= 0:
+            again.add(index)
+    for name, step in st.steps.items():
+        if _item_of(name, prefix) in again:
+            step.leaf, step.out = False, None
+            st.maps.pop(name, None)
+            if fresh:
+                step.group += 1
+                step.calls = {}
+    for known in (st.joins, st.loops, st.regions):
+        for name in [name for name in known if _item_of(name, prefix) in again]:
+            del known[name]
+    state.errors = {}
+    state.again = sorted(again)
+    state.done = state.started - len(again)
+
+
+def _item_of(name: str, prefix: str) -> int:
+    """Return the item of a map that a step, scope or loop belongs to, -1 for none."""
+    place = name[name.find("~") :] if "~" in name else ""
+    if not place.startswith(prefix):
+        return -1
+    return int(place[len(prefix) :].partition("~")[0])
 
 
 def recheck_maps(st: RunState) -> None:

@@ -133,6 +133,11 @@ def _advance_map(d: Draft, key: str) -> None:
         _complete_map(d, key, node)
         return
     limit = node.concurrency or state.count
+    room = limit - (state.started - len(state.again) - state.done)
+    for index in state.again[: max(0, room)]:
+        d.emit(ev.ItemStarted(step=key, first=index, last=index))
+    if state.again:
+        return
     last = min(state.count, state.done + limit) - 1
     if last >= state.started:
         d.emit(ev.ItemStarted(step=key, first=state.started, last=last))
@@ -205,6 +210,8 @@ def start(d: Draft, key: str) -> None:
         _wait(d, key, node)
     elif kind in ("join", "switch"):
         _pass_through(d, key)
+    elif key in st.maps:
+        d.emit(ev.AttemptStarted(step=key, n=st.steps[key].attempt + 1))
     else:
         begin(d, key)
 

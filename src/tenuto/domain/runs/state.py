@@ -133,13 +133,18 @@ class Region(msgspec.Struct, omit_defaults=True):
 
 
 class MapState(msgspec.Struct, omit_defaults=True):
-    """Progress of a map: items `0..count-1`, started in order."""
+    """Progress of a map: items `0..count-1`, started in order.
+
+    Attributes:
+        again: Items that had begun and begin anew, because the map was sent round again before they were done.
+    """
 
     items: Raw
     count: int = 0
     started: int = 0
     done: int = 0
     errors: dict[int, Failure] = {}
+    again: list[int] = []
 
 
 class Signal(msgspec.Struct, omit_defaults=True):
