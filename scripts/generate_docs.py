@@ -13,17 +13,19 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.docs_pages import commands, errors, events, http, machine, settings
+from scripts.docs_pages import commands, definition, errors, events, http, machine, settings, sql
 
 ROOT = Path(__file__).resolve().parents[1]
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/concepts/state-machine.md": machine.page,
     "docs/reference/cli.md": commands.page,
+    "docs/reference/definition.md": definition.page,
     "docs/reference/errors.md": errors.page,
     "docs/reference/events.md": events.page,
     "docs/reference/settings.md": settings.page,
     "docs/reference/http.md": http.page,
+    "docs/reference/sql.md": sql.page,
     "docs/reference/openapi.json": http.document_text,
 }
 

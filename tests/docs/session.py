@@ -129,7 +129,9 @@ class Session:
         done = subprocess.run(
             command, cwd=self.home, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
-        logs = "".join(f"--- {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.home.glob("server-*.log")))
+        logs = "".join(
+            f"--- {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.home.glob("server-*.log"))
+        )
         told = f"{title}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}\n{logs}"
         assert done.returncode == 0, told
         return done.stdout

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.docs.pages import blocks, name_of, pages
+from tenuto.domain.graph.validate import load_definition
+from tests.docs.pages import ROOT, blocks, name_of, pages
 from tests.docs.session import Session
 
+TWO = re.compile(r"[a-z)`][.?!] +[A-Z`]")
 LANGUAGES = {"python", "bash", "json", "yaml", "text", "toml", "mermaid", "sql"}
 
 
@@ -38,3 +42,28 @@ def test_blocks_name_a_known_language(page: Path):
         f"{block.line}: {block.language!r}" for block in blocks(page) if block.language not in LANGUAGES
     ]
     assert not unknown
+
+
+def test_definitions_in_the_documentation_are_valid():
+    found = 0
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for block in blocks(page):
+            if block.language in ("yaml", "json") and "nodes" in block.text:
+                found += 1
+                document = yaml.safe_load(block.text)
+                assert load_definition(document, None).nodes, f"{name_of(page)}:{block.line}"
+    assert found
+
+
+def test_prose_has_one_sentence_a_line():
+    crowded: list[str] = []
+    for page in pages():
+        text = re.sub(
+            r"```.*?```", lambda m: "\n" * m[0].count("\n"), page.read_text(encoding="utf-8"), flags=re.DOTALL
+        )
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.startswith(
+                ("|", "- ", "#", "!", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+            ) and TWO.search(line):
+                crowded.append(f"{name_of(page)}:{number}: {line.strip()[:80]}")
+    assert not crowded
