@@ -126,7 +126,8 @@ async def start_runtime(
     if worker:
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
-            pool=ProcessPool(), liveness=LockFiles(store.url), http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
+            pool=ProcessPool(), liveness=LockFiles(store.url),
+            http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
         )
         await runtime.worker.start()
         working = runtime.worker

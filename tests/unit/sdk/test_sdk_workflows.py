@@ -163,7 +163,7 @@ def test_registering_reports_every_problem() -> None:
     with pytest.raises(InvalidGraph) as caught:
         app.register(document)
     assert {problem.place for problem in caught.value.problems} == {
-        "/nodes/0/config/handler", "/nodes/1/kind", 
+        "/nodes/0/config/handler", "/nodes/1/kind",
     }
     app.step(name="nope")(lambda: None)
     good = app.register({"nodes": document["nodes"][:1]}, name="w")

@@ -74,7 +74,8 @@ async def test_a_version_shows_its_definition_and_shape(idle: Engine):
     assert view.definition["name"] == "ask"
     assert view.graph is not None
     assert [(item.id, item.kind) for item in view.graph.nodes][1] == ("ok", "approval")
-    assert [(item.from_, item.to, item.conditional) for item in view.graph.edges][0] == ("first", "ok", False)
+    edge = view.graph.edges[0]
+    assert (edge.from_, edge.to, edge.conditional) == ("first", "ok", False)
 
 
 async def test_lists_are_paged(idle: Engine):

@@ -15,7 +15,14 @@ from tenuto.domain.graph.kinds import KINDS, PATTERNS
 from tenuto.domain.graph.loop_nodes import Draft, link_drafts
 from tenuto.domain.graph.model import Budget, Definition, Edge, Node, Retry
 from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer, read_struct
-from tenuto.domain.graph.spelling import KIND_ALIASES, rename, spell_budget, spell_edge, spell_node, spell_retry
+from tenuto.domain.graph.spelling import (
+    KIND_ALIASES,
+    rename,
+    spell_budget,
+    spell_edge,
+    spell_node,
+    spell_retry,
+)
 from tenuto.errors import InvalidGraph, Problem
 
 Object = dict[str, Any]

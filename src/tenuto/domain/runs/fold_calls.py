@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tenuto.domain.budgets.ledger import Amounts, minus, plus
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import events as ev

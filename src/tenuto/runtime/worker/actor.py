@@ -185,7 +185,7 @@ class Actor:
             )
         if self.releasing:
             return self._given_back()
-        if decision.wake or self.held or decision.replies and _goes_on(decision):
+        if decision.wake or self.held or (decision.replies and _goes_on(decision)):
             return None
         for key in self.attempts:
             step = st.steps[key]

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -592,6 +592,7 @@ class Worker:
             actor.new = actor.announce = None
 
     def spawn(self, work: Any) -> None:
+        """Run something beside the rest until it ends or the worker stops."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._reaped)
