@@ -128,6 +128,7 @@ class Settings:
     max_runs: int = _key(1000, "runs one worker holds in memory at a time", _between(1, 1_000_000))
     max_body_bytes: int = _key(32 * MEBIBYTE, "largest request body", _between(1024, 1024 * MEBIBYTE, " bytes"))
     max_yaml_bytes: int = _key(MEBIBYTE, "largest YAML body", _between(1024, 16 * MEBIBYTE, " bytes"))
+    rate_limit: float = _key(0.0, "requests a second from one address; 0 sets no limit", _between(0, 1_000_000))
     stop_grace_s: float = _key(30.0, "seconds running steps get to finish at shutdown", _between(0, 3600, " s"))
     retention_days: float = _key(0.0, "days an ended run is kept; 0 keeps it for ever", _between(0, 36_500, " days"))
 

@@ -21,6 +21,7 @@ from tenuto.api import errors
 from tenuto.api.auth import ALL_RUNS, Auth
 from tenuto.api.errors import Refused
 from tenuto.api.names import SAFE, Names, cookie_name
+from tenuto.api.rate import Rate
 from tenuto.errors import Problem, TenutoError
 from tenuto.logs import request_id_var
 from tenuto.settings import Settings
@@ -60,6 +61,7 @@ class Guard:
         self._auth = auth
         self._max_body = settings.max_body_bytes
         self._names = Names(settings)
+        self._rate = Rate(settings.rate_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -121,6 +123,8 @@ class Guard:
             self._names.check_origin(scope, connection.headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in connection.headers:
                 return self._preflight(connection.headers)
+            if scope["path"] not in PUBLIC:
+                self._rate.take(_client(scope))
             self._check_length(connection.headers)
             if not self._is_public(scope):
                 self._authenticate(scope, connection)
@@ -181,6 +185,7 @@ class Guard:
         try:
             self._names.check_host(connection.headers)
             self._names.check_origin(scope, connection.headers)
+            self._rate.take(_client(scope))
             self._authenticate(scope, connection)
             await self._app(scope, receive, send_marked)
         except TenutoError as error:
@@ -245,6 +250,10 @@ def _stream_of(path: str) -> str | None:
         return ALL_RUNS
     match = _RUN_STREAM.fullmatch(path)
     return (match[1] or match[2]) if match else None
+
+
+def _client(scope: Scope) -> str:
+    return scope["client"][0] if scope.get("client") else ""
 
 
 def _too_large(limit: int) -> Refused:

@@ -19,6 +19,9 @@ def fine(value: Any = None) -> dict[str, Any]:
     return {"ok": True, "value": value}
 
 
+app.step(name="noop")(fine)
+
+
 @app.step
 def unserialisable() -> Any:
     """Return what has no JSON form."""
