@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from features.harness import Gate, ended, events, listening, ran, served, statuses, steps, types
 
+from features.harness import Gate, ended, events, listening, ran, served, statuses, steps, types
 from tenuto import App, Context, Retry
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.errors import InvalidGraph, InvalidInput

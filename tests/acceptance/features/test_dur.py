@@ -11,10 +11,10 @@ from shutil import copy
 from typing import Any
 
 import pytest
+
 from features.harness import Gate, Ledger, ended, events, killed_in, ran, seen, served, statuses, steps, types
 from features.pooled import square
 from features.victim import build
-
 from tenuto import App, Budget, Context, Permanent, Retry
 from tenuto.errors import AlreadyDecided, KeyReused, RunTerminal
 from tenuto.runtime.services.requests import ListRuns, Replay, StartRun

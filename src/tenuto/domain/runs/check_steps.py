@@ -68,7 +68,8 @@ class StepRules:
         step: str = event.step
         before = self._outcome.get(step)
         name = type(event).__name__
-        if before is not None and not (before == "StepCompleted" and isinstance(event, ev.StepDeadLettered)):
+        taken_back = before in ("StepCompleted", "StepReused") and isinstance(event, ev.StepDeadLettered)
+        if before is not None and not taken_back:
             self._report("I5.second_outcome", f"step {step!r}: {name} after {before}")
         self._outcome[step] = name
         if isinstance(event, ev.StepCancelled) and event.reason == "stopped":

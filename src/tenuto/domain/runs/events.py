@@ -78,7 +78,8 @@ class Reused(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     Attributes:
         seq: The origin's record that holds the outcome.
         taken: Indexes of the edges the origin took; `None` when all plain edges were.
-        status: `completed`, `failed` (handled) or `skipped`.
+        status: `completed`, `failed` (handled, or the end of an item), and for frozen replays also `dead_letter` and
+            `cancelled`, with the reason in `how`.
     """
 
     seq: int
@@ -92,7 +93,7 @@ class Reused(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 # --- the run ---------------------------------------------------------------------------------------------------
 
 
-class RunCreated(Event, tag="run.created"):
+class RunCreated(Event, frozen=True, tag="run.created"):
     """A run exists; always the first event. `deadline_s` and caps come from `budget`."""
 
     ns: str
@@ -110,14 +111,14 @@ class RunCreated(Event, tag="run.created"):
     by: str = ""
 
 
-class Claimed(Event, tag="run.claimed"):
+class Claimed(Event, frozen=True, tag="run.claimed"):
     """A worker owns the run from here on; written by the new owner as the first thing it writes."""
 
     worker: str
     epoch: int
 
 
-class LeaseTaken(Event, tag="run.lease_taken"):
+class LeaseTaken(Event, frozen=True, tag="run.lease_taken"):
     """The run was taken from a worker whose lease had ended."""
 
     epoch: int
@@ -125,49 +126,49 @@ class LeaseTaken(Event, tag="run.lease_taken"):
     from_: str = msgspec.field(name="from")
 
 
-class RunStarted(Event, tag="run.started"):
+class RunStarted(Event, frozen=True, tag="run.started"):
     """Work began; wall-clock caps count from here."""
 
 
-class PauseRequested(Event, tag="run.paused"):
+class PauseRequested(Event, frozen=True, tag="run.paused"):
     """Nothing new starts until the run is resumed."""
 
     by: str = ""
     reason: str = ""
 
 
-class Resumed(Event, tag="run.resumed"):
+class Resumed(Event, frozen=True, tag="run.resumed"):
     """A pause ended."""
 
     by: str = ""
 
 
-class CancelRequested(Event, tag="run.cancelling"):
+class CancelRequested(Event, frozen=True, tag="run.cancelling"):
     """The run ends as cancelled once its attempts have stopped or the grace is over."""
 
     by: str = ""
     reason: str = ""
 
 
-class RunCompleted(Event, tag="run.completed"):
+class RunCompleted(Event, frozen=True, tag="run.completed"):
     """Every step is resolved; the output is that of the steps no edge followed, by id."""
 
     output: Raw
 
 
-class RunFailed(Event, tag="run.failed"):
+class RunFailed(Event, frozen=True, tag="run.failed"):
     """Nothing more can happen and something failed without being handled."""
 
     failure: Failure
 
 
-class RunCancelled(Event, tag="run.cancelled"):
+class RunCancelled(Event, frozen=True, tag="run.cancelled"):
     """The run was cancelled; it takes no more messages."""
 
     reason: str = ""
 
 
-class RunExceeded(Event, tag="run.budget_exceeded"):
+class RunExceeded(Event, frozen=True, tag="run.budget_exceeded"):
     """A cap was reached; the call that would have passed it was not made."""
 
     cap: str
@@ -177,7 +178,7 @@ class RunExceeded(Event, tag="run.budget_exceeded"):
     message: str
 
 
-class RunRetried(Event, tag="run.retrying"):
+class RunRetried(Event, frozen=True, tag="run.retrying"):
     """Everything that could run has run and something failed; its dead letters go round again at `retry_at`."""
 
     n: int
@@ -185,7 +186,7 @@ class RunRetried(Event, tag="run.retrying"):
     retry_at: int
 
 
-class RunReopened(Event, tag="run.reopened"):
+class RunReopened(Event, frozen=True, tag="run.reopened"):
     """A stopped run goes on: a dead letter was redriven or a cap raised."""
 
     by: str = ""
@@ -193,7 +194,7 @@ class RunReopened(Event, tag="run.reopened"):
     budget: Budget | None = None
 
 
-class DivergenceFound(Event, tag="run.diverged"):
+class DivergenceFound(Event, frozen=True, tag="run.diverged"):
     """A frozen replay decided otherwise than its origin."""
 
     step: str
@@ -205,7 +206,7 @@ class DivergenceFound(Event, tag="run.diverged"):
 # --- steps -----------------------------------------------------------------------------------------------------
 
 
-class AttemptStarted(Event, tag="try"):
+class AttemptStarted(Event, frozen=True, tag="try"):
     """A try of a step begins as soon as this is committed.
 
     Attributes:
@@ -218,7 +219,7 @@ class AttemptStarted(Event, tag="try"):
     task: bool = False
 
 
-class AttemptFailed(Event, tag="attempt.failed"):
+class AttemptFailed(Event, frozen=True, tag="attempt.failed"):
     """A try failed and another follows at `retry_at`."""
 
     step: str
@@ -227,21 +228,21 @@ class AttemptFailed(Event, tag="attempt.failed"):
     retry_at: int
 
 
-class AttemptLost(Event, tag="attempt.lost"):
+class AttemptLost(Event, frozen=True, tag="attempt.lost"):
     """The worker died during a try; its outcome is not known."""
 
     step: str
     n: int
 
 
-class AttemptInterrupted(Event, tag="attempt.interrupted"):
+class AttemptInterrupted(Event, frozen=True, tag="attempt.interrupted"):
     """A worker that shuts down gave a try back; it counts neither as failure nor as loss."""
 
     step: str
     n: int
 
 
-class StepCompleted(Event, tag="done"):
+class StepCompleted(Event, frozen=True, tag="done"):
     """A step's outcome stands.
 
     Attributes:
@@ -258,7 +259,7 @@ class StepCompleted(Event, tag="done"):
     took_ms: int = msgspec.field(default=0, name="d")
 
 
-class StepReused(Event, tag="step.reused"):
+class StepReused(Event, frozen=True, tag="step.reused"):
     """A replay took a step's outcome from its origin."""
 
     step: str
@@ -271,7 +272,7 @@ class StepReused(Event, tag="step.reused"):
     failure: Failure | None = None
 
 
-class StepFailed(Event, tag="step.failed"):
+class StepFailed(Event, frozen=True, tag="step.failed"):
     """A step's attempts are spent and its author said what follows.
 
     Attributes:
@@ -287,7 +288,7 @@ class StepFailed(Event, tag="step.failed"):
     taken: tuple[int, ...] = ()
 
 
-class StepDeadLettered(Event, tag="step.dead_lettered"):
+class StepDeadLettered(Event, frozen=True, tag="step.dead_lettered"):
     """A step failed for good and nothing handles it; it can be redriven."""
 
     step: str
@@ -295,20 +296,20 @@ class StepDeadLettered(Event, tag="step.dead_lettered"):
     n: int = 1
 
 
-class StepSkipped(Event, tag="step.skipped"):
+class StepSkipped(Event, frozen=True, tag="step.skipped"):
     """No incoming edge was taken, so the step never runs and its outgoing edges die."""
 
     step: str
 
 
-class StepCancelled(Event, tag="step.cancelled"):
+class StepCancelled(Event, frozen=True, tag="step.cancelled"):
     """A step that had begun, or could have, ends without an outcome."""
 
     step: str
     reason: str = ""
 
 
-class StepRedriven(Event, tag="step.redriven"):
+class StepRedriven(Event, frozen=True, tag="step.redriven"):
     """A person sent a failed step round again; `fresh` gives its effects a new key."""
 
     step: str
@@ -318,20 +319,20 @@ class StepRedriven(Event, tag="step.redriven"):
     config: dict[str, Any] | None = None
 
 
-class JoinUnreachable(Event, tag="join.unreachable"):
+class JoinUnreachable(Event, frozen=True, tag="join.unreachable"):
     """Too many incoming edges of a quorum are dead; its step fails."""
 
     step: str
 
 
-class LoopPassed(Event, tag="loop.passed"):
+class LoopPassed(Event, frozen=True, tag="loop.passed"):
     """A pass of a loop ended. `next` is the pass that follows, 0 when the loop is left, -1 at its limit."""
 
     scope: str
     next: int
 
 
-class MapOpened(Event, tag="map.opened"):
+class MapOpened(Event, frozen=True, tag="map.opened"):
     """A map's list was evaluated, once and for all."""
 
     step: str
@@ -339,7 +340,7 @@ class MapOpened(Event, tag="map.opened"):
     count: int
 
 
-class ItemStarted(Event, tag="map.item"):
+class ItemStarted(Event, frozen=True, tag="map.item"):
     """Items of a map begin, `first` to `last` inclusive."""
 
     step: str
@@ -350,7 +351,7 @@ class ItemStarted(Event, tag="map.item"):
 # --- waits -----------------------------------------------------------------------------------------------------
 
 
-class WaitStarted(Event, tag="wait.started"):
+class WaitStarted(Event, frozen=True, tag="wait.started"):
     """A step waits durably.
 
     Attributes:
@@ -367,7 +368,7 @@ class WaitStarted(Event, tag="wait.started"):
     until: int = 0
 
 
-class WaitEnded(Event, tag="wait.ended"):
+class WaitEnded(Event, frozen=True, tag="wait.ended"):
     """A wait inside a step's code is over; the value is what the call returns."""
 
     step: str
@@ -376,7 +377,7 @@ class WaitEnded(Event, tag="wait.ended"):
     timed_out: bool = False
 
 
-class SignalReceived(Event, tag="signal.received"):
+class SignalReceived(Event, frozen=True, tag="signal.received"):
     """A signal arrived and waits in line for somebody to want it."""
 
     name: str
@@ -385,7 +386,7 @@ class SignalReceived(Event, tag="signal.received"):
     by: str = ""
 
 
-class SignalTaken(Event, tag="signal.taken"):
+class SignalTaken(Event, frozen=True, tag="signal.taken"):
     """The first signal of a name was given to a waiter."""
 
     name: str
@@ -393,7 +394,7 @@ class SignalTaken(Event, tag="signal.taken"):
     step: str
 
 
-class TicketOpened(Event, tag="ticket.opened"):
+class TicketOpened(Event, frozen=True, tag="ticket.opened"):
     """A question to a person is open.
 
     Attributes:
@@ -410,7 +411,7 @@ class TicketOpened(Event, tag="ticket.opened"):
     expires_at: int = 0
 
 
-class TicketDecided(Event, tag="ticket.decided"):
+class TicketDecided(Event, frozen=True, tag="ticket.decided"):
     """A person, or a time-out by declared rule, answered."""
 
     ticket: str
@@ -420,14 +421,14 @@ class TicketDecided(Event, tag="ticket.decided"):
     data: Any = None
 
 
-class TicketClosed(Event, tag="ticket.closed"):
+class TicketClosed(Event, frozen=True, tag="ticket.closed"):
     """A question lost its point before it was answered."""
 
     ticket: str
     reason: str
 
 
-class ChildStarted(Event, tag="child.started"):
+class ChildStarted(Event, frozen=True, tag="child.started"):
     """A child run is asked for; it exists once the message is delivered."""
 
     step: str
@@ -443,7 +444,7 @@ class ChildStarted(Event, tag="child.started"):
 # --- calls inside a step ---------------------------------------------------------------------------------------
 
 
-class CallIntended(Event, tag="call.intended"):
+class CallIntended(Event, frozen=True, tag="call.intended"):
     """A call is about to be made; committed before it is.
 
     Attributes:
@@ -464,7 +465,7 @@ class CallIntended(Event, tag="call.intended"):
     hold: Charge | None = None
 
 
-class CallCompleted(Event, tag="call.completed"):
+class CallCompleted(Event, frozen=True, tag="call.completed"):
     """A call's result; the same call is never made again for this step."""
 
     step: str
@@ -478,7 +479,7 @@ class CallCompleted(Event, tag="call.completed"):
     meta: dict[str, Any] = {}
 
 
-class CallFailed(Event, tag="call.failed"):
+class CallFailed(Event, frozen=True, tag="call.failed"):
     """A call definitely failed; `used` is what it cost all the same."""
 
     step: str
@@ -487,7 +488,7 @@ class CallFailed(Event, tag="call.failed"):
     used: Charge | None = None
 
 
-class CallUnknown(Event, tag="call.unknown"):
+class CallUnknown(Event, frozen=True, tag="call.unknown"):
     """A call's outcome was lost; its reservation counts as spent until it is known."""
 
     step: str
@@ -495,7 +496,7 @@ class CallUnknown(Event, tag="call.unknown"):
     reason: str = ""
 
 
-class CallResolved(Event, tag="call.resolved"):
+class CallResolved(Event, frozen=True, tag="call.resolved"):
     """What became of a call with a lost outcome: `retry`, `succeeded` (with the result) or `failed`."""
 
     step: str
@@ -506,7 +507,7 @@ class CallResolved(Event, tag="call.resolved"):
     used: Charge | None = None
 
 
-class BudgetWarned(Event, tag="budget.warned"):
+class BudgetWarned(Event, frozen=True, tag="budget.warned"):
     """A cap is used to its warning share."""
 
     cap: str
@@ -514,7 +515,7 @@ class BudgetWarned(Event, tag="budget.warned"):
     spent: float
 
 
-class Overrun(Event, tag="budget.overrun"):
+class Overrun(Event, frozen=True, tag="budget.overrun"):
     """A call used more than the upper bound it had reserved."""
 
     cap: str

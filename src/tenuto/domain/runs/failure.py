@@ -159,9 +159,14 @@ def unhandled(d: Draft, key: str, failure: ev.Failure) -> None:
         d.emit(ev.StepDeadLettered(step=key, failure=failure, n=n))
         _stop(d, key)
         return
-    crowded = d.st.regions[scope].open > 1 if scope in d.st.regions else False
-    d.emit(ev.StepFailed(step=key, failure=failure, how="item", n=n))
+    end_item(d, scope, ev.StepFailed(step=key, failure=failure, how="item", n=n))
     _stop(d, key)
+
+
+def end_item(d: Draft, scope: str, event: ev.StepFailed | ev.StepReused) -> None:
+    """Write down that a failed step ended its item of a map, and cancel what else is active in the item."""
+    crowded = d.st.regions[scope].open > 1 if scope in d.st.regions else False
+    d.emit(event)
     if crowded:
         cancel_within(d, scope, "item")
 

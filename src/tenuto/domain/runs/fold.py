@@ -224,7 +224,12 @@ def _reused(st: RunState, plan: Plan, e: ev.StepReused, t: int) -> None:
     step.out = e.out
     step.how = e.how
     step.failure = e.failure
+    if e.how == "item" and e.failure is not None:
+        fold_graph.fail_item(st, plan, e.step, e.failure)
+        return
     fold_graph.resolve_out(st, plan, e.step, step, e.taken, t)
+    if e.how == "skip":
+        step.leaf = False
 
 
 def _failed(st: RunState, plan: Plan, e: ev.StepFailed, t: int) -> None:

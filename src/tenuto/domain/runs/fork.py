@@ -52,9 +52,9 @@ def reuse(bodies: Bodies, old: Plan, new: Plan, cut: Cut, *, input_changed: bool
         StepMissing: The cut names a step or node the origin does not have.
         Invalid: The cut is out of range.
     """
-    kept = outcomes(bodies)
     if cut.everything:
-        return _translate(kept, old, new)
+        return _translate(outcomes(bodies, failures=True), old, new)
+    kept = outcomes(bodies)
     kept = _before(kept, bodies, old, cut)
     reset = Reset(new, kept)
     for node in _changed(old, new, input_changed):
@@ -67,18 +67,21 @@ def reuse(bodies: Bodies, old: Plan, new: Plan, cut: Cut, *, input_changed: bool
     return _translate({key: value for key, value in kept.items() if key not in reset.keys}, old, new)
 
 
-def outcomes(bodies: Bodies) -> dict[str, ev.Reused]:
+def outcomes(bodies: Bodies, *, failures: bool = False) -> dict[str, ev.Reused]:
     """Return the last accepted outcome of every step that has one, in journal order.
 
-    Left out are steps that were sent round again since, dead letters, cancelled steps, skips (they follow from the
-    edges) and failures that ended an item of a map.
+    Left out are steps that were sent round again since, skips (they follow from the edges), dead letters and cancelled
+    steps, and the failed items of a map that is a dead letter: they are what a replay is to do again.
+
+    Args:
+        failures: Keep dead letters and cancelled steps too; a frozen replay ends them as its origin did.
     """
     found: dict[str, ev.Reused] = {}
     for seq, body in bodies:
         for event in body.ev:
             if isinstance(event, ev.StepCompleted):
                 found[event.step] = ev.Reused(seq=seq, output=event.out, taken=event.taken)
-            elif isinstance(event, ev.StepFailed) and event.how != "item":
+            elif isinstance(event, ev.StepFailed):
                 found[event.step] = ev.Reused(
                     seq=seq, output=event.out, status="failed", taken=event.taken, how=event.how,
                     failure=event.failure,
@@ -88,9 +91,26 @@ def outcomes(bodies: Bodies) -> dict[str, ev.Reused]:
                     seq=seq, output=event.out, status=event.status, taken=event.taken, how=event.how,
                     failure=event.failure,
                 )
-            elif isinstance(event, ev.StepDeadLettered | ev.StepRedriven):
+            elif isinstance(event, ev.StepRedriven):
                 found.pop(event.step, None)
+                _forget_items(found, event.step)
+            elif isinstance(event, ev.StepDeadLettered):
+                before = found.pop(event.step, None)
+                _forget_items(found, event.step)
+                if failures:
+                    # A loop at its limit takes back its header's outcome; a replay comes to the limit by itself.
+                    found[event.step] = before or ev.Reused(seq=seq, status="dead_letter", failure=event.failure)
+            elif isinstance(event, ev.StepCancelled) and failures:
+                found[event.step] = ev.Reused(seq=seq, status="cancelled", how=event.reason)
     return found
+
+
+def _forget_items(found: dict[str, ev.Reused], key: str) -> None:
+    """Drop the failed items of a map that is to be done again."""
+    node, scope = split_key(key)
+    inside = f"{scope}~{node}."
+    for name in [name for name, value in found.items() if value.how == "item" and inside in name]:
+        del found[name]
 
 
 def _before(kept: dict[str, ev.Reused], bodies: Bodies, plan: Plan, cut: Cut) -> dict[str, ev.Reused]:

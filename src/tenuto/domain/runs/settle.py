@@ -17,13 +17,14 @@ from tenuto.domain.runs.failure import (
     begin,
     cancel_step,
     cancel_within,
+    end_item,
     failure_of,
     keep,
     open_ticket,
     step_failed,
     ticket_id,
 )
-from tenuto.domain.runs.fold_graph import forget_marks
+from tenuto.domain.runs.fold_graph import forget_marks, item_scope
 from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import route
 from tenuto.domain.runs.state import ACTIVE_STEP
@@ -33,6 +34,7 @@ UNREACHABLE = ev.Failure(
     code="join.unreachable", type="JoinUnreachable", retryable=False,
     message="too many incoming edges are dead for the quorum to be reached",
 )
+UNRECORDED = ev.Failure(code="replay.unrecorded", message="the origin recorded no failure", retryable=False)
 LOOP_LIMIT = "loop.limit"
 
 
@@ -231,19 +233,35 @@ def _take_over(d: Draft, key: str, mode: str) -> bool:
             d.emit(ev.StepDeadLettered(step=key, failure=failure))
             return True
         return False
+    if reused.status == "dead_letter":
+        d.emit(ev.StepDeadLettered(step=key, failure=reused.failure or UNRECORDED))
+        return True
+    if reused.status == "cancelled":
+        d.emit(ev.StepCancelled(step=key, reason=reused.how))
+        return True
     taken = reused.taken
     if mode == "freeze" and reused.status == "completed":
         try:
-            taken = route(d, key, d.node(key), reused.output)
+            taken = route(d, key, d.node(key), reused.output, _spoken_for(d, key, reused))
         except RoutingFailed as exc:
             d.emit(ev.DivergenceFound(step=key, expected=list(taken or ()), found=str(exc)))
-    d.emit(
-        ev.StepReused(
-            step=key, run=fork.run, seq=reused.seq, out=reused.output, status=reused.status, taken=taken,
-            how=reused.how, failure=reused.failure,
-        )
+    event = ev.StepReused(
+        step=key, run=fork.run, seq=reused.seq, out=reused.output, status=reused.status, taken=taken, how=reused.how,
+        failure=reused.failure,
     )
+    if reused.how == "item":
+        end_item(d, item_scope(d.plan, key), event)
+    else:
+        d.emit(event)
     return True
+
+
+def _spoken_for(d: Draft, key: str, reused: ev.Reused) -> str:
+    """Return which edges a recorded outcome speaks for: those of a rejected approval, or the usual ones."""
+    node = d.node(key)
+    if node.node.kind != "approval" or not any(edge.on == "rejected" for edge in node.out):
+        return "success"
+    return "rejected" if d.env.load(reused.output).get("decision") == "reject" else "success"
 
 
 def _pass_through(d: Draft, key: str) -> None:
@@ -382,6 +400,13 @@ def _end_run(d: Draft) -> None:
             failure = ev.Failure(
                 code=first.code, type=first.type, message=f"step {st.dead[0]!r}: {first.message}", retryable=False,
                 details={"step": st.dead[0], "dead_letters": list(st.dead)},
+            )
+            d.emit(ev.RunFailed(failure=failure))
+        elif st.fork is not None and st.fork.mode == "freeze":
+            stopped = [key for key, step in st.steps.items() if step.status == "cancelled"]
+            failure = ev.Failure(
+                code="replay.stopped", type="ReplayStopped", retryable=False,
+                message=f"run {st.fork.run} was stopped here too, at {', '.join(stopped[:5]) or 'its first step'}",
             )
             d.emit(ev.RunFailed(failure=failure))
         else:
