@@ -14,7 +14,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 @contextmanager
-def place_of(options: Options) -> Iterator[Place]:
+def place_of(options: Options) -> Generator[Place]:
     """Make a fresh store and folder; they are kept when `TENUTO_CHAOS_KEEP` is set."""
     folder = Path(tempfile.mkdtemp(prefix="tenuto-chaos-"))
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tenuto.bundled.chaos.driver import Driver
 from tenuto.bundled.chaos.fleet import Fleet, WorkerProcess
@@ -52,12 +53,12 @@ class Harm:
         died: Workers that died of a step.
     """
 
-    killed: dict[int, int] = field(default_factory=dict)
-    stopped: list[tuple[int, int, int]] = field(default_factory=list)
-    down: list[tuple[int, int]] = field(default_factory=list)
-    live: list[int] = field(default_factory=list)
+    killed: dict[int, int] = field(default_factory=dict[int, int])
+    stopped: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    down: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    live: list[int] = field(default_factory=list[int])
     held: int = 0
-    died: dict[int, int] = field(default_factory=dict)
+    died: dict[int, int] = field(default_factory=dict[int, int])
 
 
 class Chaos:
@@ -113,7 +114,7 @@ class Chaos:
         while time.monotonic() < until:
             ready = [process for process in self._fleet.slots if process.ready()]
             if len(ready) > 1:
-                waiting = (await ask(op="waiting"))["pids"] if busy else {}
+                waiting: dict[str, Any] = (await ask(op="waiting"))["pids"] if busy else {}
                 found = [process for process in ready if not busy or str(process.pid) in waiting]
                 if found:
                     return self._random.choice(found)

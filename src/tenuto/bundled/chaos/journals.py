@@ -44,15 +44,15 @@ class Journals:
         completed: The attempt that completed each step.
     """
 
-    rows: dict[str, RunRow] = field(default_factory=dict)
-    violations: list[Violation] = field(default_factory=list)
-    takeovers: list[Takeover] = field(default_factory=list)
-    flagged: set[CallAt] = field(default_factory=set)
-    results: dict[CallAt, bytes] = field(default_factory=dict)
-    completed: dict[StepAt, int] = field(default_factory=dict)
-    events: Counter[str] = field(default_factory=Counter)
+    rows: dict[str, RunRow] = field(default_factory=dict[str, RunRow])
+    violations: list[Violation] = field(default_factory=list[Violation])
+    takeovers: list[Takeover] = field(default_factory=list[Takeover])
+    flagged: set[CallAt] = field(default_factory=set[CallAt])
+    results: dict[CallAt, bytes] = field(default_factory=dict[CallAt, bytes])
+    completed: dict[StepAt, int] = field(default_factory=dict[StepAt, int])
+    events: Counter[str] = field(default_factory=Counter[str])
     records: int = 0
-    stolen: Counter[str] = field(default_factory=Counter)
+    stolen: Counter[str] = field(default_factory=Counter[str])
     lost: dict[StepAt, int] = field(default_factory=lambda: defaultdict(int))
 
     def take(self, run: str, records: Sequence[Record]) -> None:

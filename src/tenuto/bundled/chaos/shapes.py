@@ -26,12 +26,12 @@ class Planned:
     name: str
     number: int
     input: dict[str, Any]
-    acts: list[tuple[float, str]] = field(default_factory=list)
+    acts: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     status: str = "completed"
     expected: Any = None
     run: str = ""
-    sent: list[str] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list[str])
+    seen: list[str] = field(default_factory=list[str])
     redriven: int = 0
 
     def verdict(self, status: str, output: Any) -> str:

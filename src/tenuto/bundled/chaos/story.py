@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from tenuto.bundled.chaos.journals import Journals
 from tenuto.bundled.chaos.shapes import Planned
@@ -30,5 +30,5 @@ def _detail(data: dict[str, Any]) -> str:
     shown = {name: data[name] for name in ("worker", "from", "attempt", "reason", "decision") if data.get(name)}
     failure = data.get("error") or data.get("failure")
     if isinstance(failure, dict):
-        shown["error"] = failure.get("message", "")
+        shown["error"] = cast("dict[str, Any]", failure).get("message", "")
     return "".join(f" {name}={value}" for name, value in shown.items())
