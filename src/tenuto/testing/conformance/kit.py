@@ -41,7 +41,8 @@ class Journal:
 
     def creation(self, *, t: int = 1, **row: Any) -> Commit:
         """Return the commit that creates the run."""
-        new = RunRow(**{"id": self.id, "ns": self.ns, "workflow": "flow", "digest": DIGEST, "created_at": t, **row})
+        given: dict[str, Any] = {"workflow": "flow", "digest": DIGEST, "created_at": t, **row}
+        new = RunRow(id=self.id, ns=self.ns, **given)
         event = RunCreated(ns=self.ns, workflow=new.workflow, digest=new.digest, input=msgspec.Raw(b"{}"))
         record = wire.record(self.chain, self.id, 1, 0, Body(t=t, ev=(event,)))
         return Commit(run_id=self.id, ns=self.ns, record=record, new=new)
@@ -50,7 +51,7 @@ class Journal:
         """Return a commit with the record that follows."""
         body = Body(t=t, ev=(RunStarted(),))
         record = wire.record(self.chain, self.id, self.seq + 1, self.epoch, body)
-        return Commit(**{"run_id": self.id, "ns": self.ns, "epoch": self.epoch, "record": record, **fields})
+        return Commit(run_id=self.id, ns=self.ns, epoch=self.epoch, record=record, **fields)
 
     def change(self, state: str, *, inbox_seen: int = 0, status: str = "", **fields: Any) -> Commit:
         """Return a commit with the record that follows and a change of ownership."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tenuto.ports.store import RunFilter, StepFilter, StepRow, Store, TicketRow
 from tenuto.testing.conformance import kit
@@ -14,7 +15,7 @@ def _step(run: str, step: str, *, status: str = "completed", started_at: int = 1
     return StepRow(ns=ns, run_id=run, step=step, node="n", kind="function", status=status, started_at=started_at)
 
 
-async def _ended(store: Store, finished_at: int, ns: str = "default", **row: object) -> Journal:
+async def _ended(store: Store, finished_at: int, ns: str = "default", **row: Any) -> Journal:
     journal = await kit.owned(store, "w", ns, **row)
     assert (await journal.write(store, journal.change("done", finished_at=finished_at))).row_applied
     return journal

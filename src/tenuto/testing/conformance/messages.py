@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from tenuto.ports.store import OutboxRow, Store, TicketRow
 from tenuto.testing.conformance import kit
@@ -17,7 +18,7 @@ def _ticket(run: str, ticket: str, created_at: int = 5, kind: str = "approval", 
     return TicketRow(id=ticket, ns=ns, run_id=run, step="s", kind=kind, message="may I?", created_at=created_at)
 
 
-async def _ended(store: Store, status: str, **row: object) -> Journal:
+async def _ended(store: Store, status: str, **row: Any) -> Journal:
     journal = await kit.owned(store, "w", **row)
     assert (await journal.write(store, journal.change("done", status=status))).row_applied
     return journal

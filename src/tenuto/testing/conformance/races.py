@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from tenuto.domain.runs import wire
-from tenuto.ports.store import Store
+from tenuto.ports.store import Claim, Commit, Store
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.kit import Journal
 
@@ -77,7 +77,7 @@ class RaceSuite:
         async def fight(through: Store, seed: int) -> None:
             chance = random.Random(seed)
             for turn in range(15):
-                mine = []
+                mine: list[Commit] = []
                 for run in chance.sample(run_ids, 3):
                     journal = Journal(run_id=run)
                     await journal.catch_up(through)
@@ -125,7 +125,7 @@ class RaceSuite:
             await kit.enlist(second_store, thief)
             writing = asyncio.create_task(keep_writing(zombies))
             await second_store.unregister(owner)
-            claims = []
+            claims: list[Claim] = []
             while len(claims) < len(journals):
                 claims += await second_store.steal(thief, 2)
             epochs = {claim.run_id: claim.epoch for claim in claims}

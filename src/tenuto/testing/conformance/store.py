@@ -1,9 +1,6 @@
-"""The suite every store must pass: subclass `StoreSuite` in a test module and say how to make a store.
+"""The suite every store must pass.
 
-    class TestMyStore(StoreSuite):
-        @pytest.fixture
-        def make_store(self, tmp_path):
-            return lambda: MyStore(tmp_path / "runs")
+Subclass `StoreSuite` in a test module and override its fixture `make_store`, which says how to make a store.
 """
 
 from __future__ import annotations

@@ -139,10 +139,10 @@ class Journal:
             type(record.body) is bytes and type(record.chain) is bytes and 0 < record.seq <= _LARGEST_POSITION
         ):
             return "the record's body and chain must be bytes and its position a number from 1"
-        if new is not None:
-            if self.tables.runs.get(new.id) is None and new.business_key is not None:
-                if self.tables.business_run(new.ns, new.business_key) is not None:
-                    return f"an unfinished run has the business key {new.business_key!r}"
+        if new is None or new.business_key is None or new.id in self.tables.runs:
+            return ""
+        if self.tables.business_run(new.ns, new.business_key) is not None:
+            return f"an unfinished run has the business key {new.business_key!r}"
         return ""
 
     def _change(self, commit: Commit, run: RunRow | None, change: RowChange) -> bool:

@@ -12,7 +12,15 @@ import msgspec
 
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.store import (
-    InboxRow, OutboxRow, RunRow, SendOutcome, StepRow, TaskRow, TicketRow, WorkerRow, WorkflowRow,
+    InboxRow,
+    OutboxRow,
+    RunRow,
+    SendOutcome,
+    StepRow,
+    TaskRow,
+    TicketRow,
+    WorkerRow,
+    WorkflowRow,
 )  # fmt: skip
 
 Row = TypeVar("Row", bound=msgspec.Struct)

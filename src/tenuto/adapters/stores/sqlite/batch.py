@@ -167,7 +167,8 @@ def _add_new(tx: Tx, news: list[Any], run: bytes, new: RunRow, row: RowChange | 
     due_at = max(wake_at, min(new.created_at, tx.now)) if state == "ready" else _due_at(tx, state, wake_at)
     tx.owners[run] = new.epoch
     news += (
-        run, new.ns, new.workflow, new.digest, state, status, new.priority, wake_at, due_at, worker, new.epoch, new.inbox_seq, new.created_at, started_at, finished_at,
+        run, new.ns, new.workflow, new.digest, state, status, new.priority, wake_at, due_at, worker,
+        new.epoch, new.inbox_seq, new.created_at, started_at, finished_at,
         new.goal, encode_labels(new.labels).decode() if new.labels else "", new.parent, new.replay_of, error,
         new.business_key,
     )  # fmt: skip

@@ -179,6 +179,7 @@ where ns = ?1
   and (?8 = '' or instr(fold(goal), fold(?8)) > 0 or instr(id_text(id), fold(?8)) > 0)
   and (?9 = 0 or created_at > ?9)
   and (?10 = 0 or created_at < ?10)
+  and created_at <= coalesce(?11, 9223372036854775807)
   and (?11 is null or (created_at, id) < (?11, ?12))
 order by created_at desc, id desc
 limit ?13
@@ -448,16 +449,13 @@ delete from task where id = ? and worker = ?
 -- =========================================================================================== projections
 
 -- name: tail
--- Groups after each writer's cursor.
-select b.writer, b.n, b.runs
-from writer w left join json_each(?1) c on c.key = cast(w.id as text)
-     cross join batch b on b.writer = w.id and b.n > coalesce(c.value, 0)
-order by b.writer, b.n
-limit ?2
+-- Groups of a writer after its cursor.
+select writer, n, runs from batch where writer = ? and n > ? order by n limit ?
 
 -- name: tail_heads
 -- Each writer's newest group.
-select * from (select w.id, (select max(n) from batch b where b.writer = w.id) as n from writer w) where n is not null
+select id, n from (select w.id, (select max(n) from batch b where b.writer = w.id) as n from writer w)
+where n is not null order by id
 
 -- name: step_put
 -- Upsert rows of the view of steps, of runs that still exist.
@@ -492,6 +490,7 @@ from step_view
 where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and (?4 is null or kind = ?4)
   and (?5 is null or status in (select value from json_each(?5)))
   and (?6 = 0 or started_at > ?6) and (?7 = 0 or started_at between 1 and ?7 - 1)
+  and started_at <= coalesce(?8, 9223372036854775807)
   and (?8 is null or (started_at, run_id, step) < (?8, ?9, ?10))
 order by started_at desc, run_id desc, step desc
 limit ?11

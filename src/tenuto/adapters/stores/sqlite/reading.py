@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,10 +22,6 @@ _OWNED = (
 
 def _list(values: Sequence[str]) -> str | None:
     return msgspec.json.encode(list(values)).decode() if values else None
-
-
-def _cursors(cursors: Mapping[int, int]) -> str:
-    return msgspec.json.encode({str(writer): n for writer, n in cursors.items()}).decode()
 
 
 class Definitions(Part):
@@ -108,7 +105,16 @@ class Projections(Part):
 
     async def tail(self, cursors: Mapping[int, int], limit: int = 1000) -> list[TailRow]:
         """Return groups committed after each writer's cursor, per writer in order."""
-        found = await self.parts.readers.rows("tail", _cursors(cursors), limit)
+        def read(db: sqlite3.Connection) -> list[Any]:
+            found: list[Any] = []
+            with sql.one_moment(db):
+                for writer, newest in sql.rows(db, "tail_heads"):
+                    after = cursors.get(writer, 0)
+                    if newest > after and len(found) < limit:
+                        found += sql.rows(db, "tail", writer, after, limit - len(found))
+            return found
+
+        found = await self.parts.readers.run(read)
         return [TailRow(writer, n, rows.group_runs(packed)) for writer, n, packed in found]
 
     async def tail_heads(self) -> dict[int, int]:

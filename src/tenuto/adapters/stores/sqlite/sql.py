@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
@@ -93,7 +93,7 @@ def changes(db: sqlite3.Connection, name: str, values: Sequence[tuple[Any, ...]]
 
 
 @contextmanager
-def one_moment(db: sqlite3.Connection) -> Iterator[None]:
+def one_moment(db: sqlite3.Connection) -> Generator[None]:
     """Let several queries of a reading connection see the same state of the database."""
     db.execute("begin")
     try:

@@ -11,7 +11,12 @@ from typing import Any
 
 from tenuto.adapters.stores.sqlite import schema, sql
 from tenuto.adapters.stores.sqlite.connection import (
-    Connect, connect, connect_reader, make_place, outage, require_library,
+    Connect,
+    connect,
+    connect_reader,
+    make_place,
+    outage,
+    require_library,
 )  # fmt: skip
 from tenuto.adapters.stores.sqlite.journal import Journal
 from tenuto.adapters.stores.sqlite.messages import Messages
