@@ -36,6 +36,9 @@ def refusal(address: Address) -> str:
             return "tunnelled (Teredo)"
         if address in _NAT64:
             return refusal(IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in _UNICAST and not (address.is_loopback or address.is_link_local or address.is_multicast):
+            # Old ways to write an IPv4 address in an IPv6 one (`::127.0.0.1`) count as public, and lead elsewhere.
+            return "unspecified" if address.is_unspecified else "private or reserved"
     if address.is_loopback:
         return "loopback"
     if address.is_link_local:
@@ -95,4 +98,5 @@ def _literal(host: str) -> Address | None:
         return None
 
 
+_UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
