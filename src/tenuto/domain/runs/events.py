@@ -220,19 +220,21 @@ class AttemptStarted(Event, frozen=True, tag="try"):
 
 
 class AttemptFailed(Event, frozen=True, tag="attempt.failed"):
-    """A try failed and another follows at `retry_at`."""
+    """A try failed and another follows at `retry_at`; `worker` executed it, if not the run's owner."""
 
     step: str
     n: int
     failure: Failure
     retry_at: int
+    worker: str = msgspec.field(default="", name="w")
 
 
 class AttemptLost(Event, frozen=True, tag="attempt.lost"):
-    """The worker died during a try; its outcome is not known."""
+    """The worker died during a try; its outcome is not known. `worker` names it, if not the run's owner."""
 
     step: str
     n: int
+    worker: str = msgspec.field(default="", name="w")
 
 
 class AttemptInterrupted(Event, frozen=True, tag="attempt.interrupted"):
@@ -249,6 +251,7 @@ class StepCompleted(Event, frozen=True, tag="done"):
         taken: Indexes of the outgoing edges taken; `None` when they are all plain.
         queued_ms: From ready to the first line of its code.
         took_ms: Of the attempt that succeeded.
+        worker: Who executed it, when that was not the run's owner.
     """
 
     step: str = msgspec.field(name="s")
@@ -257,6 +260,7 @@ class StepCompleted(Event, frozen=True, tag="done"):
     taken: tuple[int, ...] | None = None
     queued_ms: int = msgspec.field(default=0, name="q")
     took_ms: int = msgspec.field(default=0, name="d")
+    worker: str = msgspec.field(default="", name="w")
 
 
 class StepReused(Event, frozen=True, tag="step.reused"):

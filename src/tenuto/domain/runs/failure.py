@@ -50,7 +50,7 @@ def begin(d: Draft, key: str) -> None:
     d.out.tasks.append(Task(step=key, n=n, input=given, key=idempotency_key(d, key)))
 
 
-def attempt_failed(d: Draft, key: str, failure: ev.Failure) -> None:
+def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") -> None:
     """Decide what a failed attempt leads to."""
     step = d.st.steps[key]
     node = d.node(key)
@@ -62,7 +62,8 @@ def attempt_failed(d: Draft, key: str, failure: ev.Failure) -> None:
     fails = step.fails + 1
     if may_retry(policy, fails, failure) and d.st.status != "cancelling":
         at = d.t + delay_ms(policy, fails, d.st.id, key)
-        d.emit(ev.AttemptFailed(step=key, n=step.attempt, failure=failure, retry_at=at))
+        worker = worker if worker != d.st.worker else ""
+        d.emit(ev.AttemptFailed(step=key, n=step.attempt, failure=failure, retry_at=at, worker=worker))
     else:
         step_failed(d, key, failure)
 
@@ -84,10 +85,10 @@ def outcome_unknown(d: Draft, key: str, why: str) -> None:
     )
 
 
-def worker_lost(d: Draft, key: str) -> None:
+def worker_lost(d: Draft, key: str, worker: str = "") -> None:
     """Decide what follows when the worker died during an attempt."""
     step = d.st.steps[key]
-    d.emit(ev.AttemptLost(step=key, n=step.attempt))
+    d.emit(ev.AttemptLost(step=key, n=step.attempt, worker=worker))
     lose_calls(d, key, "the worker died")
     if step.losses >= MAX_LOSSES:
         step_failed(d, key, LOST)

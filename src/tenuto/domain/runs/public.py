@@ -93,12 +93,12 @@ TABLE: dict[type[ev.Event], Public] = {
     ),
     ev.AttemptStarted: Public("step.started", _same(n="attempt"), "A try of the step begins."),
     ev.AttemptFailed: Public(
-        "step.retrying", _same("retry_at", n="attempt", failure="error"), "A try failed; another follows.", error=True
+        "step.retrying", _same("retry_at", "worker", n="attempt", failure="error"), "A try failed; another follows.", error=True
     ),
-    ev.AttemptLost: Public("step.lost", _same(n="attempt"), "The worker died during a try.", error=True),
+    ev.AttemptLost: Public("step.lost", _same("worker", n="attempt"), "The worker died during a try.", error=True),
     ev.AttemptInterrupted: Public("step.interrupted", _same(n="attempt"), "A worker gave the try back."),
     ev.StepCompleted: Public(
-        "step.completed", _same("queued_ms", "took_ms", out="output", n="attempt", taken="edges_taken"),
+        "step.completed", _same("queued_ms", "took_ms", "worker", out="output", n="attempt", taken="edges_taken"),
         "The step's outcome stands.",
     ),
     ev.StepReused: Public(

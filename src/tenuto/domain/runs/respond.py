@@ -117,12 +117,12 @@ def _task(d: Draft, m: msg.TaskEnded, key: str) -> None:
     if step is None or step.status != "running" or step.attempt != m.n:
         return
     if m.failure is not None and m.failure.code == LOST.code:
-        worker_lost(d, m.step)
+        worker_lost(d, m.step, m.worker)
     elif m.failure is not None:
-        attempt_failed(d, m.step, m.failure)
+        attempt_failed(d, m.step, m.failure, m.worker)
     else:
         queued = max(0, m.began - step.started_at) if m.began else 0
-        complete(d, m.step, m.out if m.out is not None else NULL, queued_ms=queued, took_ms=m.took_ms)
+        complete(d, m.step, m.out if m.out is not None else NULL, queued_ms=queued, took_ms=m.took_ms, worker=m.worker)
 
 
 # --- tickets ---------------------------------------------------------------------------------------------------

@@ -345,7 +345,7 @@ def deliver(d: Draft, name: str) -> None:
 
 
 def complete(
-    d: Draft, key: str, out: Raw, *, outcome: str = "success", queued_ms: int = 0, took_ms: int = 0
+    d: Draft, key: str, out: Raw, *, outcome: str = "success", queued_ms: int = 0, took_ms: int = 0, worker: str = "",
 ) -> None:
     """Let a step's outcome stand and route on; a condition that cannot be evaluated fails the step instead."""
     step = d.st.steps[key]
@@ -356,7 +356,10 @@ def complete(
         step_failed(d, key, failure_of(exc))
         return
     d.emit(
-        ev.StepCompleted(step=key, out=out, n=step.attempt or 1, taken=taken, queued_ms=queued_ms, took_ms=took_ms)
+        ev.StepCompleted(
+            step=key, out=out, n=step.attempt or 1, taken=taken, queued_ms=queued_ms, took_ms=took_ms,
+            worker=worker if worker != d.st.worker else "",
+        )
     )
     if d.plan.cancels_losers:
         for edge in node.out if taken is None else [d.plan.edges[index] for index in taken]:

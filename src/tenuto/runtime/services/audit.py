@@ -138,7 +138,7 @@ def _entries(run_id: str, item: Record, worker: str) -> list[AuditEntry]:
             worker = str(data.get("worker", worker))
         found.append(AuditEntry(
             id=event_id(item.seq, index), seq=item.seq, epoch=item.epoch, type=shown.type, at=at, step=shown.step,
-            by=str(getattr(event, "by", "") or ""), worker=worker, data=data, chain=item.chain.hex(),
+            by=str(getattr(event, "by", "") or ""), worker=str(data.get("worker") or worker), data=data, chain=item.chain.hex(),
         ))
     return found
 
