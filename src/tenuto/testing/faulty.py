@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import msgspec
 
-from tenuto.ports.store import Claim, Commit, Committed, Store
+from tenuto.ports.store import Claim, Commit, Committed, OutboxRow, Store
 
 NEVER = float("inf")
 POINTS = (
     "commit.crash_before", "commit.crash_after", "commit.late", "commit.late_answer", "commit.twice", "commit.freeze",
-    "heartbeat.lost", "steal.crash", "steal.partial", "claim.crash", "send.twice", "send.late", "delivered.crash",
+    "heartbeat.lost", "steal.crash", "steal.partial", "claim.crash", "send.twice", "send.late", "outbox.crash", "delivered.crash",
     "effect.crash_before", "effect.crash_after", "effect.freeze",
 )
 """Faults that happen when somebody passes a point."""
@@ -189,6 +189,13 @@ class FaultyStore:
             again = await self._ask("send", self._inner.send, (run_id, key, body), {"reopens": reopens})
             return answer if again == "terminal" else again
         return answer
+
+    async def outbox(self, limit: int) -> list[OutboxRow]:
+        """Take messages to deliver, perhaps to die with them."""
+        rows = await self._ask("outbox", self._inner.outbox, (limit,), {})
+        if rows and self._node and self._faults.meets("outbox.crash", asyncio.get_running_loop().time()):
+            return await self._die()
+        return rows
 
     async def delivered(self, ids: Sequence[int]) -> None:
         """Forget delivered messages, unless the process dies before it can."""

@@ -10,6 +10,7 @@ import asyncio
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from random import Random
@@ -21,6 +22,8 @@ NODE: ContextVar[str] = ContextVar("tenuto_simulated_node", default="")
 """The simulated process the current code belongs to; empty for the world around it."""
 
 _EPSILON = 1e-9
+CANCELS = 3
+CLEAN_UP = 20_000
 
 
 class Stalled(RuntimeError):
@@ -107,6 +110,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def is_dead(self, node: str) -> bool:
         """Return whether a node was killed."""
         return node in self._dead
+
+    def limit_to(self, steps: int) -> None:
+        """Let no more than so many callbacks run from now on."""
+        self._limit = self.steps + steps
 
     def bury(self) -> None:
         """Forget who was killed or frozen, so that what is left of them can be cleaned up."""
@@ -312,13 +319,20 @@ def run_virtual(work: Coroutine[Any, Any, T], *, shuffle: Random | None = None) 
 
 
 def cancel_all(loop: VirtualLoop) -> None:
-    """Cancel every task of a loop and let them clean up; nobody is dead or frozen for that."""
-    left = [task for task in loop.tasks if not task.done()]
-    for task in left:
-        task.cancel()
-    loop.bury()
-    if left:
-        loop.run_until_complete(_gather(left))
+    """Cancel every task of a loop and let them clean up; nobody is dead or frozen for that.
+
+    A task that does not take no for an answer is left as it is after a few times.
+    """
+    for _ in range(CANCELS):
+        left = [task for task in loop.tasks if not task.done()]
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        loop.bury()
+        loop.limit_to(CLEAN_UP)
+        with suppress(Stalled):
+            loop.run_until_complete(_gather(left))
 
 
 async def _gather(tasks: list[asyncio.Task[Any]]) -> None:

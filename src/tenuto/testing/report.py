@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import get_args
+
+import msgspec
 
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.transitions import RUN_MOVES, STEP_MOVES
@@ -20,32 +21,33 @@ OUT_OF_REACH = frozenset({
 })
 
 
-class Report:
+class Report(msgspec.Struct):
     """Counts over any number of seeds; reports of several processes add up."""
 
-    def __init__(self) -> None:
-        """Begin with nothing met."""
-        self.seeds = 0
-        self.runs = 0
-        self.faults: Counter[str] = Counter()
-        self.seen: Counter[str] = Counter()
-        self.events: Counter[str] = Counter()
-        self.moves: Counter[str] = Counter()
-        self.outcomes: Counter[str] = Counter()
+    seeds: int = 0
+    failed: int = 0
+    runs: int = 0
+    faults: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    events: dict[str, int] = {}
+    moves: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
 
     def add(self, other: Report) -> None:
         """Add another report's counts."""
         self.seeds += other.seeds
+        self.failed += other.failed
         self.runs += other.runs
         for name in ("faults", "seen", "events", "moves", "outcomes"):
-            getattr(self, name).update(getattr(other, name))
+            for key, count in getattr(other, name).items():
+                met(getattr(self, name), key, count)
 
     def missing(self) -> list[str]:
         """Return the faults, events and legal changes of status that were never met."""
         every = [type_.__name__ for type_ in get_args(ev.Events)]
-        found = [f"fault {name}" for name in (*POINTS, *MOMENTS) if not self.faults[name]]
-        found += [f"event {name}" for name in every if not self.events[name]]
-        return found + [f"move {name}" for name in all_moves() if not self.moves[name] and name not in OUT_OF_REACH]
+        found = [f"fault {name}" for name in (*POINTS, *MOMENTS) if not self.faults.get(name)]
+        found += [f"event {name}" for name in every if not self.events.get(name)]
+        return found + [f"move {name}" for name in all_moves() if not self.moves.get(name) and name not in OUT_OF_REACH]
 
     def text(self) -> str:
         """Return everything as lines for a person."""
@@ -73,3 +75,8 @@ def all_moves() -> list[str]:
 def move(what: str, event: str, before: str, after: str) -> str:
     """Return the name of a change of status."""
     return f"{what} {before} -> {after} ({event})"
+
+
+def met(counts: dict[str, int], name: str, count: int = 1) -> None:
+    """Count something that was met."""
+    counts[name] = counts.get(name, 0) + count

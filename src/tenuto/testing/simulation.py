@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import copy_context
 from random import Random
@@ -36,6 +36,9 @@ RUNS = 22
 WORKERS = 3
 LIMIT_S = 240.0
 SNAPSHOT_BYTES = 1500
+CALM_S = 16.0
+"""Longer than any fault lasts: whoever lives must be at work again by then."""
+
 MOST_STEPS = 60_000
 """Callbacks of one history; a healthy one needs a tenth, so more mean that something goes round and round."""
 
@@ -61,9 +64,9 @@ class Verdict(msgspec.Struct):
 
 def plan_faults(random: Random) -> list[Fault]:
     """Return at least ten faults that happen, in time and at points that runs pass."""
-    moments = [random.choice(MOMENTS) for _ in range(11)]
+    moments = [random.choice(MOMENTS) for _ in range(13)]
     points = random.sample(POINTS, 8)
-    plan = [Fault(name, 0.3 + random.random() * 13, 0.5 + random.random() * 7) for name in moments]
+    plan = [Fault(name, 0.3 + random.random() * 11, 0.5 + random.random() * 7) for name in moments]
     return plan + [Fault(name, 0.2 + random.random() * 9, 0.5 + random.random() * 7) for name in points]
 
 
@@ -85,10 +88,7 @@ def run_seed(seed: int, *, runs: int = RUNS, workers: int = WORKERS, only: str =
             cluster.end()
             logged.stop()
             context.run(cancel_all, loop)
-    report = Report()
-    report.seeds = 1
-    report.faults.update(cluster.faults.happened)
-    report.seen.update(cluster.faults.seen)
+    report = Report(seeds=1, faults=dict(cluster.faults.happened), seen=dict(cluster.faults.seen))
     judge = Judge(cluster.db, cluster.world, cluster.evidence, report)
     judge.judge(clients)
     wrong = cluster.wrong + judge.found + logged.errors
@@ -96,6 +96,7 @@ def run_seed(seed: int, *, runs: int = RUNS, workers: int = WORKERS, only: str =
     faults = sum(cluster.faults.happened.values())
     if faults < 10:
         wrong.append(f"only {faults} faults happened; a seed needs 10")
+    report.failed = int(bool(wrong))
     seconds, steps = loop.time(), loop.steps
     loop.close()
     return Verdict(seed, wrong, cluster.digest, faults, seconds, steps, cluster.trace, report)
@@ -124,6 +125,8 @@ def _live(loop: VirtualLoop, cluster: SimCluster, kinds: list[Scenario]) -> dict
             if task in pending:
                 cluster.wrong.append(f"{client.run_id} ({client.scenario.name}): no end within {LIMIT_S:g} s (I6)")
         await _quiet(cluster)
+        await asyncio.sleep(CALM_S)
+        cluster.check_live()
         for helper in helpers:
             helper.cancel()
         await reader.catch_up()
@@ -172,7 +175,7 @@ class _Logged(logging.Handler):
 
 
 @contextmanager
-def _stage(cluster: SimCluster) -> Iterator[_Logged]:
+def _stage(cluster: SimCluster) -> Generator[_Logged]:
     """Make names of workers repeatable, snapshots frequent, and errors in the log visible."""
     counts: dict[str, int] = {}
 
@@ -196,51 +199,71 @@ def _stage(cluster: SimCluster) -> Iterator[_Logged]:
         log.setLevel(before[3])
 
 
+def shown(verdict: Verdict, lines: int) -> str:
+    """Return a verdict as text: what is wrong, and the newest lines of the history."""
+    head = f"seed {verdict.seed}: {len(verdict.wrong)} wrong, {verdict.faults} faults, {verdict.seconds:.0f} virtual s"
+    return "\n".join([head, *(f"  ! {text}" for text in verdict.wrong[:20]), *verdict.trace[-lines:]])
+
+
 # --- the command line --------------------------------------------------------------------------------------------
+
+REPORT = "report: "
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run seeds, print what failed, and return how the process should exit."""
-    parser = argparse.ArgumentParser(prog="python -m tenuto.testing.simulation", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tenuto.testing.simulation", description="Simulate the engine.")
     parser.add_argument("--seed", type=int, help="one seed")
     parser.add_argument("--seeds", help="a range, such as 0..9999, ends included")
     parser.add_argument("--processes", type=int, default=1, help="how many processes share the seeds")
     parser.add_argument("--only", default="", help="fill every seed with one kind of run")
     parser.add_argument("--trace", action="store_true", help="print the last part of each seed's history")
     parser.add_argument("--report", action="store_true", help="print every fault, event and change of status met")
+    parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
     given = parser.parse_args(arguments)
-    first, _, last = (given.seeds or f"{given.seed or 0}..{given.seed or 0}").partition("..")
+    first, _, last = (given.seeds or f"{given.seed or 0}").partition("..")
     seeds = range(int(first), int(last or first) + 1)
-    total, failed, began = Report(), 0, time.perf_counter()
-    for verdict in _verdicts(seeds, given.processes, given.only):
-        total.add(verdict.report)
-        if verdict.wrong or given.trace:
-            failed += bool(verdict.wrong)
-            print(shown(verdict, 400 if given.trace else 25))
-    took = time.perf_counter() - began
+    began = time.perf_counter()
+    if given.processes > 1:
+        total = _shared(seeds, given.processes, given.only)
+    else:
+        total = _alone(seeds, given.only, trace=given.trace)
+    if given.json:
+        print(REPORT + msgspec.json.encode(total).decode())
+        return 0
     if given.report:
         print(total.text())
-    print(f"{len(seeds)} seeds, {failed} failed, {took:.1f} s, {took / len(seeds) * 1000:.0f} ms a seed")
-    return 1 if failed else 0
+    took = time.perf_counter() - began
+    print(f"{total.seeds} seeds, {total.failed} failed, {took:.1f} s, {took / max(1, total.seeds) * 1000:.0f} ms a seed")
+    return 1 if total.failed or total.seeds != len(seeds) else 0
 
 
-def _verdicts(seeds: range, processes: int, only: str) -> Iterator[Verdict]:
-    if processes <= 1:
-        for seed in seeds:
-            yield run_seed(seed, only=only)
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(_one, ((seed, only) for seed in seeds), chunksize=8)
+def _alone(seeds: range, only: str, *, trace: bool) -> Report:
+    total = Report()
+    for seed in seeds:
+        verdict = run_seed(seed, only=only)
+        total.add(verdict.report)
+        if verdict.wrong or trace:
+            print(shown(verdict, 400 if trace else 25), flush=True)
+    return total
 
 
-def _one(given: tuple[int, str]) -> Verdict:
-    return run_seed(given[0], only=given[1])
-
-
-def shown(verdict: Verdict, lines: int) -> str:
-    """Return a verdict as text: what is wrong, and the newest lines of the history."""
-    head = f"seed {verdict.seed}: {len(verdict.wrong)} wrong, {verdict.faults} faults, {verdict.seconds:.0f} virtual s"
-    return "\n".join([head, *(f"  ! {text}" for text in verdict.wrong[:20]), *verdict.trace[-lines:]])
+def _shared(seeds: range, processes: int, only: str) -> Report:
+    """Let several processes each take a part of the seeds."""
+    parts = [(seeds[0] + len(seeds) * i // processes, seeds[0] + len(seeds) * (i + 1) // processes - 1)
+             for i in range(processes)]
+    base = [sys.executable, "-m", "tenuto.testing.simulation", "--json", "--only", only]
+    running = [
+        subprocess.Popen([*base, "--seeds", f"{a}..{b}"], stdout=subprocess.PIPE, text=True) for a, b in parts if a <= b
+    ]
+    total = Report()
+    for process in running:
+        for line in (process.communicate()[0] or "").splitlines():
+            if line.startswith(REPORT):
+                total.add(msgspec.json.decode(line[len(REPORT) :], type=Report))
+            else:
+                print(line)
+    return total
 
 
 if __name__ == "__main__":

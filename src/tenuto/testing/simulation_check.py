@@ -19,7 +19,7 @@ from tenuto.domain.runs.history import restore
 from tenuto.domain.runs.state import RunState, decode_state, encode_state
 from tenuto.domain.runs.transitions import RUN_MOVES, STEP_MOVES
 from tenuto.domain.runs.wire import Record, decode
-from tenuto.testing.report import Report, move
+from tenuto.testing.report import Report, met, move
 from tenuto.testing.simulation_client import Outcome
 from tenuto.testing.simulation_world import World
 from tenuto.testing.workloads import Scenario, compiled
@@ -86,6 +86,7 @@ class Judge:
         self._restored(run_id, st)
         bodies = [decode(item) for item in records]
         events = [event for body in bodies for event in body.ev]
+        self._given_back(run_id, bodies)
         self._effects(st, events)
         self._meet(run_id, records, st)
         if scenario is not None:
@@ -95,6 +96,18 @@ class Judge:
         told = self._world.told.get(run_id)
         if told is not None and told != st.status:
             self.found.append(f"{run_id}: a client was told {told}, the journal says {st.status} (I3)")
+
+    def _given_back(self, run_id: str, bodies: Sequence[ev.Body]) -> None:
+        """An attempt that is given back does not begin again in the same breath, unless its policy says so."""
+        for seq, body in enumerate(bodies, 1):
+            back: set[str] = set()
+            for event in body.ev:
+                if isinstance(event, ev.AttemptInterrupted):
+                    back.add(event.step)
+                elif isinstance(event, ev.AttemptStarted) and event.step in back:
+                    plan = compiled().plans[self._db.runs[run_id].digest]
+                    if plan.nodes[split_key(event.step)[0]].node.effect != "effect":
+                        self.found.append(f"{run_id}@{seq}: {event.step!r} was given back and begun at once")
 
     def _row(self, run_id: str, st: RunState) -> None:
         row = self._db.runs[run_id]
@@ -188,20 +201,20 @@ class Judge:
         """Count events and changes of status."""
         report = self._report
         report.runs += 1
-        report.outcomes[final.status] += 1
+        met(report.outcomes, final.status)
         st = RunState(id=run_id)
         plan = compiled().plans[final.digest]
         for item in records:
             body = decode(item)
             for event in body.ev:
                 kind = type(event)
-                report.events[kind.__name__] += 1
+                met(report.events, kind.__name__)
                 if kind in STEP_MOVES and not getattr(event, "call", ""):
                     step = st.steps.get(getattr(event, "step", ""))
                     before = step.status if step is not None else ""
-                    report.moves[move("step", kind.__name__, before, STEP_MOVES[kind][1])] += 1
+                    met(report.moves, move("step", kind.__name__, before, STEP_MOVES[kind][1]))
                 elif kind in RUN_MOVES:
-                    report.moves[move("run", kind.__name__, st.status, RUN_MOVES[kind][1])] += 1
+                    met(report.moves, move("run", kind.__name__, st.status, RUN_MOVES[kind][1]))
                 fold(st, plan, event, body.t)
             st.ended = {name: 1 for name in st.ended if not name or name[0] == "~"}
 

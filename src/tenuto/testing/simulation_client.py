@@ -121,6 +121,10 @@ class Client:
         """Wait roughly so long."""
         await asyncio.sleep(seconds * (0.5 + self._world.random.random()))
 
+    def dice(self) -> float:
+        """Return a random share from 0 to 1."""
+        return self._world.random.random()
+
     async def signal(self, name: str, payload: Any, *, key: str) -> None:
         """Deliver a signal."""
         await self._send(msg.Signal(name=name, payload=Raw(msgspec.json.encode(payload)), by="client"), key)
@@ -199,7 +203,8 @@ class Client:
                 for event in decode(item).ev:
                     if isinstance(event, ev.AttemptFailed) and event.step == step:
                         return
-            if self._db.runs[self.run_id].state == "done" and not await self._send_round(self.run_id):
+            row = self._db.runs.get(self.run_id)
+            if row is not None and row.state == "done" and not await self._send_round(self.run_id):
                 return
             await asyncio.sleep(LOOK_S)
 

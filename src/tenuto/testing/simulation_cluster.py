@@ -32,6 +32,7 @@ from tenuto.testing.workloads_steps import catalog
 LEASE_MS = 3_000
 TRACE = 4_000
 STOP_S = 45.0
+SILENT_S = 8.0
 
 
 @dataclass(slots=True)
@@ -84,6 +85,8 @@ class SimCluster:
         self.wrong: list[str] = []
         self._hash = sha256()
         self._over = False
+        self._polled: dict[str, float] = {}
+        self._asked: list[tuple[str, str, asyncio.Future[Committed]]] = []
 
     @property
     def digest(self) -> str:
@@ -236,13 +239,25 @@ class SimCluster:
         assert committer is not None
 
         def submit(commit: Commit) -> asyncio.Future[Committed]:
-            return process.context.run(committer.submit, commit)
+            future = process.context.run(committer.submit, commit)
+            self._asked.append((process.name, commit.run_id, future))
+            return future
 
         return submit
 
     def store_of_client(self) -> Store:
         """Return the store as clients reach it."""
         return self._reach("")
+
+    def check_live(self) -> None:
+        """Note processes that live but no longer look for work, and creations that were never answered."""
+        live = {p.name for p in self.processes.values() if p.worker is not None and not p.leaving}
+        for name in sorted(live):
+            if not self.loop.is_frozen(name) and self.loop.time() - self._polled.get(name, 0.0) > SILENT_S:
+                self.wrong.append(f"{name} lives, but has not looked for work since {self._polled.get(name, 0):.1f}")
+        for name, run_id, future in self._asked:
+            if name in live and not future.done():
+                self.wrong.append(f"{name} lives, but never answered whether {run_id} was created")
 
     def end(self) -> None:
         """Let nothing more happen."""
@@ -251,7 +266,9 @@ class SimCluster:
     # --- evidence ---------------------------------------------------------------------------------------------
 
     def _watch(self, node: str, name: str, args: tuple[Any, ...], result: Any) -> None:
-        if name == "commit":
+        if name == "poll":
+            self._polled[node] = self.loop.time()
+        elif name == "commit":
             self._committed(node, args[0], result)
         elif name in ("steal", "claim"):
             if result:

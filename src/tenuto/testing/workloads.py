@@ -121,6 +121,11 @@ async def _cancel(client: Client) -> None:
     await client.cancel()
 
 
+async def _cancel_any_time(client: Client) -> None:
+    await client.sleep(0.3 if client.dice() < 0.5 else 4)
+    await client.cancel()
+
+
 async def _pause(client: Client) -> None:
     await client.sleep(1)
     await client.pause()
@@ -399,6 +404,8 @@ def _durable() -> list[Scenario]:
         Scenario(name="asks", document=line(node("a", "asks"), node("b")), expect=ends("completed", {"b": {"v": "b"}})),
         Scenario(name="fans", document=line(node("a", "fans"), node("b", "echo")),
                  expect=ends("completed", {"b": {"a": {"sum": 30}}})),
+        Scenario(name="both", document=line(node("a", "both"), node("b")),
+                 expect=ends("completed", {"b": {"v": "b"}}, a=1, b=1)),
         Scenario(name="effect_retry", document=line(
             node("a"), node("b", "effect", effect="effect", on_unknown="retry"), node("c")),
             expect=ends("completed", {"c": {"v": "c"}}, b=1)),
@@ -420,7 +427,7 @@ def _durable() -> list[Scenario]:
         Scenario(name="subflow_fails", document=line(special("s", "subflow", workflow="child_fails"), node("c")),
                  expect=ends("failed", c=0)),
         Scenario(name="subflow_cancelled", document=line(special("s", "subflow", workflow="child_waits"), node("c")),
-                 script=_cancel, expect=ends("cancelled", c=0)),
+                 script=_cancel_any_time, expect=ends("cancelled", c=0)),
         Scenario(name="fork", document=line(node("a", "calls"), node("b"), node("c", "effect")), script=_note_and_fork,
                  expect=ends("completed", {"c": {"v": "done"}}, a=1, b=1, c=1)),
     ]

@@ -168,6 +168,16 @@ async def fans(ctx: Context) -> dict[str, Any]:
 
 
 @app.step
+async def both(ctx: Context) -> dict[str, Any]:
+    """Wait durably while an effect is made, both at once."""
+    _note(ctx)
+    made = ctx.perform("call", "send", {"n": 5}, WORLD.get().apply, key="send", effect="effect", on_unknown="retry")
+    await asyncio.gather(ctx.sleep(1.0, key="nap"), made)
+    await ctx.sleep(0.5, key="rest")
+    return {"v": "both"}
+
+
+@app.step
 async def impatient(ctx: Context) -> dict[str, Any]:
     """Have an effect that hangs the first time, until the attempt's time is over."""
     nth = _note(ctx)
