@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 _LOG_TAIL_LINES = 20
 _POLL_S = 0.02
 _RUN_TIMEOUT_S = 120
+# Options taken from a dictionary hide which overload is meant.
+_run_program: Callable[..., subprocess.CompletedProcess[bytes]] = subprocess.run
 # Ends the server when this process is gone: its end of the pipe then closes, however it died.
 _GUARD = 'cat >/dev/null; kill -QUIT "$1" 2>/dev/null'
 
@@ -108,7 +111,7 @@ class Tools:
         """
         command = [str(self.bin_dir / program), *arguments]
         try:
-            done = subprocess.run(
+            done = _run_program(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -128,7 +131,7 @@ class Tools:
     def is_ready(self, port: int) -> bool:
         """Tell whether the server accepts connections."""
         command = [str(self.bin_dir / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "2"]
-        done = subprocess.run(command, env=self.environment(), timeout=30, check=False, **self.identity())
+        done = _run_program(command, env=self.environment(), timeout=30, check=False, **self.identity())
         return done.returncode == 0
 
     def version(self) -> str:

@@ -9,7 +9,7 @@ import os
 import struct
 import sys
 from functools import reduce
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -67,7 +67,7 @@ def answer(question: dict[str, Any]) -> bytes:
 def execute(target: str, value: Any) -> Any:
     """Import a function, fill its parameters from the input, call it."""
     module, _, name = target.partition(":")
-    fn = reduce(getattr, name.split("."), importlib.import_module(module))
+    fn: Any = reduce(getattr, name.split("."), cast("Any", importlib.import_module(module)))
     args, kwargs = bind_step(read_signature(fn, name), name)(None, value)
     result = fn(*args, **kwargs)
     if inspect.isawaitable(result):

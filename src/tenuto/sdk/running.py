@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def engine_of(
     catalog: Catalog, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
-) -> AsyncIterator[Engine]:
+) -> AsyncGenerator[Engine]:
     """Yield an engine on a store, with a worker in this process unless others do the work.
 
     Args:

@@ -20,11 +20,12 @@ def takes_whole_input(hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return takes_whole_input(typing.get_args(hint)[0])
-    kind = origin or hint
+    kind: Any = origin or hint
     if not isinstance(kind, type):
         return False
+    found = cast("type[Any]", kind)
     mappings = (dict, Mapping, msgspec.Struct)
-    return issubclass(kind, mappings) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind) or is_pydantic(kind)
+    return issubclass(found, mappings) or dataclasses.is_dataclass(kind) or typing.is_typeddict(found) or is_pydantic(found)
 
 
 def is_pydantic(hint: Any) -> bool:

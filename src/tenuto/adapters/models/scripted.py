@@ -7,7 +7,7 @@ plausible values. Tests give it a script.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -87,8 +87,8 @@ def example(schema: dict[str, Any], text: str = "") -> Any:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
-    kind = schema.get("type")
-    kind = kind[0] if isinstance(kind, list) else kind
+    kind: Any = schema.get("type")
+    kind = cast("list[Any]", kind)[0] if isinstance(kind, list) else kind
     if kind == "object" or "properties" in schema:
         wanted = schema.get("required") or list(schema.get("properties", {}))
         return {name: example(schema.get("properties", {}).get(name, {}), text) for name in wanted}

@@ -95,6 +95,7 @@ def _reason(value: Any, error: Exception) -> str:
 
 def _culprit(value: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], Any]:
     """Return the innermost place that fails on its own."""
+    whole: object = value
     members: Any = ()
     if isinstance(value, dict):
         members = cast("dict[Any, Any]", value).items()
@@ -105,4 +106,4 @@ def _culprit(value: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, 
             _encode(member)
         except (TypeError, ValueError, OverflowError):
             return _culprit(member, (*path, key))
-    return path, value
+    return path, whole

@@ -146,8 +146,8 @@ def kind_of(value: Any) -> str:
     """Return a JSON value's type in words."""
     if isinstance(value, bool):
         return "a boolean"
-    names = {int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
-    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
+    names: dict[type, str] = {int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return "null" if value is None else names.get(cast("type[Any]", type(value)), f"a {type(value).__name__}")
 
 
 def refuse_nul(value: Any) -> None:

@@ -42,7 +42,7 @@ def to_json(value: Any) -> Any:
     Raises:
         ValueError: Something in it has no JSON form; the message says what to do.
     """
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is float:

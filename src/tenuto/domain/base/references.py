@@ -245,7 +245,8 @@ def _lack(found: Any, key: Segment) -> str:
     if isinstance(found, list):
         count = len(cast("list[Any]", found))
         return f"has no element {key!r}; it is a list of {count}"
-    return f"is {_KINDS.get(type(found), 'no object')}, so it has no {key!r}"
+    kind = cast("type[Any]", type(found))
+    return f"is {_KINDS.get(kind, 'no object')}, so it has no {key!r}"
 
 
 _KINDS: dict[type, str] = {

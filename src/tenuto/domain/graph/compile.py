@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from tenuto.domain.graph.bodies import Level, levels_of
 from tenuto.domain.graph.digests import digest_of_definition
@@ -175,7 +175,7 @@ def _plan_node(node: Node, region: int) -> PlanNode:
 def _tolerated(policy: Any) -> int:
     if policy == "collect":
         return -1
-    return int(policy.get("tolerate", 0)) if isinstance(policy, dict) else 0
+    return int(cast("dict[str, Any]", policy).get("tolerate", 0)) if isinstance(policy, dict) else 0
 
 
 def _is_plain(node: PlanNode) -> bool:

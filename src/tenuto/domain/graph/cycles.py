@@ -29,7 +29,7 @@ def all_cycles(nodes: Iterable[str], towards: Adjacency) -> list[list[str]]:
 
 
 def _cycle_from(start: str, towards: Adjacency, done: set[str]) -> list[str]:
-    return next(_walk(start, towards, done), [])
+    return next(_walk(start, towards, done), list[str]())
 
 
 def _walk(start: str, towards: Adjacency, done: set[str]) -> Iterator[list[str]]:

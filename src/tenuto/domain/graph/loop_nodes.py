@@ -102,7 +102,7 @@ def _loop_edges(draft: Draft, names: set[str], edges: list[Edge], found: Finding
 
 
 def _targets(loop: dict[str, Any], key: str, place: str, names: set[str], found: Findings) -> list[str]:
-    data = loop.get(key) or []
+    data: Any = loop.get(key) or []
     items = [data] if isinstance(data, str) else data
     if not isinstance(items, list):
         found.add(pointer(place, key), f"is {kind_of(data)}; allowed: a list of node ids", code="graph.type")

@@ -105,9 +105,9 @@ class Plan:
     nodes: dict[str, PlanNode]
     edges: tuple[PlanEdge, ...]
     regions: tuple[Region, ...]
-    handlers: frozenset[str] = field(default_factory=frozenset)
+    handlers: frozenset[str] = field(default_factory=frozenset[str])
     cancels_losers: bool = False
-    predicates: frozenset[str] = field(default_factory=frozenset)
+    predicates: frozenset[str] = field(default_factory=frozenset[str])
 
     def node_of(self, key: str) -> PlanNode:
         """Return the node a step executes; a key without a scope is the node's id itself."""

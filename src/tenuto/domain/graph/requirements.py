@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from tenuto.domain.graph.bodies import levels_of
 from tenuto.domain.graph.model import Definition, Node
@@ -35,7 +35,7 @@ def _tool_name(entry: Any) -> str:
     """Return the name in a tool entry: text, or an object with a `name`."""
     if isinstance(entry, str):
         return entry
-    name: Any = entry.get("name") if isinstance(entry, dict) else None
+    name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else ""
 
 

@@ -138,7 +138,7 @@ def spell_edge(data: Object, place: str, found: Findings) -> None:
     """Bring an edge's fields to the canonical form."""
     rename(data, "condition", "when", place, found)
     when = data.get("when")
-    if isinstance(when, dict) and isinstance(when.get("expression"), str):
+    if isinstance(when, dict) and isinstance(cast("Object", when).get("expression"), str):
         data["when"] = when = cast("Object", when)["expression"]
     if when is None:
         data.pop("when", None)

@@ -48,7 +48,7 @@ def steps_to_definition(document: Any, *, name: str = "steps") -> Definition:
     found = Findings()
     top: Any = json_copy(document, "", found)
     if isinstance(top, list):
-        top = {"steps": top}
+        top = {"steps": cast("list[Any]", top)}
     fields = cast("dict[str, Any]", top) if isinstance(top, dict) else {}
     items = fields.get("steps")
     if not isinstance(items, list) or not items:
@@ -56,13 +56,13 @@ def steps_to_definition(document: Any, *, name: str = "steps") -> Definition:
         items = []
     steps = [_read_step(item, pointer("/steps", at), found) for at, item in enumerate(cast("list[Any]", items))]
     steps = [step for step in steps if step is not None]
-    edges = _link(cast("list[_Step]", steps), found)
+    edges = _link(steps, found)
     if found.items:
         raise InvalidGraph("the list of steps is not valid", problems=tuple(found.items))
     goal = fields.get("goal")
     return Definition(
         name=name,
-        nodes=tuple(_node(step) for step in cast("list[_Step]", steps)),
+        nodes=tuple(_node(step) for step in steps),
         edges=tuple(edges),
         description=goal if isinstance(goal, str) else "",
     )
@@ -87,7 +87,7 @@ def _read_step(data: Any, place: str, found: Findings) -> _Step | None:
         found.add(pointer(place, "name"), "a step needs a 'name' of text", code="graph.missing_field")
         return None
     key = "dependsOn" if "dependsOn" in fields else "depends_on"
-    names = fields.get(key) or []
+    names: Any = fields.get(key) or []
     if not isinstance(names, list) or not all(isinstance(item, str) for item in cast("list[Any]", names)):
         found.add(pointer(place, key), f"is {kind_of(names)}; allowed: a list of step names", code="graph.type")
         names = []

@@ -18,14 +18,14 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="m", kw
     by: str = ""
 
 
-class Signal(Message, tag="signal"):
+class Signal(Message, frozen=True, tag="signal"):
     """Deliver a payload to whoever waits, or will wait, for `name`."""
 
     name: str
     payload: Raw = Raw(b"null")
 
 
-class Decision(Message, tag="decision"):
+class Decision(Message, frozen=True, tag="decision"):
     """Answer a ticket. `decision`: `approve`/`reject` for approvals; `retry`, `skip`, `fail`, … for escalations."""
 
     ticket: str
@@ -34,25 +34,25 @@ class Decision(Message, tag="decision"):
     data: Any = None
 
 
-class Cancel(Message, tag="cancel"):
+class Cancel(Message, frozen=True, tag="cancel"):
     """End the run."""
 
     reason: str = ""
 
 
-class Pause(Message, tag="pause"):
+class Pause(Message, frozen=True, tag="pause"):
     """Start nothing new."""
 
     reason: str = ""
 
 
-class Resume(Message, tag="resume"):
+class Resume(Message, frozen=True, tag="resume"):
     """End a pause; a stopped run is reopened, with `budget` raising its caps."""
 
     budget: Budget | None = None
 
 
-class Redrive(Message, tag="redrive"):
+class Redrive(Message, frozen=True, tag="redrive"):
     """Send a dead-lettered (or retrying, or failed) step round again.
 
     Attributes:
@@ -67,7 +67,7 @@ class Redrive(Message, tag="redrive"):
     reason: str = ""
 
 
-class ChildEnded(Message, tag="child"):
+class ChildEnded(Message, frozen=True, tag="child"):
     """A child run reached its end."""
 
     step: str
@@ -80,7 +80,7 @@ class ChildEnded(Message, tag="child"):
     cost_usd_micros: int = 0
 
 
-class TaskEnded(Message, tag="task"):
+class TaskEnded(Message, frozen=True, tag="task"):
     """An executor finished an attempt of a step that ran outside the owner.
 
     Attributes:

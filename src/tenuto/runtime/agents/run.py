@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -140,13 +140,13 @@ class _Agent:
 
     def _guess(self, tool: Tool, content: str) -> dict[str, Any]:
         """Take a tool's arguments from the node's input by name; text parameters left over get the prompt."""
-        given: dict[str, Any] = self.value if isinstance(self.value, dict) else {}
-        flat = dict(given)
+        given: dict[str, Any] = cast("dict[str, Any]", self.value) if isinstance(self.value, dict) else {}
+        flat: dict[str, Any] = dict(given)
         for item in given.values():
             if isinstance(item, dict):
-                flat = {**item, **flat}
+                flat = {**cast("dict[str, Any]", item), **flat}
         properties: dict[str, Any] = tool.schema.get("properties", {}) if tool.schema else {}
-        required = tool.schema.get("required", []) if tool.schema else []
+        required: list[str] = tool.schema.get("required", []) if tool.schema else []
         found = {name: flat[name] for name in properties if name in flat}
         for name in required:
             if name not in found and properties[name].get("type") == "string":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -114,7 +114,7 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
 
 
 def _body(config: dict[str, Any]) -> tuple[bytes | None, dict[str, str]]:
-    headers = {str(k): str(v) for k, v in (config.get("headers") or {}).items()}
+    headers = {str(k): str(v) for k, v in cast("dict[str, Any]", config.get("headers") or {}).items()}
     body = config.get("body")
     if body is None:
         return None, headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from msgspec import UNSET
 
@@ -62,7 +62,7 @@ def _merge(values: list[Any], initial: Any) -> dict[str, Any]:
     for value in values if initial is UNSET else [initial, *values]:
         if not isinstance(value, dict):
             raise TypeError(f"an object is needed, not {type(value).__name__}")
-        merged.update(value)
+        merged.update(cast("dict[str, Any]", value))
     return merged
 
 
@@ -95,7 +95,7 @@ def _list(value: Any) -> list[Any]:
         return []
     if not isinstance(value, list):
         raise TypeError(f"a list is needed, not {type(value).__name__}")
-    return value
+    return cast("list[Any]", value)
 
 
 OPERATIONS: dict[str, Callable[[list[Any], Any], Any]] = {

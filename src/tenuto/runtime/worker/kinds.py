@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -147,16 +147,16 @@ async def _transform(attempt: Attempt, value: Any) -> Any:
 async def _items(attempt: Attempt, value: Any, over: Any) -> list[Any]:
     """Return the list a node works on: a reference, a CEL expression, a list, or its only input."""
     if over is None:
-        found = value
-        if isinstance(value, dict) and len(value) == 1:
-            found = next(iter(value.values()))
+        found: Any = value
+        if isinstance(value, dict) and len(cast("dict[str, Any]", value)) == 1:
+            found = next(iter(cast("dict[str, Any]", value).values()))
     elif isinstance(over, str) and "$" not in over:
         found = await _evaluate(attempt, value, over)
     else:
         found = await attempt.render(over)
     if not isinstance(found, list):
         raise ExpressionError(f"`over` must be a list; it is {type(found).__name__}", code="input.not_a_list")
-    return found
+    return cast("list[Any]", found)
 
 
 async def _filter(attempt: Attempt, value: Any) -> Any:
@@ -190,7 +190,7 @@ def _field(item: Any, path: str) -> Any:
     for part in path.split("."):
         if not isinstance(item, dict) or part not in item:
             raise ExpressionError(f"an item has no field {path!r}", code="input.missing")
-        item = item[part]
+        item = cast("dict[str, Any]", item)[part]
     return item
 
 

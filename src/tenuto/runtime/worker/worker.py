@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
@@ -499,18 +499,19 @@ class Worker:
     def model(self, name: str) -> Model:
         """Return the model of a name: the registered one, its provider's, or the offline one where neither is set."""
         found = self.catalog.models.get(name) or self.catalog.models.get(name.partition(":")[0])
-        return found if found is not None else self.models
+        return cast("Model", found if found is not None else self.models)
 
     async def ask_hook(self, hook: str, key: str, asked: io.CallAsked) -> tuple[str, Any]:
         """Ask a registered status hook what became of a call; returns `(resolution, value)`."""
         found = self.catalog.hooks.get(hook)
         if found is None:
             raise TenutoError(f"no status hook {hook!r} is registered", code="hook.unknown")
-        answer = found(key)
+        answer: Any = found(key)
         if asyncio.iscoroutine(answer):
             answer = await answer
         if isinstance(answer, tuple):
-            return str(answer[0]), answer[1]
+            pair = cast("tuple[Any, Any]", answer)
+            return str(pair[0]), pair[1]
         return str(answer), None
 
     # --- from the actors --------------------------------------------------------------------------------------

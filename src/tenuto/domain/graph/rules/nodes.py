@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import msgspec
 
 from tenuto.domain.graph.model import Node, Retry
@@ -127,7 +125,7 @@ def _check_cache(s: Subject, spot: Spot) -> None:
     cache = node.cache
     if cache is None:
         return
-    fields = cast("dict[str, Any]", cache) if isinstance(cache, dict) else {"policy": cache}
+    fields = cache if isinstance(cache, dict) else {"policy": cache}
     for key in fields:
         if key not in _CACHE_FIELDS:
             s.found.unknown_field(place, key, _CACHE_FIELDS, "a cache policy")
