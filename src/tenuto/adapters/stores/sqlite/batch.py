@@ -8,7 +8,7 @@ from typing import Any
 
 from tenuto.adapters.stores.sqlite import sql
 from tenuto.adapters.stores.sqlite.rows import Ids, encode_labels
-from tenuto.adapters.stores.sqlite.writer import NeedsCare, Tx, alone
+from tenuto.adapters.stores.sqlite.transaction import NeedsCare, Tx, alone
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
 
 _OK = Committed("ok")

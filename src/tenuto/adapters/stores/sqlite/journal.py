@@ -10,7 +10,7 @@ import msgspec
 from tenuto.adapters.stores.sqlite import batch, sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.rows import id_text, stored_id
-from tenuto.adapters.stores.sqlite.writer import Tx
+from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.domain.runs.wire import Record
 from tenuto.errors import Conflict, Invalid, KeyReused
 from tenuto.ports.store import Commit, Committed, History

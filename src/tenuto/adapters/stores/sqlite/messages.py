@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tenuto.adapters.stores.sqlite import rows, sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.rows import stored_id
-from tenuto.adapters.stores.sqlite.writer import Tx
+from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.ports.store import InboxRow, OutboxRow, SendOutcome, TicketRow
 
 HOLD_MS = 5000

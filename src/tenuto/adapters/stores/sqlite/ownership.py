@@ -10,7 +10,7 @@ import msgspec
 
 from tenuto.adapters.stores.sqlite import rows, sql
 from tenuto.adapters.stores.sqlite.parts import Part
-from tenuto.adapters.stores.sqlite.writer import Tx
+from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.domain.runs import wire
 from tenuto.domain.runs.events import Body, LeaseTaken
 from tenuto.ports.store import Claim, Poll, TaskRow, WorkerRow

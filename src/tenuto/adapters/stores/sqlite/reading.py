@@ -11,7 +11,7 @@ import msgspec
 from tenuto.adapters.stores.sqlite import rows, sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.rows import stored_id
-from tenuto.adapters.stores.sqlite.writer import Tx
+from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow, WorkflowRow
 
 _OWNED = (

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from tenuto.adapters.stores.sqlite import sql
 from tenuto.adapters.stores.sqlite.connection import Connect, code_of, data_version, is_broken, outage
+from tenuto.adapters.stores.sqlite.transaction import Answer, NeedsCare, Op, Owners, Tx, alone
 from tenuto.errors import Corrupt, Unavailable
 
 T = TypeVar("T")
@@ -26,48 +27,6 @@ PATIENCE_S = 2.0
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 _LONGEST_SPIN_S = 0.005
-_MOST_OWNERS = 65_536
-
-
-class NeedsCare(Exception):
-    """Something in the transaction cannot be done in bulk; it is undone and done again bit by bit."""
-
-
-class Owners(dict[bytes, int]):
-    """Epochs of runs as this connection knows them; valid until another connection commits."""
-
-    version = -1
-
-    def refresh(self, db: sqlite3.Connection) -> None:
-        """Forget everything when another connection has committed since the last look, or too much is kept."""
-        version = data_version(db)
-        if version != self.version or len(self) > _MOST_OWNERS:
-            self.clear()
-            self.version = version
-
-
-class Tx:
-    """A write transaction under way.
-
-    Attributes:
-        now: The store's clock when it began; nobody else can write before it ends.
-        careful: Whether each piece must be able to fail alone.
-        packed: Runs and positions appended, as they are listed.
-        woke: Whether somebody who waits may find something to do.
-    """
-
-    def __init__(self, db: sqlite3.Connection, now: int, owners: Owners, careful: bool) -> None:
-        """Begin with nothing done."""
-        self.db = db
-        self.now = now
-        self.owners = owners
-        self.careful = careful
-        self.packed: list[bytes] = []
-        self.woke = False
-
-
-Op = Callable[[Tx], Any]
-Answer = tuple[Any, BaseException | None]
 
 
 class _Job:
@@ -318,25 +277,6 @@ def _run(tx: Tx, jobs: list[_Job]) -> list[Answer]:
                 raise
             raise NeedsCare from error
     return [alone(tx, job.op) for job in jobs if job.op is not None]
-
-
-def alone(tx: Tx, op: Op) -> Answer:
-    """Run a piece of a transaction so that its failure undoes it and nothing else."""
-    listed, woke = len(tx.packed), tx.woke
-    tx.db.execute("savepoint piece")
-    try:
-        result = op(tx)
-    except Exception as error:
-        if outage(error) or is_broken(error):
-            raise
-        tx.db.execute("rollback to piece")
-        tx.db.execute("release piece")
-        del tx.packed[listed:]
-        tx.woke = woke
-        tx.owners.clear()
-        return None, error
-    tx.db.execute("release piece")
-    return result, None
 
 
 def _roll_back(db: sqlite3.Connection) -> None:
