@@ -20,6 +20,7 @@ from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.election import Election
+from tenuto.runtime.outage import tell_outages
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.retention import keep_for
 from tenuto.runtime.services.engine import Engine
@@ -123,6 +124,7 @@ async def start_runtime(
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None)
+    runtime.tasks.append(asyncio.get_running_loop().create_task(tell_outages(store, clock), name="outages"))
     if worker:
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),

@@ -152,7 +152,7 @@ def examples(home: Path, database: str = "") -> Iterator[tuple[Program, httpx.Cl
 
 def cli(server: Program, *argv: str, stdin: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command line against a server, as a person does."""
-    env = environment(server.home, TENUTO_API_URL=server.url, **more)
+    env = environment(server.home, **{"TENUTO_API_URL": server.url, **more})
     return subprocess.run(
         [sys.executable, "-m", "tenuto", *argv], capture_output=True, text=True, env=env, timeout=40, check=False,
         input=stdin, cwd=server.home,

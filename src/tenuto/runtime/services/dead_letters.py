@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
+from tenuto.domain.base.nearest import did_you_mean
 from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs.views import instant
 from tenuto.errors import Conflict, TicketMissing
@@ -45,7 +46,9 @@ class DeadLetters:
         """
         row = await self._c.store.get_ticket(self._c.ns, letter)
         if row is None or row.kind != DEAD_LETTER:
-            raise TicketMissing(f"there is no dead letter {letter!r}", ticket=letter)
+            known = await self._c.store.tickets(self._c.ns, kind=DEAD_LETTER, state="open", limit=200)
+            hint = did_you_mean(letter, [item.id for item in known])
+            raise TicketMissing(f"there is no dead letter {letter!r}{hint}", ticket=letter)
         if row.state != "open":
             raise Conflict(
                 f"dead letter {letter!r} is {row.state}: its step was sent round again before", code="dead_letter.closed"
