@@ -27,10 +27,12 @@ from tenuto.testing.faulty import MOMENTS, POINTS, Fault
 from tenuto.testing.loop import NODE, Stalled, VirtualLoop, cancel_all
 from tenuto.testing.report import Report
 from tenuto.testing.simulation_check import Judge
-from tenuto.testing.simulation_client import Client, Person, Reader
+from tenuto.testing.simulation_client import Client
 from tenuto.testing.simulation_cluster import SimCluster
+from tenuto.testing.simulation_people import Person, Reader
 from tenuto.testing.simulation_world import WORLD
-from tenuto.testing.workloads import Scenario, choose
+from tenuto.testing.workloads import choose
+from tenuto.testing.workloads_kinds import Scenario
 
 RUNS = 22
 WORKERS = 3

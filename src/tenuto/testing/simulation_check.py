@@ -22,7 +22,8 @@ from tenuto.domain.runs.wire import Record, decode
 from tenuto.testing.report import Report, met, move
 from tenuto.testing.simulation_client import Outcome
 from tenuto.testing.simulation_world import World
-from tenuto.testing.workloads import Scenario, compiled
+from tenuto.testing.workloads import compiled
+from tenuto.testing.workloads_kinds import Scenario
 
 
 class Evidence(msgspec.Struct):

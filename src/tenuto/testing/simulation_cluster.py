@@ -26,7 +26,8 @@ from tenuto.testing.faulty import MOMENTS, Fault, Faults, FaultyStore
 from tenuto.testing.loop import NODE, VirtualLoop
 from tenuto.testing.simulation_check import Evidence
 from tenuto.testing.simulation_world import World
-from tenuto.testing.workloads import CHILDREN, compiled
+from tenuto.testing.workloads import compiled
+from tenuto.testing.workloads_people import CHILDREN
 from tenuto.testing.workloads_steps import catalog
 
 LEASE_MS = 3_000
