@@ -11,8 +11,8 @@ from tenuto.bundled.chaos.verdict import effects, takeovers
 
 
 def entry(seq: int, what: str, attempt: int = 1, **rest: str) -> Entry:
-    given = {"run": "r", "step": "s", "call": "c", **rest}
-    return Entry(seq=seq, t=seq, what=what, key="r/s/c", attempt=attempt, pid=1, **given)
+    call = rest.get("call", "c")
+    return Entry(seq=seq, t=seq, what=what, key="r/s/c", run="r", step="s", call=call, attempt=attempt, pid=1)
 
 
 def test_an_effect_made_twice_is_wrong_unless_its_outcome_was_lost():

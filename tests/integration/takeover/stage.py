@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
+async def open_stage() -> AsyncGenerator[Stage]:
     stage = Stage()
     server = await asyncio.start_server(stage._serve, "127.0.0.1", 0)
     stage.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tests.integration.takeover.worker_app import app
 
 
 @asynccontextmanager
-async def scene(url: str, folder: Path) -> AsyncIterator[tuple[tenuto.Engine, Stage, Workers]]:
+async def scene(url: str, folder: Path) -> AsyncGenerator[tuple[tenuto.Engine, Stage, Workers]]:
     async with open_stage() as stage:
         os.environ[ADDRESS] = stage.address
         workers = Workers(url, stage, folder)
@@ -148,3 +148,19 @@ async def test_the_steps_of_one_run_spread_over_the_workers(url: str, tmp_path: 
     executors = {entry.worker for entry in entries if entry.type == "step.completed" and entry.step != "m"}
     assert len(executors) == 3
     assert all(any(f"-{pid}-" in worker for pid in pids) for worker in executors)
+
+
+async def test_a_worker_told_to_leave_gives_back_what_it_executes_for_others(url: str, tmp_path: Path):
+    async with scene(url, tmp_path) as (engine, stage, workers):
+        first = workers.start()
+        run = (await engine.runs.start("spread", {"n": [3]})).id
+        await stage.next("apart")
+        workers.start()
+        workers.signal(first, signal.SIGTERM)
+        (await stage.next("apart")).let_go()
+        view = await ended(engine, run)
+        types = [entry.type for entry in await told(engine, run)]
+        assert await workers.exited(first) == 0
+    assert view.output == {"m": [9]}
+    assert "step.interrupted" in types
+    assert "step.lost" not in types

@@ -17,10 +17,14 @@ from tenuto.domain.runs.fold_graph import item_scope
 from tenuto.domain.runs.inputs import Task
 from tenuto.domain.runs.retry import MAX_LOSSES, NO_RETRY, delay_ms, may_retry
 from tenuto.domain.runs.routing import route
-from tenuto.domain.runs.state import ACTIVE_STEP
+from tenuto.domain.runs.state import ACTIVE_STEP, Call
 from tenuto.errors import InputMissing, RoutingFailed, TenutoError
 
 LOST = ev.Failure(code="attempt.worker_lost", type="WorkerLost", message="the worker died during every attempt")
+
+INTERRUPTED = ev.Failure(
+    code="attempt.interrupted", type="Interrupted", message="the worker shut down during the attempt", unknown=True
+)
 
 
 def failure_of(exc: TenutoError) -> ev.Failure:
@@ -29,7 +33,13 @@ def failure_of(exc: TenutoError) -> ev.Failure:
 
 
 def effect_of(node: PlanNode) -> str:
-    """Return what a repeat of a node's attempt does to the world; function nodes are idempotent unless declared."""
+    """Return what a repeat of a node's attempt does to the world; function nodes are idempotent unless declared.
+
+    Tools, agents and HTTP requests act only through calls, and each call with an effect has an intent and a policy of
+    its own. To repeat such an attempt is harmless: it comes to the lost call and follows that policy.
+    """
+    if node.node.kind != "function" or "tool" in node.node.config:
+        return "idempotent"
     return node.node.effect or "idempotent"
 
 
@@ -58,6 +68,9 @@ def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") ->
     if failure.unknown and effect_of(node) == "effect":
         outcome_unknown(d, key, failure.message)
         return
+    if failure.unknown and d.st.status != "cancelling" and any(_asks(call) for call in step.calls.values()):
+        d.emit(ev.AttemptInterrupted(step=key, n=step.attempt))
+        return
     policy = node.node.retry or NO_RETRY
     fails = step.fails + 1
     if may_retry(policy, fails, failure) and d.st.status != "cancelling":
@@ -66,6 +79,11 @@ def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") ->
         d.emit(ev.AttemptFailed(step=key, n=step.attempt, failure=failure, retry_at=at, worker=worker))
     else:
         step_failed(d, key, failure)
+
+
+def _asks(call: Call) -> bool:
+    """Say whether a person is to be asked about a lost call; the next attempt does, before anything is made again."""
+    return call.status == "unknown" and call.effect == "effect" and call.on_unknown in ("", "ask")
 
 
 def outcome_unknown(d: Draft, key: str, why: str) -> None:

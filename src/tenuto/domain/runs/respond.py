@@ -15,11 +15,14 @@ from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import (
+    INTERRUPTED,
     LOST,
     attempt_failed,
     begin,
     cancel_step,
+    effect_of,
     keep,
+    outcome_unknown,
     step_failed,
     unhandled,
     worker_lost,
@@ -118,6 +121,11 @@ def _task(d: Draft, m: msg.TaskEnded, key: str) -> None:
         return
     if m.failure is not None and m.failure.code == LOST.code:
         worker_lost(d, m.step, m.worker)
+    elif m.failure is not None and m.failure.code == INTERRUPTED.code:
+        if effect_of(d.node(m.step)) == "effect":
+            outcome_unknown(d, m.step, m.failure.message)
+        else:
+            d.emit(ev.AttemptInterrupted(step=m.step, n=m.n))
     elif m.failure is not None:
         attempt_failed(d, m.step, m.failure, m.worker)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from tenuto.domain.base.values import blob_digest, pack
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.events import Failure
-from tenuto.domain.runs.failure import LOST
+from tenuto.domain.runs.failure import INTERRUPTED, LOST
 from tenuto.domain.runs.inputs import NeedValues
 from tenuto.ports.pool import PoolFailed
 from tenuto.ports.store import TaskRow
@@ -29,6 +30,7 @@ class Tasks:
         """Execute for a worker."""
         self._w = worker
         self._env = RunEnv(worker.values, {}, worker.is_remote)
+        self.running: dict[str, tuple[TaskRow, asyncio.Task[None] | None]] = {}
 
     async def take(self) -> None:
         """Take as many waiting tasks as there are free processes."""
@@ -39,18 +41,41 @@ class Tasks:
         for row in await self._w.store.take_tasks(self._w.id, pool.free, names):
             self._w.spawn(self._execute(row))
 
+    async def hand_back(self) -> None:
+        """End what still runs and tell the owners that it was interrupted, which counts as no failure."""
+        left = list(self.running.values())
+        tasks = [task for _, task in left if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for row, _ in left:
+            await self._tell(row, self._ended(row, failure=INTERRUPTED))
+
     async def _execute(self, row: TaskRow) -> None:
+        self.running[row.id] = (row, asyncio.current_task())
+        try:
+            await self._finish(row)
+        finally:
+            self.running.pop(row.id, None)
+            self._w.nudge()
+
+    async def _finish(self, row: TaskRow) -> None:
         if row.worker not in (None, self._w.id):
             ended = msg.TaskEnded(step=row.step, n=row.attempt, worker=row.worker or "", failure=LOST)
         else:
             ended = await self._run(row)
-        key = f"task/{row.step}/{row.attempt}"
-        await self._w.store.send(row.run_id, key, msg.encode_message(ended))
-        await self._w.store.drop_task(row.id, self._w.id)
+        await self._tell(row, ended)
         actor = self._w.actors.get(row.run_id)
         if actor is not None:
             self._w.read_inbox(actor)
-        self._w.nudge()
+
+    async def _tell(self, row: TaskRow, ended: msg.TaskEnded) -> None:
+        key = f"task/{row.step}/{row.attempt}"
+        await self._w.store.send(row.run_id, key, msg.encode_message(ended))
+        await self._w.store.drop_task(row.id, self._w.id)
+
+    def _ended(self, row: TaskRow, **rest: Any) -> msg.TaskEnded:
+        return msg.TaskEnded(step=row.step, n=row.attempt, worker=self._w.id, **rest)
 
     async def _run(self, row: TaskRow) -> msg.TaskEnded:
         worker, body = self._w, _body(row.body)
@@ -58,7 +83,7 @@ class Tasks:
 
         def ended(**rest: Any) -> msg.TaskEnded:
             took = worker.clock.now() - began
-            return msg.TaskEnded(step=row.step, n=row.attempt, worker=worker.id, began=began, took_ms=took, **rest)
+            return self._ended(row, began=began, took_ms=took, **rest)
 
         handler = worker.catalog.handler(row.handler)
         assert handler is not None and worker.pool is not None

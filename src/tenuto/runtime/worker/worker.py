@@ -144,9 +144,10 @@ class Worker:
         grace = self.options.grace_s if grace_s is None else grace_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while any(actor.attempts for actor in self.actors.values()):
+                while self._busy() or self.tasks.running:
                     self._nudge.clear()
                     await self._nudge.wait()
+        await self.tasks.hand_back()
         await self._release_all()
         self.stopping = True
         for task in self._tasks:
@@ -162,6 +163,12 @@ class Worker:
         await self.store.unregister(self.id)
         if self.liveness is not None:
             self.liveness.hide(self.id)
+
+    def _busy(self) -> bool:
+        """Return whether code of an attempt runs; what waits for its turn is given back unbegun."""
+        return any(
+            attempt.task is not None for actor in self.actors.values() for attempt in actor.attempts.values()
+        )
 
     async def _release_all(self) -> None:
         for actor in list(self.actors.values()):
@@ -452,7 +459,7 @@ class Worker:
         """Let a step's code run, now or when there is room."""
         attempt = Attempt(actor, key)
         actor.attempts[key] = attempt
-        if self._running < self.options.concurrency:
+        if self._running < self.options.concurrency and not self.draining:
             self._running += 1
             attempt.begin()
         else:
@@ -462,7 +469,7 @@ class Worker:
         """Give an attempt's place to the next."""
         if attempt.task is None:
             return
-        while self._queue:
+        while self._queue and not self.draining:
             following = self._queue.popleft()
             if following.stopping or following.evicted or following.actor.dropped:
                 continue

@@ -53,7 +53,9 @@ def test_a_step_event_names_its_node_and_pass():
     body = ev.Body(5, (ev.StepCompleted(step="b~h.2", out=Raw(b'{"x":1}'), n=2, queued_ms=3, took_ms=4),))
     (event,) = public_events("r", 7, body)
     assert (event.id, event.type, event.step, event.node) == ("7.0", "step.completed", "b~h.2", "b")
-    assert event.data == {"output": {"x": 1}, "attempt": 2, "edges_taken": None, "queued_ms": 3, "took_ms": 4, "worker": ""}
+    assert event.data == {
+        "output": {"x": 1}, "attempt": 2, "edges_taken": None, "queued_ms": 3, "took_ms": 4, "worker": "",
+    }
 
 
 def test_a_pass_belongs_to_its_header():
