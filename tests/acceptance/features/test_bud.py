@@ -245,7 +245,7 @@ async def test_bud14_high_goes_before_medium_before_low_and_no_more_at_once_than
     app.workflow("w").step(work)
     async with app.engine(sqlite_url, worker=False) as client:
         ids = []
-        for i in range(4):
+        for _ in range(4):
             for priority in ("low", "medium", "high"):
                 ids.append((await client.runs.start("w", {"n": priority}, priority=priority)).id)
         async with app.engine(sqlite_url, options=WorkerOptions(concurrency=2, max_runs=2)):

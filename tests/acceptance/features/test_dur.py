@@ -336,6 +336,34 @@ async def test_dur12_a_failed_branch_leaves_the_others_running(both_url: str):
     assert found.get("never", "blocked") == "blocked"
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"a": [1.0, float("nan")]}, "/a/1"), ({"a": {1: "x"}}, "/a"), (object(), "object"), ({"a": {"b": 1j}}, "complex"),
+        ("\ud800", "surrogate"), ("x" * 50_000_000, "50,000,002"),
+    ],
+    ids=["nan", "number as key", "object", "complex", "half a character", "50 MB"],
+)  # fmt: skip
+@pytest.mark.parametrize("inside_a_call", [False, True])
+async def test_dur12_a_result_that_cannot_be_kept_is_a_clear_failure(value: Any, told: str, inside_a_call: bool):
+    app = App("t")
+
+    async def make() -> Any:
+        return value
+
+    @app.step
+    async def bad(ctx: Context) -> Any:
+        return await ctx.call(make) if inside_a_call else value
+
+    app.workflow("w").step(bad).transform("other", value="1")
+    async with app.engine("memory:") as engine:
+        view = await ran(engine, "w")
+    error = steps(view)["bad"].error
+    assert (view.status, error.code, steps(view)["bad"].attempt) == ("failed", "output.invalid", 1)
+    assert told in error.message
+    assert steps(view)["other"].status == "completed"
+
+
 async def test_dur13_a_dependent_never_starts_early_and_says_what_it_waits_for():
     app, gate = App("t"), Gate()
 
@@ -669,6 +697,46 @@ async def test_dur30_the_declared_policies_do_as_they_are_named(
     charged = [entry["key"] for entry in ledger.read() if entry["what"] == "charge"]
     assert len(charged) == 2
     assert len(set(charged)) == 1
+
+
+async def test_dur30_a_post_cut_off_is_asked_about_and_not_sent_again(sqlite_url: str):
+    asked: list[bytes] = []
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if b"/slow" in asked[-1]:
+            await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(cut, "127.0.0.1", 0)
+    base = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+    def document(name: str, path: str, **more: Any) -> dict[str, Any]:
+        config = {"url": base + path, "method": "POST", **more.pop("config", {})}
+        return {"name": name, "nodes": [{"id": "post", "kind": "http", "config": config, **more}]}
+
+    async with running(sqlite_url, App("t").catalog(), http_allow=["127.0.0.1"]) as runtime, listening:
+        engine = runtime.engine
+        for body in (document("cut", "/"), document("slow", "/slow", timeout_s=0.1)):
+            asked.clear()
+            await engine.workflows.publish(body)
+            run_id = (await engine.runs.start(body["name"], {})).id
+            opened = await seen(engine, run_id, "ticket.opened")
+            assert opened.data["kind"] == "unknown_outcome"
+            assert len(asked) == 1
+            await engine.tickets.decide(opened.data["ticket"], "succeeded", data={"body": "it was"}, by="ann")
+            view = await ended(engine, run_id)
+            assert (view.status, view.output) == ("completed", {"post": {"body": "it was"}})
+            assert len(asked) == 1
+        for effect in ("idempotent", "effect"):
+            asked.clear()
+            retry = {"attempts": 3, "backoff_s": 0.001}
+            body = document(effect, "/", effect=effect, on_unknown="retry" if effect == "effect" else "", retry=retry)
+            await engine.workflows.publish(body)
+            assert (await ran(engine, effect)).status == "failed"
+            assert len(asked) == 3
+            keys = {line for request in asked for line in request.split(b"\r\n") if line.lower().startswith(b"idempotency-key")}
+            assert len(keys) == 1
 
 
 async def test_dur31_every_status_is_reached_filterable_and_announced_once(tmp_path: Path):

@@ -127,6 +127,35 @@ async def test_rep03_shadow_makes_no_effects_and_does_the_rest(both_url: str):
     assert (shadow.status, shadow.mode, shadow.output) == ("completed", "shadow", {"after": "none"})
 
 
+async def test_rep03_shadow_lets_no_step_or_sub_flow_act(sqlite_url: str):
+    app, done = App("t"), []
+
+    @app.step(effect="effect")
+    async def charge(value: Any = None) -> str:
+        done.append("charge")
+        return "charged"
+
+    @app.step
+    async def look(ctx: Context) -> str:
+        async def pay() -> str:
+            done.append("pay")
+            return "paid"
+
+        return str(await ctx.call(pay, effect="effect"))
+
+    app.workflow("child").step(charge)
+    app.workflow("w").step(charge).step(look, after="charge", input={}).subflow("sub", "child", input={}, after="look")
+    async with app.engine(sqlite_url) as engine:
+        view = await ran(engine, "w")
+        assert done == ["charge", "pay", "charge"]
+        done.clear()
+        shadow = await again(engine, view.id, mode="shadow")
+        assert (await engine.audit.verify(shadow.id)).ok
+        runs = (await engine.runs.list()).items
+    assert (shadow.status, done) == ("completed", [])
+    assert len(runs) == 3
+
+
 async def test_rep03_a_frozen_replay_reports_the_first_divergence_and_follows_the_record(sqlite_url: str):
     app, limit = App("t"), [5]
 

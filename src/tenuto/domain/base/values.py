@@ -8,10 +8,14 @@ two can never be confused.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from tenuto.domain.base.pointers import pointer
 
 INLINE_LIMIT = 8 * 1024
 VALUE_LIMIT = 32 * 1024 * 1024
@@ -27,6 +31,9 @@ else:
 
 _encode = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical").encode
 _decode = msgspec.json.Decoder().decode
+_NUMERIC_KEY = re.compile(rb'"-?[0-9][0-9.eE+-]*":').search
+"""Finds keys that may have been numbers; like `null`, most values have none, and are looked at no further."""
+_PLAIN = frozenset({str, int, bool, type(None), bytes})
 
 
 class TooLarge(ValueError):
@@ -38,9 +45,48 @@ def encode(value: Any) -> bytes:
 
     Raises:
         TypeError: The value, or something inside it, has no JSON form.
-        ValueError: A float is not finite, or a dictionary key is not text.
+        ValueError: A float is not finite, or a dictionary key is a number; the text has its place.
     """
-    return _encode(value)
+    body = _encode(value)
+    if (b"null" in body or _NUMERIC_KEY(body) is not None) and _is_lossy(value):
+        _refuse_losses(value, ())
+    return body
+
+
+def _is_lossy(value: Any) -> bool:
+    """Say whether a value may hold something that `_refuse_losses` refuses; quick, because most do not."""
+    kind: type = type(value)
+    if kind is dict:
+        return any(
+            type(key) is not str or (type(member) not in _PLAIN and _is_lossy(member)) for key, member in value.items()
+        )
+    if kind is list or kind is tuple:
+        return any(type(member) not in _PLAIN and _is_lossy(member) for member in value)
+    return not isfinite(value) if kind is float else kind not in _PLAIN
+
+
+def _refuse_losses(value: Any, path: tuple[str | int, ...]) -> None:
+    """Refuse what the encoder would change without a word: NaN and infinity become null, numeric keys text."""
+    kind: type = type(value)
+    if kind is float:
+        if not isfinite(value):
+            raise ValueError(f"{value!r} at {_place(path)} has no JSON form; use null or text")
+    elif kind is dict:
+        for key, member in value.items():
+            if not isinstance(key, str) and isinstance(key, int | float):
+                raise ValueError(f"the key {key!r} of the object at {_place(path)} is not text")
+            _refuse_losses(member, (*path, key))
+    elif kind is list or kind is tuple:
+        for index, member in enumerate(value):
+            _refuse_losses(member, (*path, index))
+    elif kind not in _PLAIN:
+        plain = msgspec.to_builtins(value)
+        if type(plain) in (dict, list, tuple, float):
+            _refuse_losses(plain, path)
+
+
+def _place(path: tuple[str | int, ...]) -> str:
+    return pointer(path) or "the top"
 
 
 def pack(value: Any) -> tuple[msgspec.Raw, bytes | None]:
@@ -48,9 +94,10 @@ def pack(value: Any) -> tuple[msgspec.Raw, bytes | None]:
 
     Raises:
         TypeError: The value, or something inside it, has no JSON form.
+        ValueError: A float is not finite, or a dictionary key is a number.
         TooLarge: The value is over `VALUE_LIMIT` bytes.
     """
-    return pack_bytes(_encode(value))
+    return pack_bytes(encode(value))
 
 
 def pack_bytes(body: bytes) -> tuple[msgspec.Raw, bytes | None]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from tenuto.domain.base.values import TooLarge
+from tenuto.domain.base.values import NULL, TooLarge
 from tenuto.domain.graph.plan import PlanNode, last_frame, parent_scope, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import render, step_input
@@ -17,6 +17,7 @@ from tenuto.domain.runs.failure import (
     begin,
     cancel_step,
     cancel_within,
+    effect_of,
     end_item,
     failure_of,
     keep,
@@ -206,7 +207,9 @@ def start(d: Draft, key: str) -> None:
         return
     node = d.node(key)
     kind = node.node.kind
-    if kind == "approval":
+    if fork is not None and fork.mode == "shadow" and (kind == "subflow" or effect_of(node) == "effect"):
+        _shadow(d, key)
+    elif kind == "approval":
         _ask(d, key, node)
     elif kind == "wait":
         _wait(d, key, node)
@@ -262,6 +265,12 @@ def _spoken_for(d: Draft, key: str, reused: ev.Reused) -> str:
     if node.node.kind != "approval" or not any(edge.on == "rejected" for edge in node.out):
         return "success"
     return "rejected" if d.env.load(reused.output).get("decision") == "reject" else "success"
+
+
+def _shadow(d: Draft, key: str) -> None:
+    """Let a step that would act on the world, or start a run that might, complete without doing so."""
+    d.emit(ev.AttemptStarted(step=key, n=d.st.steps[key].attempt + 1))
+    complete(d, key, NULL)
 
 
 def _pass_through(d: Draft, key: str) -> None:

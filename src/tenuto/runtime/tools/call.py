@@ -51,7 +51,8 @@ async def call_tool(ctx: Context, catalog: Catalog, name: str, arguments: Any, *
     tool = find_tool(catalog, name)
     problems = validate(tool.schema, arguments) if tool.schema else ()
     if problems:
-        raise ToolArguments(f"tool {name!r} was not called: its arguments do not fit", problems=tuple(problems))
+        told = "; ".join(str(problem) for problem in problems)
+        raise ToolArguments(f"tool {name!r} was not called: its arguments do not fit: {told}", code="tool.arguments")
     charge = Charge(tool_calls=1, tool=name)
 
     async def make(idempotency_key: str) -> Any:

@@ -57,19 +57,25 @@ class HttpStatus(Permanent):
     code = "http.status"
 
 
-async def run_http(ctx: Context, config: dict[str, Any], policy: HttpPolicy) -> dict[str, Any]:
+async def run_http(
+    ctx: Context, config: dict[str, Any], policy: HttpPolicy, *, effect: str | None = None, on_unknown: str = ""
+) -> dict[str, Any]:
     """Make a node's request once; its answer is recorded.
+
+    Args:
+        effect: What a repeat does, as the author says; `None` goes by the method.
+        on_unknown: What to do when it is not known whether an effect happened; empty asks a person.
 
     Returns:
         `{status, status_code, headers, body, duration_ms, url, method}`; a JSON body is parsed.
     """
     method = str(config.get("method", "GET")).upper()
-    effect = "idempotent" if method in SAFE_TO_REPEAT else "effect"
+    effect = effect or ("idempotent" if method in SAFE_TO_REPEAT else "effect")
 
     async def make(key: str) -> dict[str, Any]:
         return await request(method, config, policy, key)
 
-    return await ctx.perform("tool", "http", config, make, effect=effect, on_unknown="ask")
+    return await ctx.perform("tool", "http", config, make, effect=effect, on_unknown=on_unknown or "ask")
 
 
 async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: str) -> dict[str, Any]:

@@ -107,9 +107,10 @@ async def _agent(attempt: Attempt, value: Any) -> Any:
 
 
 async def _http(attempt: Attempt, value: Any) -> Any:
-    config = await attempt.render(config_of(attempt))
-    attempt.limit(attempt.node.node.timeout_s, attempt.node.node.heartbeat_s)
-    return await run_http(Context(attempt, value), config, attempt.worker.http)
+    config, node = await attempt.render(config_of(attempt)), attempt.node.node
+    attempt.limit(node.timeout_s, node.heartbeat_s)
+    ctx = Context(attempt, value)
+    return await run_http(ctx, config, attempt.worker.http, effect=node.effect, on_unknown=node.on_unknown)
 
 
 # --- expressions -----------------------------------------------------------------------------------------------
