@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +87,7 @@ class Runtime:
     catalog: Catalog
     worker: Worker | None
     projector: Projector | None
-    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
 
     async def close(self, grace_s: float | None = None) -> None:
         """Stop the worker gracefully, commit what is queued, and close the store."""
@@ -153,7 +153,7 @@ def quieten_collector() -> None:
 
 
 @asynccontextmanager
-async def running(url: str, catalog: Catalog, **kwargs: Any) -> AsyncIterator[Runtime]:
+async def running(url: str, catalog: Catalog, **kwargs: Any) -> AsyncGenerator[Runtime]:
     """Start a runtime and close it at the end of the block."""
     runtime = await start_runtime(url, catalog, **kwargs)
     try:

@@ -140,7 +140,8 @@ class _Agent:
 
     def _guess(self, tool: Tool, content: str) -> dict[str, Any]:
         """Take a tool's arguments from the node's input by name; text parameters left over get the prompt."""
-        given: dict[str, Any] = cast("dict[str, Any]", self.value) if isinstance(self.value, dict) else {}
+        value: object = self.value
+        given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         flat: dict[str, Any] = dict(given)
         for item in given.values():
             if isinstance(item, dict):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tenuto.adapters.stores.sqlite import batch, sql
+from tenuto.adapters.stores.sqlite import batch as batches
+from tenuto.adapters.stores.sqlite import sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.rows import id_text, stored_id
 from tenuto.adapters.stores.sqlite.transaction import Tx
@@ -21,11 +22,11 @@ _ALL = -1
 class Journal(Part):
     """The journal's side of the store."""
 
-    async def commit(self, batch_: Sequence[Commit]) -> list[Committed]:
+    async def commit(self, batch: Sequence[Commit]) -> list[Committed]:
         """Make a group durable in one transaction; one answer per commit, in order."""
-        if not batch_:
+        if not batch:
             return []
-        return await self.parts.writer.run(lambda tx: batch.store(tx, batch_))
+        return await self.parts.writer.run(lambda tx: batches.store(tx, batch))
 
     async def create_once(self, commit: Commit, key: str, body_digest: str) -> tuple[str, bool]:
         """Create a run under an idempotency key; return its id and whether it was created now.
@@ -40,9 +41,9 @@ class Journal(Part):
             before = sql.first(tx.db, "key_find", commit.ns, key)
             if before is not None:
                 return before
-            (done,) = batch.store(tx, [commit])
+            (done,) = batches.store(tx, [commit])
             if done.outcome == "ok":
-                run = batch.ids[commit.run_id]
+                run = batches.ids[commit.run_id]
                 sql.change(tx.db, "key_add", commit.ns, key, body_digest, run, tx.now)
             return done
 
@@ -67,7 +68,7 @@ class Journal(Part):
 
         def create(tx: Tx) -> Committed | bytes:
             before = sql.first(tx.db, "business_run", commit.ns, key)
-            return before[0] if before is not None else batch.store(tx, [commit])[0]
+            return before[0] if before is not None else batches.store(tx, [commit])[0]
 
         done = await self.parts.writer.run(create)
         return _created(commit, done) if isinstance(done, Committed) else (id_text(done), False)
