@@ -141,9 +141,9 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
         new: Set when the run is created by this commit; `record.seq` is then 1.
         eaten: Numbers of inbox messages consumed.
         snapshot: Encoded state after the record.
-        tickets: Inserted (state `open`) or closed/decided by id.
-        tasks / tasks_done: Attempts offered to any worker; ids withdrawn.
-        dead: Steps to list as dead letters (`TicketRow` with kind `dead_letter` in `tickets` instead; kept there).
+        tickets: Inserted (state `open`) or closed/decided by id; a dead letter (kind `dead_letter`) opens again.
+        tasks: Attempts offered to any worker.
+        tasks_done: Ids of attempts withdrawn.
     """
 
     run_id: str
@@ -365,8 +365,8 @@ class Store(Protocol):
         """Make a group durable in one transaction; one answer per commit, in order.
 
         At most one commit per run in a batch. The fence is `(run_id, seq)`: a commit whose position is taken is
-        `fenced` and leaves nothing behind, its neighbours stand. A commit with `epoch > 0` is also fenced when the
-        run's row has a larger epoch. A connection lost at COMMIT is resolved by reading back: rows with our chain
+        `fenced` and leaves nothing behind, its neighbours stand. So is one whose run has a larger epoch, or no row
+        unless the commit creates it. The same commit sent again is `ok`. A connection lost at COMMIT is resolved by reading back: rows with our chain
         are ours. One bad commit never fails the batch.
         """
         ...
@@ -422,12 +422,16 @@ class Store(Protocol):
     async def claim(self, worker: str, limit: int, exclude: Sequence[str] = ()) -> list[Claim]:
         """Take up to `limit` ready or due runs, highest priority then longest waiting first, ageing included.
 
+        Only a worker with a living lease gets any; their status becomes `running`.
         Runs whose definition digest is in `exclude` are left alone. Each run goes to exactly one claimer.
         """
         ...
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
-        """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, in one transaction a run."""
+        """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, together for each run.
+
+        Only a worker with a living lease gets any.
+        """
         ...
 
     async def adopt(self, worker: str, dead: str) -> int:
@@ -439,7 +443,7 @@ class Store(Protocol):
         ...
 
     async def wait_hint(self, timeout_s: float) -> None:
-        """Return early when another process changed something; a hint only, `poll` is the truth."""
+        """Return early when somebody, here or elsewhere, made work; a hint only, `poll` is the truth."""
         ...
 
     # --- messages ---------------------------------------------------------------------------------------------
@@ -477,6 +481,8 @@ class Store(Protocol):
 
     async def decide_ticket(self, ns: str, ticket: str, answer: bytes, key: str, body: bytes) -> TicketRow | None:
         """Set an open ticket to `decided` with `answer` and send `body` to its run, in one transaction.
+
+        A run that has ended gets no message and is not reopened by it.
 
         Returns:
             The ticket as it now stands; the caller compares `answer` with its own. `None` when there is none.
@@ -522,7 +528,7 @@ class Store(Protocol):
 
     # --- projections ------------------------------------------------------------------------------------------
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """Upsert step rows and the projection's cursors in one transaction."""
+        """Upsert step rows and the projection's cursors in one transaction; steps of deleted runs are left out."""
         ...
 
     async def projection_cursors(self, name: str) -> dict[int, int]:
