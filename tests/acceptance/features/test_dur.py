@@ -364,6 +364,40 @@ async def test_dur12_a_result_that_cannot_be_kept_is_a_clear_failure(value: Any,
     assert steps(view)["other"].status == "completed"
 
 
+async def test_dur12_large_values_pass_through_every_place(sqlite_url: str):
+    app = App("t")
+    text = "x" * 20_000
+
+    @app.step
+    async def big(value: Any = None) -> str:
+        return text
+
+    @app.step
+    async def called(ctx: Context) -> dict[str, str]:
+        async def make() -> str:
+            return text + "y"
+
+        return {"got": await ctx.call(make)}
+
+    app.workflow("last").step(big)
+    app.workflow("call").step(called)
+    app.workflow("map").map("m", over="[1, 2]", body=app.body().step(big, id="one", input={}))
+    app.workflow("routed").step(big).transform("t", value="size(nodes.big.output)").edge("big", "t", when="size(output) > 9")
+    app.workflow("sub").subflow("s", "last", input={})
+    app.workflow("signal").wait_signal("go", id="go")
+    app.workflow("input").transform("t", value="input")
+    async with app.engine(sqlite_url) as engine:
+        assert (await ran(engine, "last")).output == {"big": text}
+        assert (await ran(engine, "call")).output == {"called": {"got": text + "y"}}
+        assert (await ran(engine, "map")).output == {"m": [text, text]}
+        assert (await ran(engine, "routed")).output == {"t": 20_000}
+        assert (await ran(engine, "sub")).output == {"s": {"big": text}}
+        assert (await ran(engine, "input", {"t": text})).output == {"t": {"t": text}}
+        run_id = (await engine.runs.start("signal", {})).id
+        await engine.runs.signal(run_id, "go", text)
+        assert (await ended(engine, run_id)).output["go"]["payload"] == text
+
+
 async def test_dur13_a_dependent_never_starts_early_and_says_what_it_waits_for():
     app, gate = App("t"), Gate()
 

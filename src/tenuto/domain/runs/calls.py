@@ -152,7 +152,7 @@ def exceed(d: Draft, refused: Refused) -> None:
 
 def _keep_blob(d: Draft, out: Raw, blob: bytes | None) -> None:
     if blob is not None:
-        d.out.blobs.append((blob_digest(blob), blob))
+        d.store(blob_digest(blob), blob)
 
 
 def call_done(d: Draft, inp: io.CallDone) -> None:

@@ -124,7 +124,7 @@ def _succeeded(d: Draft, inp: io.Succeeded) -> None:
     if calls.current(d, inp.step, inp.n) is None:
         return
     if inp.blob is not None:
-        d.out.blobs.append((blob_digest(inp.blob), inp.blob))
+        d.store(blob_digest(inp.blob), inp.blob)
     complete(d, inp.step, inp.out, queued_ms=inp.queued_ms, took_ms=inp.took_ms)
 
 
@@ -148,7 +148,7 @@ def _map_items(d: Draft, inp: io.MapItems) -> None:
     if calls.current(d, inp.step, inp.n) is None:
         return
     if inp.blob is not None:
-        d.out.blobs.append((blob_digest(inp.blob), inp.blob))
+        d.store(blob_digest(inp.blob), inp.blob)
     d.emit(ev.MapOpened(step=inp.step, items=inp.items, count=inp.count))
 
 
@@ -156,7 +156,7 @@ def _child_asked(d: Draft, inp: io.ChildAsked) -> None:
     if calls.current(d, inp.step, inp.n) is None:
         return
     if inp.blob is not None:
-        d.out.blobs.append((blob_digest(inp.blob), inp.blob))
+        d.store(blob_digest(inp.blob), inp.blob)
     try:
         start_child(d, inp)
     except TenutoError as exc:

@@ -31,6 +31,11 @@ class Draft:
         self.out.events.append(event)
         FOLDS[type(event)](self.st, self.plan, event, self.t)
 
+    def store(self, digest: str, body: bytes) -> None:
+        """Store a large value with the record; this very decision may read it too."""
+        self.out.blobs.append((digest, body))
+        self.env.hold(digest, body)
+
     def reply(self, token: Any, answer: Reply) -> None:
         """Answer a step's code once the record is durable."""
         self.out.replies.append((token, answer))

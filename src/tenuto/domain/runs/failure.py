@@ -259,7 +259,7 @@ def keep(d: Draft, value: Any) -> Raw:
     """Return a value's journal form; a large one is stored with the record."""
     out, body = pack(value)
     if body is not None:
-        d.out.blobs.append((_digest(out), body))
+        d.store(_digest(out), body)
     return out
 
 

@@ -34,6 +34,10 @@ class Env(Protocol):
         """Return whether an attempt is to be executed by any worker, in a process of its own."""
         ...
 
+    def hold(self, digest: str, body: bytes) -> None:
+        """Have a value at hand that the decision itself stores."""
+        ...
+
     def load(self, value: Raw) -> Any:
         """Return a value as Python objects; the result is shared and must not be changed.
 

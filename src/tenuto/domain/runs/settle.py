@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from tenuto.domain.base.values import NULL, TooLarge
+from tenuto.domain.base.values import NULL, TooLarge, digest_of
 from tenuto.domain.graph.plan import PlanNode, last_frame, parent_scope, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import render, step_input
@@ -349,8 +349,13 @@ def deliver(d: Draft, name: str) -> None:
             d.emit(ev.WaitEnded(step=who, call=call, out=signal.payload))
             d.out.wake.append((who, call))
         else:
-            body = b'{"signal":%b,"payload":%b,"timed_out":false}' % (msgspec.json.encode(name), bytes(signal.payload))
-            complete(d, who, Raw(body))
+            complete(d, who, _signalled(d, name, signal.payload))
+
+
+def _signalled(d: Draft, name: str, payload: Raw) -> Raw:
+    if digest_of(payload) is not None:  # a reference counts as one only at the top of a value
+        return keep(d, {"signal": name, "payload": d.env.load(payload), "timed_out": False})
+    return Raw(b'{"signal":%b,"payload":%b,"timed_out":false}' % (msgspec.json.encode(name), bytes(payload)))
 
 
 def complete(

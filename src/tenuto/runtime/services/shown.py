@@ -35,6 +35,10 @@ class ShownEnv:
         """Return false: nothing is executed here."""
         return False
 
+    def hold(self, digest: str, body: bytes) -> None:
+        """Have a value at hand."""
+        self._blobs[digest] = unpack(body)
+
     def load(self, value: Raw) -> Any:
         """Return a value as Python objects.
 

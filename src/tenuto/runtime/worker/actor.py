@@ -141,8 +141,6 @@ class Actor:
             run_id=st.id, ns=st.ns, epoch=st.epoch, record=Record(seq, st.epoch, data, st.chain),
             row=self._parking(decision), blobs=decision.blobs, eaten=decision.eaten,
         )
-        for digest, blob in decision.blobs:
-            self.worker.values.put(digest, blob)
         if st.tickets or st.dead or _any_rare(events):
             commit.tickets = tickets_of(st, events, st.t)
         if decision.tasks:

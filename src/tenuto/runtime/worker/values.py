@@ -77,6 +77,10 @@ class RunEnv:
         """Return whether an attempt is to be executed by any worker, in a process of its own."""
         return self._remote(node, step)
 
+    def hold(self, digest: str, body: bytes) -> None:
+        """Have a value at hand that a decision stores."""
+        self._values.put(digest, body)
+
     def load(self, value: Raw) -> Any:
         """Return a value as Python objects.
 
