@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tenuto import App
+from tenuto import App, Context
 
 app = App("odd")
 
@@ -94,6 +94,36 @@ def until_file(path: str) -> str:
     return "found"
 
 
+@app.tool(effect="idempotent")
+async def buy(made: str, gate: str, n: int) -> int:
+    """Write down that it was called, and wait until it may end."""
+    noted(made, str(n))
+    while not Path(gate).exists():
+        await asyncio.sleep(0.01)
+    return n
+
+
+@app.step
+async def converse(ctx: Context, made: str, gate: str) -> int:
+    """Make four calls, one after the other; the third is held."""
+
+    async def ask(n: int) -> int:
+        if n == 2:
+            noted(made, "begun-2")
+            while not Path(gate).exists():
+                await asyncio.sleep(0.01)
+        noted(made, f"call-{n}")
+        return n
+
+    return sum([await ctx.call(ask, n) for n in range(4)])
+
+
+@app.step
+def count(n: int = 0) -> dict[str, int]:
+    """Count one more."""
+    return {"n": n + 1}
+
+
 ODD = ("unserialisable", "raises", "hangs", "exits", "huge", "dies_apart")
 for _name in (*ODD, "dies"):
     app.workflow(_name).step(_name, id="odd").step(fine, id="other").step(fine, id="last", after="other")
@@ -112,3 +142,11 @@ app.workflow("held").step(fine, id="first").step(holds, input={"path": "${input.
 )
 app.workflow("mends").step(until_file, input={"path": "${input.path}"}).step(fine, id="end", after="until_file")
 app.workflow("notes").step(noted, id="one").step(noted, id="two", after="one").step(noted, id="three", after="two")
+app.workflow("spends").map(
+    "each", over=list(range(10)), concurrency=10,
+    body=app.body().tool(buy, args={"made": "${input.made}", "gate": "${input.gate}", "n": "${item}"}),
+)
+app.workflow("converses").step(converse, input={"made": "${input.made}", "gate": "${input.gate}"})
+app.workflow("long").transform("loop", "{'n': iteration}").transform(
+    "end", template={"n": "${nodes.loop.output.n}"}, after="loop"
+).edge("loop", "loop", when="output.n < input.n", max_iterations=10000)

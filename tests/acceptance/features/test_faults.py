@@ -159,6 +159,14 @@ def test_a_bad_step_fails_clearly_and_others_go_on(served: Served, name: str) ->
     assert server.process.poll() is None
 
 
+@pytest.mark.parametrize("size", [100, 9_000, 2_000_000])
+def test_outputs_of_any_size_reach_the_runs_own_output(served: Served, size: int) -> None:
+    _, client = served
+    view = ran(client, "fine", {"text": "x" * size})
+    assert view["status"] == "completed"
+    assert "x" * size in client.get(f"/runs/{view['id']}").text or "$blob" in json.dumps(view["output"])
+
+
 def test_a_step_that_kills_its_worker_ends_as_a_dead_letter_and_others_are_unharmed(tmp_path: Path) -> None:
     with Place(tmp_path, f"sqlite:///{tmp_path}/t.db", "odd_app:app") as place:
         client = place.client(place.serve("--workers", "0"))

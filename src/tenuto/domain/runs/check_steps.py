@@ -33,6 +33,7 @@ class StepRules:
         self._attempts: dict[str, int] = {}
         self._begun: set[tuple[str, int]] = set()
         self._stopped: set[str] = set()
+        self._cut_short: set[str] = set()
         self._calls: dict[CallId, str] = {}
         self._waits: dict[CallId, bool] = {}
         self._answered: set[str] = set()
@@ -56,6 +57,7 @@ class StepRules:
         elif isinstance(event, ev.RunReopened):
             for step in self._stopped:
                 self._outcome.pop(step, None)
+            self._cut_short |= self._stopped
             self._stopped.clear()
         elif isinstance(event, ev.TicketDecided):
             if event.ticket in self._answered:
@@ -117,7 +119,9 @@ class StepRules:
         for index in range(event.first, min(event.last + 1, begun)):
             inside = f"{scope}~{node}.{index}"
             found = [step for step in self._outcome if _within(split_key(step)[1], inside)]
-            if all(self._outcome[step] in _GOOD for step in found):
+            cut_short = {step for step in self._cut_short if _within(split_key(step)[1], inside)}
+            self._cut_short -= cut_short
+            if not cut_short and all(self._outcome[step] in _GOOD for step in found):
                 self._report("I5.item_repeated", f"item {index} of {event.step!r} was done and begins again")
             for step in found:
                 del self._outcome[step]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tenuto.domain.base.values import blob_digest
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.decide import decide
@@ -101,6 +102,11 @@ class Actor:
         try:
             decision = decide(self.st, self.plan, inputs, self.worker.group_now, self.env)
         except io.NeedValues as need:
+            for inp in inputs:
+                # What an input brings is in no store yet, and may be what the decision reads.
+                blob = getattr(inp, "blob", None)
+                if isinstance(blob, bytes):
+                    self.worker.values.put(blob_digest(blob), blob)
             self.worker.rebuild(self, inputs, need.digests)
             return None
         except Exception:
