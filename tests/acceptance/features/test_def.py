@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from features.harness import Gate, ended, events, listening, ran, served, statuses, steps, types
-from tenuto import App, Context, Retry
+from features.harness import ended, events, listening, ran, served, statuses, steps, types
+from tenuto import App, Context
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.errors import InvalidGraph, InvalidInput
 from tenuto.ports.model import ModelReply
@@ -485,7 +484,8 @@ async def test_def17_ten_thousand_items_in_order_with_failures_collected(sqlite_
             raise ValueError(f"bad {item}")
         return -item
 
-    app.workflow("w").map("m", over="${input.xs}", body=app.body().step(one, id="one", input={"item": "${item}"}),
+    body = app.body().step(one, id="one", input={"item": "${item}"}).transform("two", value="nodes.one.output", after="one")
+    app.workflow("w").map("m", over="${input.xs}", body=body,
                           on_failure="collect").transform("after", value="size(nodes.m.output)").edge("m", "after")  # fmt: skip
     async with app.engine(sqlite_url) as engine:
         started = await engine.runs.start("w", {"xs": list(range(10_000))})
@@ -590,5 +590,3 @@ async def test_tol07_an_http_node_refuses_private_addresses():
     literal = flow([{"id": "a", "kind": "http", "config": {"url": "file:///etc/passwd"}}])
     with pytest.raises(InvalidGraph):
         App("t").register(literal)
-    assert httpx.URL("http://x").scheme == "http"
-    assert (Gate, Retry) is not None

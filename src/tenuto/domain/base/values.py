@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -55,7 +55,7 @@ def encode(value: Any) -> bytes:
 
 def _is_lossy(value: Any) -> bool:
     """Say whether a value may hold something that `_refuse_losses` refuses; quick, because most do not."""
-    kind: type[Any] = type(value)
+    kind = cast("type[Any]", type(value))
     if kind is dict:
         return any(
             type(key) is not str or (type(member) not in _PLAIN and _is_lossy(member)) for key, member in value.items()
@@ -67,7 +67,7 @@ def _is_lossy(value: Any) -> bool:
 
 def _refuse_losses(value: Any, path: tuple[str | int, ...]) -> None:
     """Refuse what the encoder would change without a word: NaN and infinity become null, numeric keys text."""
-    kind: type[Any] = type(value)
+    kind = cast("type[Any]", type(value))
     if kind is float:
         if not isfinite(value):
             raise ValueError(f"{value!r} at {_place(path)} has no JSON form; use null or text")

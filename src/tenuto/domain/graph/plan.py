@@ -109,6 +109,11 @@ class Plan:
     cancels_losers: bool = False
     predicates: frozenset[str] = field(default_factory=frozenset[str])
 
+    def is_flat(self, region: int) -> bool:
+        """Say whether no loop and no map lies inside a region, so that its steps are all directly in its scope."""
+        inside = self.regions[region]
+        return inside.members == len(inside.nodes) and all(self.nodes[name].body is None for name in inside.nodes)
+
     def node_of(self, key: str) -> PlanNode:
         """Return the node a step executes; a key without a scope is the node's id itself."""
         node = self.nodes.get(key)

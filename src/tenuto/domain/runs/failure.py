@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, pack
-from tenuto.domain.graph.plan import PlanNode, split_key
+from tenuto.domain.graph.plan import PlanNode, last_frame, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import step_input
 from tenuto.domain.runs.draft import Draft
@@ -192,8 +192,18 @@ def end_item(d: Draft, scope: str, event: ev.StepFailed | ev.StepReused) -> None
 
 def cancel_within(d: Draft, scope: str, reason: str) -> None:
     """Cancel every active step in a scope and the scopes inside it."""
-    for key in [k for k, s in d.st.steps.items() if s.status in ACTIVE_STEP and _inside(k, scope)]:
+    for key in _active_within(d, scope):
         cancel_step(d, key, reason)
+
+
+def _active_within(d: Draft, scope: str) -> list[str]:
+    """Return the active steps in a scope, looking at no others where it can be helped."""
+    steps = d.st.steps
+    body = None if scope.endswith(".") else d.plan.nodes[last_frame(scope)[0]].body
+    if body is not None and d.plan.is_flat(body):
+        keys = [name + scope for name in d.plan.regions[body].nodes]
+        return [key for key in keys if key in steps and steps[key].status in ACTIVE_STEP]
+    return [key for key, step in steps.items() if step.status in ACTIVE_STEP and _inside(key, scope)]
 
 
 def _inside(key: str, scope: str) -> bool:

@@ -179,7 +179,8 @@ def fail_item(st: RunState, plan: Plan, key: str, failure: ev.Failure) -> None:
         return
     owner, index = last_frame(scope)
     st.maps[owner + parent_scope(scope)].errors[index] = failure
-    if st.regions[scope].open > 1:
+    inst = st.regions[scope]
+    if inst.open > 1 and not plan.is_flat(inst.region):
         _abandon(st, scope + "~")
     item_done(st, scope)
 
