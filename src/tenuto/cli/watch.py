@@ -77,7 +77,7 @@ class Board:
             for name in ("error", "output", "attempt", "took_ms"):
                 if name in data:
                     step[name] = data[name]
-        self._news = logs.line(self._context.out, event)
+        self._news = fitted(logs.line(self._context.out, event), self._context.out.width())
         self.draw()
 
     def lines(self, height: int) -> list[str]:
@@ -88,7 +88,7 @@ class Board:
         head = f"{clean(self._run.get('workflow') or '')}  {clean(self._run.get('id') or '')}  {counts}"
         rows = [step_row(self._context, step) for step in steps[-room:]]
         hidden = [f"({len(steps) - room} earlier steps not shown)"] if len(steps) > room else []
-        return [head, "", *hidden, *_aligned(rows, out.width()), "", self._news]
+        return [fitted(head, out.width()), "", *hidden, *_aligned(rows, out.width()), "", self._news]
 
     def draw(self) -> None:
         """Put the table in place of the one before."""
@@ -109,6 +109,20 @@ class Board:
         if self._n_drawn:
             print(f"\x1b[{self._n_drawn}A\x1b[J", end="", flush=True)
         self._n_drawn = 0
+
+
+def fitted(text: str, width: int) -> str:
+    """Return a line cut to the screen, colours kept: one that wraps would be one more to erase."""
+    if not width or show.cells(text) < width:
+        return text
+    kept = ""
+    for n, part in enumerate(text.split("\x1b[")):
+        code, mark, words = part.partition("m") if n else ("", "", part)
+        room = width - 1 - show.cells(kept)
+        while words and show.cells(words) > room:
+            words = words[: max(0, min(len(words) - 1, room))]
+        kept += (f"\x1b[{code}{mark}" if n else "") + words
+    return kept
 
 
 def _aligned(rows: list[tuple[str, ...]], width: int) -> list[str]:

@@ -281,7 +281,8 @@ async function choicesOf(ticket) {
 }
 
 function drawWhy(run, why) {
-  const waits = why && !ENDED.has(run.status) ? why.waits : [];
+  // Steps that wait for other steps are in the table below.
+  const waits = why && !ENDED.has(run.status) ? why.waits.filter((wait) => wait.kind !== "predecessors") : [];
   const boxes = waits.slice(0, 20).map((wait) => {
     const box = make("div", null, "wait");
     box.append(make("div", [wait.kind, wait.step, wait.message || wait.who].filter(Boolean).join(" · ")));

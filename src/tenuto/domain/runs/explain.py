@@ -201,4 +201,5 @@ def _summary(found: Explanation, facts: Facts) -> str:
     said = f": {first.message}" if first.message else ""
     comma = "," if "," in first.who else ""
     who = f" {first.who[:1].upper()}{first.who[1:]}{comma} can move it." if first.who else ""
-    return f"{where} {what}{until}{said}.{who}"
+    end = "" if said.endswith((".", "?", "!")) else "."
+    return f"{where} {what}{until}{said}{end}{who}"
