@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from features.harness import Ledger
-
 from tenuto import App, Context, Retry
 from tenuto.wiring import WorkerOptions
 
