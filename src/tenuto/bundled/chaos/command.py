@@ -210,6 +210,7 @@ async def _examine(report: Report, engine: Any, driver: Driver, chaos: Chaos, fl
         "died of a step": len(harm.died), "fewest live runs": min(harm.live, default=0),
         "stopped with the write lock": harm.held, "redriven": sum(driver.redriven.values()),
     }
+    report.timeline = harm.timeline()
     report.zombies = {"refused by the store": logs.fenced, "stopped by their own lease": logs.dropped}
     report.worker_errors = logs.errors
     report.problems += driver.notes

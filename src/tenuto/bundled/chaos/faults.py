@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,6 +60,16 @@ class Harm:
     live: list[int] = field(default_factory=list[int])
     held: int = 0
     died: dict[int, int] = field(default_factory=dict[int, int])
+
+
+    def timeline(self) -> list[str]:
+        """Return what was done, in order, in seconds from the first of it."""
+        told = [(at, f"process {pid} was killed") for pid, at in self.killed.items()]
+        told += [(at, f"process {pid} died of a step") for pid, at in self.died.items()]
+        told += [(at, f"process {pid} stood still for {end - at} ms") for pid, at, end in self.stopped]
+        told += [(at, f"the database was down for {end - at} ms") for at, end in self.down]
+        told.sort()
+        return [f"{datetime.fromtimestamp(at / 1000, UTC):%H:%M:%S.%f} {what}" for at, what in told]
 
 
 class Chaos:

@@ -61,12 +61,8 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
-    def end(self) -> bool:
-        """Ask it to stop; return whether it did so by itself."""
-        if not self.alive():
-            return True
-        self.signal(signal.SIGCONT)
-        self._process.terminate()
+    def ended(self) -> bool:
+        """Wait until it has stopped, as it was told to; return whether it did so by itself."""
         try:
             return self._process.wait(_STOP_S) == 0
         except subprocess.TimeoutExpired:
@@ -137,7 +133,7 @@ class Fleet:
         for process in self.slots:
             process.signal(signal.SIGCONT)
             process.signal(signal.SIGTERM)
-        return sum(not process.end() for process in self.slots)
+        return sum(not process.ended() for process in self.slots)
 
     def logs(self) -> Logs:
         """Return what all workers wrote, the dead ones included."""

@@ -35,6 +35,7 @@ class Takeovers(msgspec.Struct, kw_only=True):
     measured: int = 0
     late: int = 0
     bound_ms: int = 0
+    latest: list[str] = []
     p50_ms: int = 0
     p99_ms: int = 0
     max_ms: int = 0
@@ -66,6 +67,7 @@ class Report(msgspec.Struct, kw_only=True):
     acknowledgements: int = 0
     wanted: dict[str, int] = {}
     faults: dict[str, int] = {}
+    timeline: list[str] = []
     zombies: dict[str, int] = {}
     effects: Effects = msgspec.field(default_factory=Effects)
     takeovers: Takeovers = msgspec.field(default_factory=Takeovers)
@@ -109,6 +111,7 @@ def lines(report: Report) -> Iterator[str]:
     t = r.takeovers
     yield f"  takeover    {t.runs} runs; of {t.measured} timed: p50 {t.p50_ms} ms, p99 {t.p99_ms} ms, " \
           f"max {t.max_ms} ms; bound {t.bound_ms} ms, later: {t.late}"
+    yield from (f"  LATE        {text}" for text in t.latest)
     if r.story:
         yield f"  the story of run {r.story_of}"
         yield from (f"    {line}" for line in r.story)

@@ -14,6 +14,7 @@ from tenuto.domain.runs.state import ENDED
 from tenuto.runtime.services.engine import Engine
 
 MARGIN_MS = 1000
+LISTED = 10
 
 
 async def outcomes(engine: Engine, planned: Iterable[Planned], journals: Journals) -> list[str]:
@@ -108,24 +109,24 @@ def _step(group: list[Entry], journals: Journals) -> list[str]:
 def takeovers(journals: Journals, harm: Harm, lease_ms: int) -> Takeovers:
     """Return how long runs of killed and stopped workers waited for a new owner."""
     began = {**harm.died, **harm.killed}
-    stopped: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for pid, start, end in harm.stopped:
-        stopped[pid].append((start, end))
     took: list[int] = []
-    late = 0
+    late: list[str] = []
     by_cause: Counter[str] = Counter()
     for one in journals.takeovers:
-        starts = [start for start, end in stopped.get(one.pid, ()) if start <= one.t <= end + lease_ms]
-        since = began.get(one.pid, starts[-1] if starts else 0)
-        by_cause["killed" if one.pid in began else "stopped" if starts else "other"] += 1
+        causes = [(start, "stopped") for pid, start, end in harm.stopped if pid == one.pid and one.t <= end + lease_ms]
+        causes += [(began[one.pid], "killed")] if one.pid in began else []
+        since, cause = max(((start, cause) for start, cause in causes if start <= one.t), default=(0, "other"))
+        by_cause[cause] += 1
         if not since or any(start - lease_ms <= one.t and since <= end + lease_ms for start, end in harm.down):
             continue
         took.append(one.t - since)
-        late += took[-1] > lease_ms + MARGIN_MS
+        if took[-1] > lease_ms + MARGIN_MS:
+            late.append(f"run {one.run}: {took[-1]} ms after process {one.pid} was {cause}")
     took.sort()
     return Takeovers(
-        runs=len(journals.takeovers), by_cause=dict(by_cause), measured=len(took), late=late,
+        runs=len(journals.takeovers), by_cause=dict(by_cause), measured=len(took), late=len(late),
         bound_ms=lease_ms + MARGIN_MS, p50_ms=_at(took, 0.5), p99_ms=_at(took, 0.99), max_ms=_at(took, 1),
+        latest=late[:LISTED],
     )
 
 
