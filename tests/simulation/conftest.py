@@ -16,6 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Divide the seeds into parts that several processes can share."""
     if "seeds" in metafunc.fixturenames:
-        count = metafunc.config.getoption("--seeds", SEEDS)
+        count = int(metafunc.config.getoption("--seeds", SEEDS) or SEEDS)
         parts = [range(first, min(count, first + PART)) for first in range(0, count, PART)]
         metafunc.parametrize("seeds", parts, ids=lambda part: f"{part[0]}..{part[-1]}")

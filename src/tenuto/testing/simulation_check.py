@@ -105,7 +105,7 @@ class Judge:
             for event in body.ev:
                 if isinstance(event, ev.AttemptInterrupted):
                     back.add(event.step)
-                elif isinstance(event, ev.AttemptStarted) and event.step in back:
+                elif isinstance(event, ev.AttemptStarted) and event.step in back and not event.task:
                     plan = compiled().plans[self._db.runs[run_id].digest]
                     if plan.nodes[split_key(event.step)[0]].node.effect != "effect":
                         self.found.append(f"{run_id}@{seq}: {event.step!r} was given back and begun at once")

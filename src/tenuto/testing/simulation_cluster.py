@@ -25,6 +25,7 @@ from tenuto.testing.clock import VirtualClock, store_clock
 from tenuto.testing.faulty import MOMENTS, Fault, Faults, FaultyStore
 from tenuto.testing.loop import NODE, VirtualLoop
 from tenuto.testing.simulation_check import Evidence
+from tenuto.testing.simulation_pool import SimPool
 from tenuto.testing.simulation_world import World
 from tenuto.testing.workloads import compiled
 from tenuto.testing.workloads_people import CHILDREN
@@ -141,7 +142,7 @@ class SimCluster:
         options = WorkerOptions(lease_ms=LEASE_MS, concurrency=12, max_runs=40, idle_s=1.0, grace_s=1.0)
         worker = Worker(
             store, committer, definitions, catalog(), process.clock, bus=Announced(self.evidence), models=ScriptedModel(),
-            options=options,
+            options=options, pool=SimPool(),
         )
         await worker.start()
         process.worker = worker

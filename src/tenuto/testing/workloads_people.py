@@ -198,6 +198,7 @@ def people() -> list[Scenario]:
 
 def durable() -> list[Scenario]:
     """Return timers, durable calls, budgets, sub-flows and replays."""
+    apart = node("p", "plain", isolation="process")
     spend = graph([node("a"), node("b", "spends"), node("c", "spends")], edge("a", "b"), edge("b", "c"),
                   budget={"tool_calls": 5})
     return [
@@ -208,6 +209,10 @@ def durable() -> list[Scenario]:
         Scenario(name="asks", document=line(node("a", "asks"), node("b")), expect=ends("completed", {"b": {"v": "b"}})),
         Scenario(name="fans", document=line(node("a", "fans"), node("b", "echo")),
                  expect=ends("completed", {"b": {"a": {"sum": 30}}})),
+        Scenario(name="apart", document=line(node("a"), apart, {**apart, "id": "q"}, node("d")),
+                 expect=ends("completed", {"d": {"v": "d"}}, a=1, p=1, q=1, d=1)),
+        Scenario(name="apart_cancelled", document=line(node("a"), apart, special("w", "wait", signal="never")),
+                 script=_cancel_any_time, expect=ends("cancelled")),
         Scenario(name="both", document=line(node("a", "both"), node("b")),
                  expect=ends("completed", {"b": {"v": "b"}}, a=1, b=1)),
         Scenario(name="effect_retry", document=line(
