@@ -234,6 +234,8 @@ class Actor:
                 self.announce.set_result(result)
             self.announce = None
         if self.dropped:
+            if result.outcome == "fenced":
+                log.info("run %s belongs to another worker", self.st.id, extra={"run": self.st.id})
             return
         if result.outcome != "ok":
             self.worker.refused(self, result)
