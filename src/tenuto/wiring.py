@@ -138,6 +138,7 @@ async def start_runtime(
         election = Election(store, lambda: working.id)
         await election.look()
         runtime.projector = Projector(store, definitions, leads=election.leads)
+        runtime.worker.heard = runtime.projector.hear
         runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
         runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
         if retention_days:

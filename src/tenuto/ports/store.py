@@ -366,8 +366,8 @@ class Store(Protocol):
 
         At most one commit per run in a batch. The fence is `(run_id, seq)`: a commit whose position is taken is
         `fenced` and leaves nothing behind, its neighbours stand. So is one whose run has a larger epoch, or no row
-        unless the commit creates it. The same commit sent again is `ok`. A connection lost at COMMIT is resolved by reading back: rows with our chain
-        are ours. One bad commit never fails the batch.
+        unless the commit creates it. The same commit sent again is `ok`. A connection lost at COMMIT is resolved by
+        reading back: rows with our chain are ours. One bad commit never fails the batch.
         """
         ...
 

@@ -26,6 +26,7 @@ GROUPS = 500
 RUNS_OPEN = 2000
 LOAD_AT_ONCE = 200
 RECORDS_AT_ONCE = 2000
+HEARD = 20_000
 _ABSORBING = frozenset({ev.RunCompleted, ev.RunCancelled})
 
 
@@ -54,8 +55,14 @@ class Projector:
         self._open: OrderedDict[str, OpenRun] = OrderedDict()
         self._kinds: dict[str, dict[str, str]] = {}
         self._unknown: dict[str, ev.RunCreated] = {}
+        self._heard: dict[tuple[str, int], ev.Body] = {}
         self.cursors: dict[int, int] = {}
         self._loaded = False
+
+    def hear(self, run_id: str, seq: int, body: ev.Body) -> None:
+        """Keep a record this process has just committed, so that it need not be read back; never more than a few."""
+        if len(self._heard) < HEARD and (self._leads is None or self._leads()):
+            self._heard[run_id, seq] = body
 
     async def run(self, interval_s: float = 0.5) -> None:
         """Project for ever, a pass at a time; waits out a store that does not answer."""
@@ -66,6 +73,7 @@ class Projector:
                     busy = await self.step()
                 else:
                     self._loaded = False  # whoever leads now moves the stored cursors on
+                    self._heard.clear()
             except (TenutoError, OSError):
                 log.exception("the projection of steps is behind")
                 self._loaded = False
@@ -79,6 +87,7 @@ class Projector:
             self._loaded = True
         groups = await self._store.tail(self.cursors, GROUPS)
         if not groups:
+            self._heard.clear()
             return False
         touched = await self._advance(groups)
         for group in groups:
@@ -105,12 +114,13 @@ class Projector:
 
     async def _advance(self, groups: Iterable[TailRow]) -> list[StepRow]:
         """Return the rows that the records of some groups changed."""
+        changed: dict[tuple[str, str], StepRow] = {}
         upto: dict[str, int] = {}
         for group in groups:
             for run_id, seq in group.runs:
-                upto[run_id] = max(upto.get(run_id, 0), seq)
+                if not self._apply_heard(run_id, seq, changed):
+                    upto[run_id] = max(upto.get(run_id, 0), seq)
         fresh = [run_id for run_id in upto if run_id not in self._open]
-        changed: dict[tuple[str, str], StepRow] = {}
         for start in range(0, len(fresh), LOAD_AT_ONCE):
             part = fresh[start : start + LOAD_AT_ONCE]
             for history in await self._store.load(part):
@@ -137,6 +147,22 @@ class Projector:
             if len(part) < RECORDS_AT_ONCE:
                 return
 
+    def _apply_heard(self, run_id: str, seq: int, changed: dict[tuple[str, str], StepRow]) -> bool:
+        """Apply a record this process committed, if it follows what is known of the run; return whether it did."""
+        body = self._heard.pop((run_id, seq), None)
+        if body is None:
+            return False
+        run = self._open.get(run_id)
+        if run is None:
+            if seq != 1:
+                return False
+            run = self._open[run_id] = OpenRun(run_id)
+        if run.seq != seq - 1:
+            return run.seq >= seq
+        run.seq = seq
+        self._apply_body(run, body, changed)
+        return True
+
     def _apply(self, run: OpenRun, seq: int, stored: bytes, changed: dict[tuple[str, str], StepRow]) -> None:
         run.seq = seq
         try:
@@ -144,6 +170,9 @@ class Projector:
         except (Corrupt, UnknownEvent):
             log.warning("record %d of run %s is left out of the projection", seq, run.run_id)
             return
+        self._apply_body(run, body, changed)
+
+    def _apply_body(self, run: OpenRun, body: ev.Body, changed: dict[tuple[str, str], StepRow]) -> None:
         rows, t = run.rows, body.t
         for event in body.ev:
             kind = type(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -33,6 +34,7 @@ class Workflows:
         """Use the store and caches of an engine."""
         self._c = context
         self._resolved: dict[tuple[str, str], tuple[str, int]] = {}
+        self._asked: dict[tuple[str, str], asyncio.Task[str]] = {}
         self._stored: set[str] = set()
 
     async def validate(self, document: Document) -> Validation:
@@ -134,9 +136,20 @@ class Workflows:
             WorkflowMissing: No such workflow or tag, or the version is retired; names the nearest.
         """
         known = self._resolved.get((name, tag))
-        now = self._c.clock()
-        if known is not None and known[1] > now:
+        if known is not None and known[1] > self._c.clock():
             return known[0]
+        return await self._together(name, tag)
+
+    async def _together(self, name: str, tag: str) -> str:
+        """Look a version up once for everybody who asks while that goes on."""
+        asked = (name, tag)
+        if asked not in self._asked:
+            task = self._asked[asked] = asyncio.get_running_loop().create_task(self._startable(name, tag))
+            task.add_done_callback(lambda _: self._asked.pop(asked, None))
+        return await asyncio.shield(self._asked[asked])
+
+    async def _startable(self, name: str, tag: str) -> str:
+        now = self._c.clock()
         digest = await self._lookup(name, tag)
         row = next((item for item in await self._versions(name) if item.version == digest), None)
         if row is not None and row.retired:

@@ -84,6 +84,7 @@ class Worker:
         self.options = options or WorkerOptions()
         self.models = models
         self.values = Values()
+        self.heard: Callable[[str, int, Body], None] | None = None
         self.execute = execute
         self.id = new_worker_id()
         self.actors: dict[str, Actor] = {}
@@ -526,6 +527,8 @@ class Worker:
     def committed(self, st: RunState, body: Body) -> None:
         """Announce a durable record to whoever watches in this process."""
         self.bus.publish(st.id, st.seq, body)
+        if self.heard is not None:
+            self.heard(st.id, st.seq, body)
 
     def parked(self, actor: Actor) -> None:
         """Forget a run that has left this worker by its own record."""
