@@ -181,6 +181,6 @@ def _digest_of(request: StartRun) -> str:
     """Return what decides whether two requests with one idempotency key are the same."""
     fields: dict[str, Any] = {
         name: getattr(request, name) for name in StartRun.__struct_fields__
-        if name not in ("idempotency_key", "body_digest") and getattr(request, name) is not msgspec.UNSET
+        if name not in ("id", "idempotency_key", "body_digest") and getattr(request, name) is not msgspec.UNSET
     }
     return digest_of_value(fields)
