@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from uuid import UUID
 
 _RANDOM_BITS = (1 << 62) - 1
 
@@ -32,4 +31,5 @@ class RunIds:
             if self._count > 0xFFF:
                 self._last, self._count = self._last + 1, 0
         tail = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS
-        return str(UUID(int=self._last << 80 | 0x7 << 76 | self._count << 64 | 0b10 << 62 | tail))
+        text = f"{self._last:012x}7{self._count:03x}{0b10 << 62 | tail:016x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
