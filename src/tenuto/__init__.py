@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tenuto.domain.graph.model import Budget, Definition, Retry
-    from tenuto.errors import Permanent, StepError, TenutoError
+    from tenuto.errors import Permanent, RunEnded, StepError, TenutoError
     from tenuto.runtime.services.engine import Engine
     from tenuto.runtime.worker.context import Context, SyncContext
     from tenuto.runtime.worker.worker import WorkerOptions
-    from tenuto.sdk.app import App, RunEnded
+    from tenuto.sdk.app import App
     from tenuto.sdk.running import run
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _EXPORTS: dict[str, str] = {
     "Engine": "tenuto.runtime.services.engine",
     "Permanent": "tenuto.errors",
     "Retry": "tenuto.domain.graph.model",
-    "RunEnded": "tenuto.sdk.app",
+    "RunEnded": "tenuto.errors",
     "StepError": "tenuto.errors",
     "SyncContext": "tenuto.runtime.worker.context",
     "TenutoError": "tenuto.errors",

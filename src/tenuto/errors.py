@@ -137,6 +137,12 @@ class RunTerminal(Conflict):
     code = "run.terminal"
 
 
+class RunEnded(Conflict):
+    """A run ended without completing; the message says as what, and why."""
+
+    code = "run.ended"
+
+
 class AlreadyDecided(Conflict):
     """The ticket was decided before, with another decision."""
 

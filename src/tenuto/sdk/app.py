@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import load_definition, require_valid
-from tenuto.errors import InvalidGraph, Problem, TenutoError
+from tenuto.errors import InvalidGraph, Problem, RunEnded
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.sdk.builder import Graph, Workflow
@@ -20,12 +20,6 @@ from tenuto.sdk.running import engine_of
 from tenuto.wiring import WorkerOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class RunEnded(TenutoError):
-    """A run ended without completing."""
-
-    code = "run.ended"
 
 
 class App:

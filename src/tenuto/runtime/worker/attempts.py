@@ -15,6 +15,7 @@ from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Failure
 from tenuto.errors import ArtifactMissing, ControlSignal
 from tenuto.runtime.worker.context import Token
+from tenuto.runtime.worker.failures import describe
 
 if TYPE_CHECKING:
     from tenuto.runtime.worker.actor import Actor
@@ -81,9 +82,9 @@ class Attempt:
         except ControlSignal:
             self._forget()
         except (TypeError, TooLarge, ValueError, OverflowError) as exc:
-            self._failed(self.worker.describe(exc))
+            self._failed(describe(exc))
         except Exception as exc:
-            self._failed(self.worker.describe(exc))
+            self._failed(describe(exc))
         except BaseException as exc:
             # SystemExit and KeyboardInterrupt in a step are its failure; the worker goes on.
             self._failed(Failure(code="step.exited", type=type(exc).__name__, message=f"the step raised {exc!r}"))

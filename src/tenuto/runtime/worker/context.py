@@ -15,6 +15,7 @@ from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
+from tenuto.runtime.worker.failures import describe
 
 if TYPE_CHECKING:
     from tenuto.runtime.worker.attempts import Attempt
@@ -167,7 +168,7 @@ class Context:
         except asyncio.CancelledError:
             raise
         except Exception as exc:
-            failure = self._attempt.worker.describe(exc)
+            failure = describe(exc)
             broke = io.CallBroke(step=self.step, n=self.attempt, call=asked.call, token=token, failure=failure,
                                  used=getattr(exc, "used", None))
             answer = await self._attempt.ask(broke, token)

@@ -14,6 +14,7 @@ from tenuto.domain.runs.failure import INTERRUPTED, LOST
 from tenuto.domain.runs.inputs import NeedValues
 from tenuto.ports.pool import PoolFailed
 from tenuto.ports.store import TaskRow
+from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.rows import TaskBody
 from tenuto.runtime.worker.values import RunEnv
 
@@ -95,7 +96,7 @@ class Tasks:
         except PoolFailed as exc:
             return ended(failure=exc.failure)
         except Exception as exc:
-            failure: Failure = worker.describe(exc)
+            failure: Failure = describe(exc)
             return ended(failure=failure)
         if blob is not None:
             await worker.store.put_blobs([(blob_digest(blob), blob)])

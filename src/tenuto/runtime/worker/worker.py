@@ -18,7 +18,7 @@ import msgspec
 from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
-from tenuto.domain.runs.events import Body, Failure, Reused
+from tenuto.domain.runs.events import Body, Reused
 from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import ENDED, RunState, Step
@@ -489,21 +489,6 @@ class Worker:
         handler = self.catalog.handler(node.node.config.get("handler", ""))
         return handler is not None and bool(handler.target) and not handler.wants_ctx
 
-    def describe(self, exc: BaseException) -> Failure:
-        """Return an exception as a failure a person can read, without a stack trace."""
-        if isinstance(exc, TenutoError):
-            found = exc.details.get("failure")
-            if isinstance(found, Failure):
-                return found
-            return Failure(
-                code=exc.reason, type=type(exc).__name__, message=exc.message[:2000], retryable=exc.retryable,
-                unknown=bool(exc.details.get("unknown")),
-            )
-        if isinstance(exc, (TypeError, ValueError)) and exc.__traceback__ is not None and _is_encoding(exc):
-            message = f"the step returned something with no JSON form: {exc}"
-            return Failure(code="output.invalid", type=type(exc).__name__, message=message[:2000], retryable=False)
-        return Failure(code="step.failed", type=type(exc).__name__, message=(str(exc) or repr(exc))[:2000])
-
     def model(self, name: str) -> Model:
         """Return the model of a name: the registered one, its provider's, or the offline one where neither is set."""
         found = self.catalog.models.get(name) or self.catalog.models.get(name.partition(":")[0])
@@ -617,12 +602,3 @@ class Worker:
 def new_worker_id() -> str:
     """Return a fresh id that says where the worker runs."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-
-
-def _is_encoding(exc: BaseException) -> bool:
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return frame is not None and frame.tb_frame.f_code.co_filename.endswith("values.py")
-
-
