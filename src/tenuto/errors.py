@@ -227,6 +227,12 @@ class Corrupt(TenutoError):
     code = "journal.corrupt"
 
 
+class Halted(TenutoError):
+    """The engine could not go on with a run; it is paused until somebody has looked and resumes it."""
+
+    code = "run.halted"
+
+
 class ControlSignal(BaseException):
     """The engine takes a step's code off the worker; user code must let it pass."""
 

@@ -318,11 +318,13 @@ def test_altered_bytes_stop_that_run_with_a_ticket_and_no_other(tmp_path: Path) 
         row = next(run for run in client.get("/runs").json()["items"] if run["id"] == bad)
         assert row["status"] == "paused"
         assert client.get("/audit/verify", params={"run": bad}).json()["ok"] is False
-        shown = client.get(f"/runs/{bad}")
-        assert shown.status_code == 500
-        assert shown.json()["code"] == "journal.corrupt"
-        assert "Traceback" not in shown.text
-        assert "journal.corrupt" in client.get("/tickets", params={"run": bad}).text or "record" in ticket["message"]
+        shown = client.get(f"/runs/{bad}").json()
+        assert (shown["status"], shown["error"]["code"]) == ("paused", "journal.corrupt")
+        assert shown["waiting_for"]["name"] == ticket["id"]
+        why = cli(server, "run", "why", bad).stdout
+        assert ticket["id"] in why
+        assert "from a backup" in why
+        assert "record" in ticket["message"]
         assert ran(client, "fine")["status"] == "completed"
         assert "halted" in server.text()
 

@@ -11,6 +11,7 @@ from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs.present import blocked_keys, blocked_wait, step_status, wait_of
 from tenuto.domain.runs.state import RunState, public_status
 from tenuto.domain.runs.views import View, WaitView, instant
+from tenuto.errors import Corrupt
 
 WAITS_SHOWN = 100
 
@@ -38,6 +39,21 @@ class Explanation(View):
     running: list[str] = []
 
 
+class Halt(msgspec.Struct, frozen=True, kw_only=True):
+    """What stopped a run from beside its journal.
+
+    Attributes:
+        code: `journal.corrupt`, or `run.halted` when the engine itself failed.
+        ticket: Id of the open question about it; empty when there is none.
+        since: When the run was stopped, ms.
+    """
+
+    code: str
+    message: str
+    ticket: str = ""
+    since: int = 0
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal does not say: who owns the run by its row, and who is alive.
 
@@ -49,6 +65,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         alive: Workers with a lease.
         missing: Handlers of the run's version that no live worker serves.
         children: Public status of child runs that are waited for.
+        halt: Why the engine stopped the run, with the ticket that says so; `None` while it did not.
     """
 
     now: int
@@ -59,10 +76,35 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     alive: int = 0
     missing: tuple[str, ...] = ()
     children: Mapping[str, str] = {}
+    halt: Halt | None = None
+
+
+def halt_wait(run: str, halt: Halt) -> WaitView:
+    """Return what a run that the engine stopped waits for: a person who mends the cause."""
+    cure = (
+        "restores its records from a backup" if halt.code == Corrupt.code
+        else "has read the worker's log and mended the cause"
+    )
+    return WaitView(
+        kind="integrity", name=halt.ticket, since=instant(halt.since), message=halt.message,
+        who=f"whoever {cure}, then resumes the run with `tenuto run resume {run}`,",
+    )
+
+
+def explain_halt(run: str, halt: Halt) -> Explanation:
+    """Say why a run is stopped whose state is not known or cannot be trusted."""
+    wait = halt_wait(run, halt)
+    ticket = f" (ticket {halt.ticket})" if halt.ticket else ""
+    return Explanation(
+        id=run, status="paused", since=wait.since, waits=[wait], n_waits=1,
+        summary=f"The engine has stopped the run{ticket}: {_closed(halt.message)} {_capital(wait.who)} can move it.",
+    )
 
 
 def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
     """Say what a run waits for; every run that has not ended gets at least one reason or a running step."""
+    if facts.halt is not None:
+        return explain_halt(st.id, facts.halt)
     found = Explanation(id=st.id, status=public_status(st), summary="")
     if facts.owner:
         found.owner, found.lease_until = facts.owner, instant(facts.lease_until)
@@ -203,3 +245,12 @@ def _summary(found: Explanation, facts: Facts) -> str:
     who = f" {first.who[:1].upper()}{first.who[1:]}{comma} can move it." if first.who else ""
     end = "" if said.endswith((".", "?", "!")) else "."
     return f"{where} {what}{until}{said}{end}{who}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _closed(text: str) -> str:
+    """Return a text as a sentence that has ended."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."

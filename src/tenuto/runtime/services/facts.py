@@ -12,6 +12,7 @@ from tenuto.domain.runs.explain import Facts
 from tenuto.domain.runs.state import RunState
 from tenuto.ports.store import RunRow, WorkerRow
 from tenuto.runtime.services.context import Context
+from tenuto.runtime.services.halted import halt_of
 
 CHILDREN = 50
 
@@ -31,6 +32,7 @@ async def facts_of(context: Context, st: RunState, plan: Plan, row: RunRow) -> F
     return Facts(
         now=now, row_state=row.state, owner=row.worker or "", lease_until=owner.lease_until if owner else 0,
         unread=unread, alive=len(live), missing=_missing(plan, live), children=children,
+        halt=await halt_of(context, row),
     )
 
 

@@ -14,15 +14,16 @@ from tenuto.domain.graph.model import Budget, Definition
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.diff import RunDiff, diff_runs
-from tenuto.domain.runs.explain import Explanation, explain
+from tenuto.domain.runs.explain import Explanation, explain, explain_halt
 from tenuto.domain.runs.present import STEPS_SHOWN, error_view, in_map, run_view
 from tenuto.domain.runs.public import FINAL, TABLE
 from tenuto.domain.runs.state import ENDED
 from tenuto.domain.runs.views import RunSummary, RunView, instant
-from tenuto.errors import Conflict, Invalid, RunMissing, RunTerminal, StepMissing
+from tenuto.errors import Conflict, Corrupt, Invalid, RunMissing, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
+from tenuto.runtime.services.halted import halt_of, halted_view
 from tenuto.runtime.services.replaying import replay
 from tenuto.runtime.services.requests import ListRuns, Replay, StartOptions, StartRun
 from tenuto.runtime.services.results import Accepted, DeletedView, Outcome, Page, Started
@@ -106,9 +107,19 @@ class Runs:
         """
         if wait_s > 0:
             await self._until_end(run_id, wait_s)
-        st, plan, row = await self._c.load(run_id)
+        try:
+            st, plan, row = await self._c.load(run_id)
+        except Corrupt:
+            row = await self._c.row(run_id)
+            halt = await halt_of(self._c, row)
+            if halt is None:
+                raise
+            return halted_view(row, halt)
         keys = [key for key in st.steps if not in_map(plan, key)][:STEPS_SHOWN]
         view = run_view(st, plan, inputs=await inputs_of(self._c.store, st, plan, keys))
+        halt = await halt_of(self._c, row)
+        if halt is not None:
+            view = halted_view(row, halt, view)
         view.worker = row.worker
         view.input = await resolved(self._c.store, view.input)
         view.output = await resolved(self._c.store, view.output)
@@ -231,7 +242,13 @@ class Runs:
 
     async def why(self, run_id: str) -> Explanation:
         """Explain what a run waits for, since when, and who can move it."""
-        st, plan, row = await self._c.load(run_id)
+        try:
+            st, plan, row = await self._c.load(run_id)
+        except Corrupt:
+            halt = await halt_of(self._c, await self._c.row(run_id))
+            if halt is None:
+                raise
+            return explain_halt(run_id, halt)
         return explain(st, plan, await facts_of(self._c, st, plan, row))
 
     async def result(self, run_id: str, *, timeout_s: float | None = None) -> RunView:

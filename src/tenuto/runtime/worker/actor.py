@@ -109,9 +109,9 @@ class Actor:
                     self.worker.values.put(blob_digest(blob), blob)
             self.worker.rebuild(self, inputs, need.digests)
             return None
-        except Exception:
+        except Exception as exc:
             log.exception("a decision failed", extra={"run": self.st.id})
-            self.worker.quarantine(self)
+            self.worker.quarantine(self, repr(exc))
             return None
         self.decision = decision
         if not decision.events and not decision.eaten:

@@ -23,12 +23,12 @@ from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import ENDED, RunState, Step
 from tenuto.domain.runs.wire import UnknownEvent, decode
-from tenuto.errors import Corrupt, TenutoError, WorkflowMissing
+from tenuto.errors import Corrupt, Halted, TenutoError, WorkflowMissing
 from tenuto.ports.clock import Clock
 from tenuto.ports.liveness import Liveness
 from tenuto.ports.model import Model
 from tenuto.ports.pool import Pool
-from tenuto.ports.store import Claim, Commit, Committed, History, RowChange, Store, TicketRow, WorkerRow
+from tenuto.ports.store import Claim, Commit, Committed, History, Store, WorkerRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
@@ -37,6 +37,7 @@ from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.worker.actor import Actor
 from tenuto.runtime.worker.attempts import Attempt
 from tenuto.runtime.worker.deliver import deliver_outbox
+from tenuto.runtime.worker.halt import Exits
 from tenuto.runtime.worker.kinds import execute
 from tenuto.runtime.worker.tasks import Tasks
 from tenuto.runtime.worker.values import RunEnv, Values
@@ -44,6 +45,7 @@ from tenuto.runtime.worker.values import RunEnv, Values
 log = logging.getLogger("tenuto.worker")
 
 _reuse = msgspec.json.Decoder(dict[str, Reused]).decode
+_UNHALTING = (msg.Resume, msg.Cancel)
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ class Worker:
         self.takeovers = 0
         self.threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="tenuto-step")
         self.tasks = Tasks(self)
+        self.exits = Exits(store, committer, clock)
         self.http = http or HttpPolicy()
         self.pool: Pool | None = pool
         self.liveness = liveness
@@ -305,19 +308,19 @@ class Worker:
                 await self._open(claim, history)
             except Exception as exc:
                 log.exception("run %s cannot be opened", claim.run_id, extra={"run": claim.run_id})
-                await self._corrupt(claim, f"the run cannot be opened: {exc!r}")
+                await self.exits.halt(claim, Halted(f"the engine cannot open the run: {exc!r}"))
 
     async def _open(self, claim: Claim, history: History) -> None:
         try:
             actor = await self._restore(claim, history)
         except UnknownEvent:
-            self._give_back(claim, "the journal holds events of a newer version")
+            await self.exits.give_back(claim, "the journal holds events of a newer version")
             return
         except WorkflowMissing as exc:
-            self._give_back(claim, str(exc))
+            await self.exits.give_back(claim, str(exc))
             return
         except Corrupt as exc:
-            await self._corrupt(claim, str(exc))
+            await self.exits.halt(claim, exc)
             return
         begin: list[io.Input] = [io.Begin(worker=self.id, epoch=claim.epoch, lost=claim.stolen_from is not None)]
         if claim.inbox_seq:
@@ -326,6 +329,8 @@ class Worker:
             actor.inbox_seen = max(actor.inbox_seen, claim.inbox_seq)
         begin.append(io.Tick())
         actor.begin(begin)
+        if any(isinstance(inp, io.Arrived) and isinstance(inp.message, _UNHALTING) for inp in begin):
+            self.spawn(self.exits.go_on(claim))
 
     async def _restore(self, claim: Claim, history: History) -> Actor:
         digest = digest_of_history(history.snapshot, history.records)
@@ -359,23 +364,6 @@ class Worker:
         if body is None:
             raise Corrupt(f"run {st.id}: the outcomes it takes over from run {st.fork.run} are gone", run=st.id)
         return _reuse(body)
-
-    def _give_back(self, claim: Claim, why: str) -> None:
-        log.warning("run %s is left to another worker: %s", claim.run_id, why, extra={"run": claim.run_id})
-        row = RowChange(state="ready", status="queued", inbox_seen=claim.inbox_seq)
-        self.committer.submit(Commit(run_id=claim.run_id, ns=claim.ns, epoch=claim.epoch, row=row))
-
-    async def _corrupt(self, claim: Claim, why: str) -> None:
-        """Stop a run whose journal is not what was written, and tell a person; nothing is repaired."""
-        log.error("run %s is halted: %s", claim.run_id, why, extra={"run": claim.run_id})
-        ticket = TicketRow(
-            id=f"tk-integrity-{claim.run_id}-{claim.epoch}", ns=claim.ns, run_id=claim.run_id, step="",
-            kind="integrity", message=why, created_at=self.clock.now(),
-        )
-        row = RowChange(state="waiting", status="paused", inbox_seen=claim.inbox_seq, error=f"journal.corrupt: {why}")
-        await self.committer.submit(
-            Commit(run_id=claim.run_id, ns=claim.ns, epoch=claim.epoch, row=row, tickets=[ticket])
-        )
 
     # --- runs created here ------------------------------------------------------------------------------------
 
@@ -524,34 +512,34 @@ class Worker:
     def refused(self, actor: Actor, result: Committed) -> None:
         """Let go of a run somebody else owns, or whose record the store cannot take."""
         if result.outcome == "poison":
-            log.error("run %s is halted: %s", actor.st.id, result.error, extra={"run": actor.st.id})
-            self.spawn(
-                self._corrupt(
-                    Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
-                          inbox_seq=actor.inbox_seen),
-                    f"the store refuses a record: {result.error}",
-                )
-            )
+            self.spawn(self.exits.halt(_claim_of(actor), Halted(f"the store refuses a record: {result.error}")))
         else:
             log.info("run %s belongs to another worker", actor.st.id, extra={"run": actor.st.id})
         self._forget(actor)
 
-    def quarantine(self, actor: Actor) -> None:
-        """Stop a run the engine itself failed on; a person has to look."""
-        claim = Claim(run_id=actor.st.id, ns=actor.st.ns, epoch=actor.st.epoch, digest=actor.st.digest,
-                      inbox_seq=actor.inbox_seen)
+    def quarantine(self, actor: Actor, why: str) -> None:
+        """Stop a run the engine itself failed on; a person has to look. One that is not stored yet fails at its claim."""
+        stored = actor.new is None
         self._forget(actor)
-        self.spawn(self._corrupt(claim, "the engine could not decide; see the worker's log"))
+        if stored:
+            self.spawn(self.exits.halt(_claim_of(actor), Halted(f"the engine failed to decide on the run: {why}")))
 
     def rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
         """Load values a decision needs, restore the state it spoilt, and decide again."""
         actor.in_flight = True
-        self.spawn(self._rebuild(actor, inputs, digests))
+        self.spawn(self._rebuild_or_halt(actor, inputs, digests))
+
+    async def _rebuild_or_halt(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
+        try:
+            await self._rebuild(actor, inputs, digests)
+        except Exception as exc:
+            log.exception("run %s cannot be rebuilt", actor.st.id, extra={"run": actor.st.id})
+            self.quarantine(actor, repr(exc))
 
     async def _rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
         known = await self.values.fetch(self.store, digests)
         if not known:
-            self.quarantine(actor)
+            self.quarantine(actor, f"stored values are gone: {', '.join(digests)}")
             return
         if actor.new is None:
             history = (await self.store.load([actor.st.id]))[0]
@@ -597,6 +585,11 @@ class Worker:
         self._background.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a background task of the worker failed", exc_info=task.exception())
+
+
+def _claim_of(actor: Actor) -> Claim:
+    st = actor.st
+    return Claim(run_id=st.id, ns=st.ns, epoch=st.epoch, digest=st.digest, inbox_seq=actor.inbox_seen)
 
 
 def new_worker_id() -> str:
