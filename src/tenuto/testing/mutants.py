@@ -83,10 +83,10 @@ def _put(owner: Any, name: Any, value: Any) -> None:
 
 SEEDS = {
     "no_fence": 0,
-    "parks_unread": 0,
+    "parks_unread": 25,
     "no_lease_taken": 0,
-    "not_joined": 61,
-    "snapshot_ahead": 0,
+    "not_joined": 63,
+    "snapshot_ahead": 36,
     "same_epoch": 0,
     "eats_when_read": 0,
     "sleeps_on": 0,
