@@ -123,7 +123,8 @@ class Settings:
     log_level: str = _key("info", "least severe log line that is written", _one_of("debug", "info", "warning", "error"))
     log_format: str = _key("text", "how log lines are written", _one_of("text", "json"))
     lease_s: float = _key(10.0, "seconds after which a silent worker's runs are taken over", _between(1, 3600, " s"))
-    workers: int = _key(1, "workers inside the server's process; 0 only serves", _between(0, 64))
+    workers: int = _key(1, "workers of the server: 1 works inside it, more are processes of their own, 0 is none",
+                        _between(0, 64))  # fmt: skip
     concurrency: int = _key(256, "steps one worker executes at a time", _between(1, 100_000))
     max_runs: int = _key(1000, "runs one worker holds in memory at a time", _between(1, 1_000_000))
     max_body_bytes: int = _key(32 * MEBIBYTE, "largest request body", _between(1024, 1024 * MEBIBYTE, " bytes"))
@@ -143,9 +144,10 @@ class Settings:
 
 
 _FIELDS = {item.name: item for item in dataclasses.fields(Settings)}
-_VARIABLES = {f"TENUTO_{name.upper()}": name for name in _FIELDS} | {
+VARIABLES = {f"TENUTO_{name.upper()}": name for name in _FIELDS} | {
     variable: name for name, item in _FIELDS.items() for variable in item.metadata["env"]
 }
+"""Environment variable -> setting."""
 
 
 def load(
@@ -189,12 +191,22 @@ def describe() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "variables": [variable for variable, target in _VARIABLES.items() if target == name],
+            "variables": [variable for variable, target in VARIABLES.items() if target == name],
             "default": item.default,
             "help": item.metadata["help"],
         }
         for name, item in _FIELDS.items()
     ]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables from which `load` reads these very settings, whatever a file says."""
+    values = {name: getattr(settings, name) for name in _FIELDS}
+    return {f"TENUTO_{name.upper()}": _as_text(value) for name, value in values.items()}
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
 
 
 def _headline(problems: Sequence[Problem]) -> str:
@@ -223,9 +235,9 @@ def _from_environment(env: Mapping[str, str], given: dict[str, tuple[str, Any]],
     for variable in sorted(env):
         if not variable.startswith("TENUTO_") or variable in _OTHER_VARIABLES or variable.startswith(_OTHER_PREFIXES):
             continue
-        name = _VARIABLES.get(variable)
+        name = VARIABLES.get(variable)
         if name is None:
-            hint = _meant(variable, tuple(_VARIABLES))
+            hint = _meant(variable, tuple(VARIABLES))
             problems.append(
                 Problem(variable, "is no setting of this version", hint=hint.lstrip("; "), code="settings.unknown")
             )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tenuto import settings as settings_
-from tenuto.errors import TenutoError
+from tenuto.errors import InvalidSettings, TenutoError
 from tenuto.logs import configure
 from tenuto.settings import Settings
-
-log = logging.getLogger("tenuto")
 
 
 def run_loop(main: Coroutine[Any, Any, int]) -> int:
@@ -55,7 +49,7 @@ def serve(args: Namespace) -> int:
 
         args.cors_origins = tuple(getattr(args, "cors_origin", None) or ()) or None
         loaded = read(args, "host", "port", "no_auth", "workers", "concurrency", "cors_origins")
-        return run_loop(serve_app(loaded, load_catalog(args.app)))
+        return run_loop(serve_app(loaded, load_catalog(args.app), app=args.app))
 
     return told(work)
 
@@ -65,56 +59,17 @@ def worker(args: Namespace) -> int:
 
     def work() -> int:
         from tenuto.bundled.load import load_catalog
-        from tenuto.bundled.serving import work_app
+        from tenuto.bundled.serving import supervise, work_app
 
-        loaded = read(args, "concurrency")
-        processes = args.processes or 1
+        loaded, catalog = read(args, "concurrency"), load_catalog(args.app)
+        processes = 1 if args.processes is None else args.processes
+        if processes < 1:
+            raise InvalidSettings(f"--processes {processes} starts no worker; give 1 or more")
         if processes > 1:
-            return _many(args, processes)
-        return run_loop(work_app(loaded, load_catalog(args.app)))
+            return run_loop(supervise(loaded, args.app, processes))
+        return run_loop(work_app(loaded, catalog))
 
     return told(work)
-
-
-def _many(args: Namespace, processes: int) -> int:
-    """Start worker processes and stop them together; one that dies is started again."""
-    command = [sys.executable, "-m", "tenuto", "worker", "--processes", "1"]
-    if args.app:
-        command.insert(4, args.app)
-    for flag in ("database", "concurrency", "log_format", "log_level"):
-        value = getattr(args, flag, None)
-        if value is not None:
-            command += [f"--{flag.replace('_', '-')}", str(value)]
-    running = [subprocess.Popen(command) for _ in range(processes)]
-    print(f"{processes} workers: {', '.join(str(child.pid) for child in running)}", file=sys.stderr)
-    stopping: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        # The wait below is resumed after a signal, so the children's ends are what wakes it.
-        stopping.append(number)
-        for child in running:
-            child.terminate()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    while not stopping:
-        pid, _status = _wait_child()
-        for index, child in enumerate(running):
-            if child.pid == pid and not stopping:
-                log.warning("worker process %d ended; starting another", pid)
-                running[index] = subprocess.Popen(command)
-    for child in running:
-        child.terminate()
-    # A child that had not yet learnt to stop by itself is ended by the signal, which is as asked.
-    asked = (0, -signal.SIGTERM, -signal.SIGINT)
-    return int(any(child.wait() not in asked for child in running))
-
-
-def _wait_child() -> tuple[int, int]:
-    try:
-        return os.waitpid(-1, 0)
-    except (InterruptedError, ChildProcessError):
-        return 0, 0
 
 
 def demo(args: Namespace) -> int:

@@ -51,7 +51,8 @@ def args_serve(parser: Parser) -> None:
     _database(parser)
     parser.option("--no-auth", action="store_true", help="ask for no token; on loopback only")
     parser.option(
-        "--workers", type=int, metavar="N", help="workers in this process (default: 1; 0 only serves)"
+        "--workers", type=int, metavar="N",
+        help="1 works in this process (default), more are processes of their own, 0 only serves",
     )
     parser.option("--concurrency", type=int, metavar="N", help="steps at a time for each worker")
     _logging(parser)
