@@ -23,6 +23,7 @@ from tenuto.errors import (
     Denied,
     Exhausted,
     Gone,
+    Halted,
     Invalid,
     InvalidGraph,
     InvalidInput,
@@ -52,6 +53,7 @@ STATUS: Mapping[type[TenutoError], int] = {
     Exhausted: 429,
     StepError: 422,
     Corrupt: 500,
+    Halted: 500,
     Unavailable: 503,
 }
 

@@ -43,8 +43,8 @@ async def tool_call(ctx: Context, value: Any) -> dict[str, Any]:
     if "failures" in given and "failureRate" not in given:
         rate = 1.0
     if simulate is not False and ctx.attempt <= limit and _share(ctx) < rate:
-        raise ToolDown(f"attempt {ctx.attempt} of {ctx.node} fails because its input asked for it")
-    return {"ok": True, "tool": ctx.node, "input": value, "attempt": ctx.attempt, "key": ctx.key}
+        raise ToolDown(f"attempt {ctx.attempt} of {ctx.name} fails because its input asked for it")
+    return {"ok": True, "tool": ctx.name, "input": value, "attempt": ctx.attempt, "key": ctx.key}
 
 
 async def llm_call(ctx: Context, value: Any) -> dict[str, Any]:

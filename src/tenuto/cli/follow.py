@@ -153,6 +153,6 @@ def is_error(event: dict[str, Any]) -> bool:
 
 
 def concerns(event: dict[str, Any], node: str) -> bool:
-    """Report whether an event is about a node, any pass or item of it included, or about a step by its id."""
+    """Report whether an event is about a node, any pass or item of it included, or about a step by its id or name."""
     step = str(event.get("step") or "")
-    return node in (event.get("node"), step) or step.startswith(f"{node}~")
+    return node in (event.get("node"), step, event.get("name")) or step.startswith(f"{node}~")

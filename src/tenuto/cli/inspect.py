@@ -41,7 +41,7 @@ def _show_why(context: Context, found: dict[str, Any]) -> None:
     for wait in waits:
         kind = wait.get("kind") or wait.get("what") or ""
         out.line()
-        heading = " ".join(str(part) for part in (wait.get("step"), kind, wait.get("name")) if part)
+        heading = " ".join(str(part) for part in (wait.get("title") or wait.get("step"), kind, wait.get("name")) if part)
         out.line(out.paint(clean(heading), "bold"))
         show.fields(
             out,
@@ -152,17 +152,19 @@ def do_graph(context: Context) -> int:
 def show_graph(context: Context, graph: dict[str, Any]) -> None:
     """Print a graph as a list of nodes, each with where its edges lead."""
     out = context.out
+    nodes: list[dict[str, Any]] = graph.get("nodes") or []
+    names = {node.get("id"): node.get("name") for node in nodes}
     ways: dict[str, list[str]] = {}
     for edge in map(obj, seq(graph.get("edges"))):
         condition = f" if {edge['when']}" if edge.get("when") else ""
         on = f" on {edge['on']}" if edge.get("on") not in (None, "", "success") else ""
         loop = " (back)" if edge.get("back") else ""
-        ways.setdefault(str(edge.get("from")), []).append(clean(f"{edge.get('to')}{on}{condition}{loop}"))
-    nodes: list[dict[str, Any]] = graph.get("nodes") or []
+        to = names.get(edge.get("to")) or edge.get("to")
+        ways.setdefault(str(edge.get("from")), []).append(clean(f"{to}{on}{condition}{loop}"))
     is_of_run = bool(graph.get("run"))
     rows = [
         (
-            clean(node.get("id")),
+            clean(node.get("name") or node.get("id")),
             clean(node.get("kind") or "function"),
             show.status(out, node.get("status")) if is_of_run else show.NOTHING,
             "; ".join(ways.get(str(node.get("id")), [])) or "(end)",

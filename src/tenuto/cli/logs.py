@@ -137,7 +137,7 @@ def line(out: Out, event: dict[str, Any]) -> str:
     colour = _COLOUR.get(kind.rpartition(".")[2])
     when = out.paint(show.clock(event.get("at") or event.get("time")), "dim")
     what = out.paint(f"{clean(kind):<20}", *((colour,) if colour else ()))
-    step = clean(event.get("step") or event.get("node") or "")
+    step = clean(event.get("name") or event.get("step") or event.get("node") or "")
     return f"{when}  {what}  {step:<14}  {_about(kind, data)}".rstrip()
 
 

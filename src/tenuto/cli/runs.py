@@ -174,7 +174,7 @@ def step_row(context: Context, step: dict[str, Any]) -> tuple[str, ...]:
     took = show.duration(step["took_ms"] / 1000) if step.get("took_ms") else ""
     state = show.status(context.out, step.get("status"))
     return (
-        clean(step.get("id") or step.get("node")),
+        clean(step.get("name") or step.get("id") or step.get("node")),
         f"{state} (reused)" if step.get("reused") else state,
         str(step.get("attempt") or show.NOTHING),
         took or show.span(step.get("started_at"), step.get("finished_at")) or show.NOTHING,

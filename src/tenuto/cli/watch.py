@@ -71,7 +71,7 @@ class Board:
         self._run["status"] = RUN_STATUS.get(kind, self._run.get("status"))
         step_id = str(event.get("step") or "")
         if step_id and kind in STEP_STATUS:
-            step = self._steps.setdefault(step_id, {"id": step_id, "node": event.get("node")})
+            step = self._steps.setdefault(step_id, {"id": step_id, "name": event.get("name")})
             step["status"] = STEP_STATUS[kind]
             step["waiting_for"] = data if STEP_STATUS[kind] == "waiting" else None
             for name in ("error", "output", "attempt", "took_ms"):

@@ -237,10 +237,10 @@ function followOne(id) {
 
 function addEvent(event) {
   const line = make("li");
-  const { id, run, type, at, step, node, ...rest } = event;
+  const { id, run, type, at, step, name, node, ...rest } = event;
   line.append(make("span", when(at), "quiet"), make("span", type));
   const data = pretty(rest.data);
-  line.append(make("span", [step, data && data !== "{}" ? JSON.stringify(rest.data) : ""].filter(Boolean).join("  "), "mono"));
+  line.append(make("span", [name || step, data && data !== "{}" ? JSON.stringify(rest.data) : ""].filter(Boolean).join("  "), "mono"));
   line.title = id || "";
   $("events").prepend(line);
   while ($("events").childElementCount > MAX_EVENTS) $("events").lastElementChild.remove();
@@ -285,7 +285,7 @@ function drawWhy(run, why) {
   const waits = why && !ENDED.has(run.status) ? why.waits.filter((wait) => wait.kind !== "predecessors") : [];
   const boxes = waits.slice(0, 20).map((wait) => {
     const box = make("div", null, "wait");
-    box.append(make("div", [wait.kind, wait.step, wait.message || wait.who].filter(Boolean).join(" · ")));
+    box.append(make("div", [wait.kind, wait.title || wait.step, wait.message || wait.who].filter(Boolean).join(" · ")));
     if (TICKETS.has(wait.kind) && wait.name) {
       choicesOf(wait.name);
       for (const decision of choices.get(wait.name) || []) {
@@ -320,7 +320,7 @@ function drawSteps(run) {
     second.append(mark);
     const note = step.error ? step.error.message : step.waiting_for ? step.waiting_for.message || step.waiting_for.kind : "";
     if (note) second.append(make("div", note, "quiet"));
-    const first = make("td", step.id, "mono");
+    const first = make("td", step.name || step.id, "mono");
     if (step.items) first.append(make("div", `${step.items.done} of ${step.items.count} items`, "quiet"));
     const track = make("td");
     track.append(bar(step, from, span));

@@ -119,6 +119,18 @@ class Plan:
         node = self.nodes.get(key)
         return node if node is not None else self.nodes[key[: key.find("~")]]
 
+    def title(self, key: str) -> str:
+        """Return a step as its author named it, scope included; the key itself where there is no other name."""
+        node, scope = split_key(key)
+        found = self.nodes.get(node)
+        return str(found.node.config.get("name") or node) + scope if found and found.node.kind == "function" else key
+
+    def key_of(self, title: str) -> str:
+        """Return the key of a step given by its author's name, and any other text as it is."""
+        if title in self.nodes:
+            return title
+        return next((name for name in self.nodes if self.title(name) == title), title)
+
     def region_path(self, region: int) -> list[int]:
         """Return the regions from a region up to the run, innermost first, the run excluded."""
         path: list[int] = []

@@ -1,7 +1,8 @@
 """Turns a plain list of named steps into a definition.
 
-A step's handler follows from the prefix of its name, so a list runs without any code of its own:
-`tool_call.charge` and `llm_call.draft` name handlers, and everything else does nothing.
+What does a step's work follows from its name: the step or tool of that very name, or of its prefix before the first
+dot. Where there is a handler `noop`, as in the bundled examples, it serves every other name; elsewhere such a name is
+refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tenuto.domain.graph.cycles import first_cycle
 from tenuto.domain.graph.loops import adjacency
 from tenuto.domain.graph.model import Definition, Edge, Node
 from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer
+from tenuto.domain.graph.rules.subject import Known, has_name
 from tenuto.errors import InvalidGraph
 
 PREFIXES = ("tool_call", "llm_call")
@@ -36,14 +38,17 @@ class _Step:
     needs: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
 
-def steps_to_definition(document: Any, *, name: str = "steps") -> Definition:
+def steps_to_definition(document: Any, known: Known | None = None, *, name: str = "steps") -> Definition:
     """Return the definition of a step list `{goal?, steps: [{name, input?, dependsOn?}]}`.
 
     A step gets its own `input`, whatever it depends on; without one it gets the outputs of what it depends on.
 
+    Args:
+        known: What steps may ask for; without it, `tool_call.*`, `llm_call.*` and `noop`.
+
     Raises:
-        InvalidGraph: Names are missing or repeated, a dependency does not exist, or steps wait for each other;
-            `problems` has every fault with its place.
+        InvalidGraph: Names are missing or repeated, nothing serves one, a dependency does not exist, or steps wait
+            for each other; `problems` has every fault with its place.
     """
     found = Findings()
     top: Any = json_copy(document, "", found)
@@ -57,21 +62,47 @@ def steps_to_definition(document: Any, *, name: str = "steps") -> Definition:
     steps = [_read_step(item, pointer("/steps", at), found) for at, item in enumerate(cast("list[Any]", items))]
     steps = [step for step in steps if step is not None]
     edges = _link(steps, found)
+    served = {step.name: _served(step, known, found) for step in steps}
     if found.items:
         raise InvalidGraph("the list of steps is not valid", problems=tuple(found.items))
     goal = fields.get("goal")
     return Definition(
         name=name,
-        nodes=tuple(_node(step) for step in steps),
+        nodes=tuple(_node(step, served[step.name]) for step in steps),
         edges=tuple(edges),
         description=goal if isinstance(goal, str) else "",
     )
 
 
-def handler_of(name: str) -> str:
-    """Return the handler a step's name asks for: its prefix before the first dot when that is one, else `noop`."""
+def served_by(name: str, known: Known | None = None) -> dict[str, str] | None:
+    """Return what does the work of a step of this name, as a node's config has it; `None` when nothing does."""
     prefix, dot, _ = name.partition(".")
-    return name if dot and prefix in PREFIXES else NOOP
+    if known is None or known.handlers is None:
+        return {"handler": name if dot and prefix in PREFIXES else NOOP}
+    if has_name(known.handlers, name):
+        return {"handler": name}
+    tools = known.tools or frozenset[str]()
+    for asked in (prefix, name):
+        if asked in known.handlers:
+            return {"handler": asked}
+        if asked in tools:
+            return {"tool": asked}
+    return {"handler": NOOP} if NOOP in known.handlers else None
+
+
+def _served(step: _Step, known: Known | None, found: Findings) -> dict[str, str]:
+    config = served_by(step.name, known)
+    if config is not None:
+        return config
+    assert known is not None
+    names = (known.handlers or frozenset[str]()) | (known.tools or frozenset[str]())
+    prefix = step.name.partition(".")[0]
+    message = f"no step or tool serves {step.name!r}: there is neither {step.name!r} nor {prefix!r}"
+    hint = nearest(step.name, names) or nearest(prefix, names) or (
+        f"there are {', '.join(sorted(names)[:10])}" if names else "register one with `@app.step`"
+    )
+    found.add(pointer(step.place, "name"), message, hint=hint, code="graph.unknown_handler")
+    return {}
 
 
 def _read_step(data: Any, place: str, found: Findings) -> _Step | None:
@@ -137,11 +168,11 @@ def _unique(name: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-def _node(step: _Step) -> Node:
+def _node(step: _Step, served: dict[str, str]) -> Node:
     return Node(
         id=step.node,
         kind="function",
-        config={"handler": handler_of(step.name), "name": step.name},
+        config={**served, "name": step.name},
         input=step.input,
         description="" if step.node == step.name else step.name,
     )

@@ -89,7 +89,7 @@ def ask_about(d: Draft, step: str, call_id: str, call: Call) -> None:
         part = f"{part}/{len(d.st.tickets)}"
     open_ticket(
         d, step, "unknown_outcome", part,
-        f"Did {call.name or call_id!r} in step {step!r} take effect? Its outcome was lost.",
+        f"Did {call.name or call_id!r} in step {d.plan.title(step)!r} take effect? Its outcome was lost.",
         {"key": call.key, "call": call_id, "choices": ["retry", "succeeded", "failed"]}, call=call_id,
     )
 

@@ -122,8 +122,10 @@ def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
         waits.extend(_ready(st, plan, facts, found))
         waits.extend(blocked_wait(st, plan, key) for key in blocked_keys(st, plan) if st.steps)
     found.n_waits, found.waits = len(waits), waits[:WAITS_SHOWN]
+    for wait in found.waits:
+        wait.title = plan.title(wait.step)
     found.since = min((wait.since for wait in waits if wait.since), default=instant(st.t))
-    found.summary = _summary(found, facts)
+    found.summary = _summary(found, plan)
     return found
 
 
@@ -229,13 +231,14 @@ def _with_child(wait: WaitView, facts: Facts) -> WaitView:
     return wait
 
 
-def _summary(found: Explanation, facts: Facts) -> str:
+def _summary(found: Explanation, plan: Plan) -> str:
     if found.running and found.owner:
-        return f"{len(found.running)} step(s) run on worker {found.owner}: {', '.join(found.running[:3])}."
+        names = ", ".join(plan.title(key) for key in found.running[:3])
+        return f"{len(found.running)} step(s) run on worker {found.owner}: {names}."
     if not found.waits:
         return f"Worker {found.owner} is moving the run." if found.owner else "The run is about to be claimed."
     first = found.waits[0]
-    where = f"Step {first.step} waits" if first.step else "The run waits"
+    where = f"Step {first.title} waits" if first.step else "The run waits"
     what = {"predecessors": "for other steps", "worker": "for a worker", "start_at": "for its start time"}.get(
         first.kind, f"for {first.kind.replace('_', ' ')}" + (f" {first.name!r}" if first.name else "")
     )

@@ -98,7 +98,7 @@ def outcome_unknown(d: Draft, key: str, why: str) -> None:
     d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, part)))
     open_ticket(
         d, key, "unknown_outcome", part,
-        f"Did step {key!r} take effect? Its outcome was lost: {why}",
+        f"Did step {d.plan.title(key)!r} take effect? Its outcome was lost: {why}",
         {"key": idempotency_key(d, key), "choices": ["retry", "succeeded", "failed"], "hook": policy},
     )
 

@@ -117,7 +117,7 @@ def step_idempotency_key(run_id: str, key: str, group: int) -> str:
 def _outline(plan: Plan, key: str) -> v.StepView:
     node_id, scope = split_key(key)
     node = plan.nodes.get(node_id)
-    view = v.StepView(id=key, node=node_id, kind=node.node.kind if node else "")
+    view = v.StepView(id=key, node=node_id, kind=node.node.kind if node else "", name=plan.title(key))
     for owner, number in frames(scope):
         if plan.nodes[owner].body is not None:
             view.branch = number
@@ -139,7 +139,7 @@ def blocked_wait(st: RunState, plan: Plan, key: str) -> v.WaitView:
     open_now = [name for name in _sources(plan, node_id) if not _resolved(st, name)]
     if not open_now:
         return v.WaitView(kind="worker", step=key, node=node_id, who="any worker that can serve the run")
-    text = ", ".join(open_now)
+    text = ", ".join(plan.title(name) for name in open_now)
     return v.WaitView(kind="predecessors", step=key, node=node_id, name=text, message=f"waits for {text}")
 
 
@@ -261,7 +261,7 @@ def graph_view(plan: Plan, st: RunState | None = None) -> v.GraphView:
 
 def _graph_node(plan: Plan, node: PlanNode) -> v.GraphNode:
     owner = plan.regions[node.region].owner
-    return v.GraphNode(id=node.id, kind=node.node.kind, region=owner, description=node.node.description)
+    return v.GraphNode(id=node.id, kind=node.node.kind, name=plan.title(node.id), region=owner, description=node.node.description)
 
 
 def _graph_edge(edge: Any) -> v.GraphEdge:

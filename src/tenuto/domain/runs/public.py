@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from msgspec import Raw
 
-from tenuto.domain.graph.plan import split_key
+from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.views import View, instant
 from tenuto.errors import Invalid
@@ -27,6 +27,7 @@ class PublicEvent(View):
         id: `seq.i`; give it back as `after` to go on from here.
         type: Public name, such as `step.completed`.
         step: The step concerned; empty for facts of the whole run.
+        name: The step as its author named it.
         data: What else there is to know, by the public field names of the type.
     """
 
@@ -35,6 +36,7 @@ class PublicEvent(View):
     type: str
     at: datetime | None
     step: str = ""
+    name: str = ""
     node: str = ""
     data: dict[str, Any] = {}
 
@@ -195,8 +197,10 @@ def public_events(run_id: str, seq: int, body: ev.Body, *, after: int = -1) -> I
             yield public_event(run_id, seq, index, event, at)
 
 
-def public_event(run_id: str, seq: int, index: int, event: ev.Event, at: datetime | None) -> PublicEvent:
-    """Return one journal event as anyone outside reads it."""
+def public_event(
+    run_id: str, seq: int, index: int, event: ev.Event, at: datetime | None, plan: Plan | None = None
+) -> PublicEvent:
+    """Return one journal event as anyone outside reads it; without the plan steps go by their ids."""
     entry = TABLE[type(event)]
     step = step_of(event)
     data = {public: _plain(field, getattr(event, field)) for field, public in entry.fields.items()}
@@ -205,7 +209,7 @@ def public_event(run_id: str, seq: int, index: int, event: ev.Event, at: datetim
         data["replay_of"] = event.fork.run if event.fork is not None else None
     return PublicEvent(
         id=event_id(seq, index), run=run_id, type=entry.name, at=at, step=step,
-        node=split_key(step)[0] if step else "", data=data,
+        name=plan.title(step) if plan is not None and step else step, node=split_key(step)[0] if step else "", data=data,
     )
 
 

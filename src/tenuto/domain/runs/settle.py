@@ -415,7 +415,7 @@ def _end_run(d: Draft) -> None:
             if _run_again(d, first):
                 return
             failure = ev.Failure(
-                code=first.code, type=first.type, message=f"step {st.dead[0]!r}: {first.message}", retryable=False,
+                code=first.code, type=first.type, message=f"step {d.plan.title(st.dead[0])!r}: {first.message}", retryable=False,
                 details={"step": st.dead[0], "dead_letters": list(st.dead)},
             )
             d.emit(ev.RunFailed(failure=failure))

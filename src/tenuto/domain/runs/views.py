@@ -46,6 +46,7 @@ class WaitView(View):
     """One thing a step or run waits for.
 
     Attributes:
+        title: The step as its author named it.
         kind: `timer`, `signal`, `approval`, `escalation`, `child`, `retry`, `predecessors`, `worker`, `concurrency`,
             `budget`, `start_at`, `paused`, `message`, `dead_letter`, `unknown_outcome`, `integrity`.
         name: Which one: the signal's name, the ticket's or child run's id, the handler's name.
@@ -55,6 +56,7 @@ class WaitView(View):
 
     kind: str
     step: str = ""
+    title: str = ""
     node: str = ""
     name: str = ""
     since: datetime | None = None
@@ -77,6 +79,7 @@ class StepView(View):
 
     Attributes:
         id: Stable in its run and safe in a URL: the node, then `~owner.n` for each loop pass or map item.
+        name: The id as the author spelt it: a step of a plain list keeps its own name, dots and all.
         iteration: Pass of the innermost loop, from 1; 0 outside loops.
         branch: Index of the innermost map item; `None` outside maps.
         key: Idempotency key the step gives to whoever it calls.
@@ -90,6 +93,7 @@ class StepView(View):
     id: str
     node: str
     kind: str
+    name: str = ""
     iteration: int = 0
     branch: int | None = None
     status: str = "blocked"
@@ -178,12 +182,14 @@ class GraphNode(View):
     """A node as a picture needs it; `status` and `counts` are set when the graph is that of a run.
 
     Attributes:
+        name: The node as its author named it.
         region: The loop header or map node whose region holds it; empty at the top.
         counts: Steps of the node by status, over all passes and items.
     """
 
     id: str
     kind: str
+    name: str = ""
     region: str = ""
     status: str = "blocked"
     counts: dict[str, int] = {}

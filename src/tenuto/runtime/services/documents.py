@@ -41,10 +41,9 @@ def read_steps(document: Any, catalog: Catalog | None) -> Definition:
     Raises:
         InvalidGraph: With every problem.
     """
-    definition = steps_to_definition(document)
-    if catalog is None:
-        return require_valid(definition)
-    return require_valid(catalog.complete(definition), catalog.known())
+    known = catalog.known() if catalog is not None else None
+    definition = steps_to_definition(document, known)
+    return require_valid(catalog.complete(definition) if catalog is not None else definition, known)
 
 
 def _text(text: str | bytes) -> Any:

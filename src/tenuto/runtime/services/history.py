@@ -50,7 +50,7 @@ class History:
     def __init__(self, context: Context) -> None:
         """Use the store and caches of an engine."""
         self._c = context
-        self._mine: OrderedDict[str, bool] = OrderedDict()
+        self._mine: OrderedDict[str, Plan | None] = OrderedDict()
 
     async def events(
         self, run_id: str, *, after: str = "", limit: int = 100, where: ListEvents | None = None
@@ -61,8 +61,8 @@ class History:
             RunMissing: There is no such run.
             Invalid: `after` is no event id, or a filter names no type of event.
         """
-        await self._c.row(run_id)
-        _check(where)
+        plan = await self._plan(run_id)
+        where = _read(where, plan)
         seq, index = parse_id(after)
         position = seq - 1 if seq else 0
         found: list[PublicEvent] = []
@@ -70,7 +70,7 @@ class History:
             part = await self._c.store.records(run_id, position, min(READ_AT_ONCE, max(limit, 50)))
             for item in part:
                 past = index if item.seq == seq else -1
-                found.extend(_chosen(run_id, item.seq, decode(item), past, where))
+                found.extend(_chosen(run_id, item.seq, decode(item), past, where, plan))
                 position = item.seq
                 if len(found) > limit:
                     return Page(items=found[:limit], next=found[limit - 1].id)
@@ -87,6 +87,7 @@ class History:
             StepMissing: `after` is no step of the run.
         """
         st, plan, _ = await self._c.load(run_id)
+        node = plan.key_of(node) if node else node
         keys = [
             key for key, step in st.steps.items()
             if (node is None or split_key(key)[0] == node) and (not status or step_status(step) in status)
@@ -133,15 +134,15 @@ class History:
         Raises:
             RunMissing: At the first step, when there is no such run.
         """
-        await self._c.row(run_id)
-        _check(where)
+        plan = await self._plan(run_id)
+        where = _read(where, plan)
         seq, index = parse_id(after)
         ended, last = "", seq
         async for part in self._c.feed.follow(run_id, seq - 1 if seq else 0):
             for number, body in part:
                 past = index if number == seq else -1
                 ended = final_of(body, past) or (ended if not body.ev else "")
-                for event in _chosen(run_id, number, body, past, where):
+                for event in _chosen(run_id, number, body, past, where, plan):
                     yield event
                 last = number
             if ended in _ABSORBING or ((ended or not part) and await self._over(run_id, last)):
@@ -171,22 +172,28 @@ class History:
 
     async def _of_group(self, group: TailRow) -> AsyncIterator[PublicEvent]:
         for run_id, seq in group.runs:
-            if not await self._is_mine(run_id):
+            plan = await self._mine_by(run_id)
+            if plan is None:
                 continue
             for item in await self._c.store.records(run_id, seq - 1, 1):
                 if item.seq == seq:
-                    for event in _chosen(run_id, seq, decode(item), -1, None):
+                    for event in _chosen(run_id, seq, decode(item), -1, None, plan):
                         yield event
 
-    async def _is_mine(self, run_id: str) -> bool:
-        """Return whether a run is in this engine's namespace."""
-        known = self._mine.get(run_id)
-        if known is None:
-            row = await self._c.store.get_run(run_id)
-            known = self._mine[run_id] = row is not None and row.ns == self._c.ns
-            if len(self._mine) > NAMESPACES_KNOWN:
-                self._mine.popitem(last=False)
-        return known
+    async def _plan(self, run_id: str) -> Plan:
+        """Return the plan of a run of this namespace."""
+        return await self._c.definitions.plan(self._c.ns, (await self._c.row(run_id)).digest)
+
+    async def _mine_by(self, run_id: str) -> Plan | None:
+        """Return the plan of a run in this engine's namespace; `None` for others."""
+        if run_id in self._mine:
+            return self._mine[run_id]
+        row = await self._c.store.get_run(run_id)
+        mine = row is not None and row.ns == self._c.ns
+        plan = self._mine[run_id] = await self._c.definitions.plan(self._c.ns, row.digest) if row and mine else None
+        if len(self._mine) > NAMESPACES_KNOWN:
+            self._mine.popitem(last=False)
+        return plan
 
 
 def final_of(body: Body, past: int) -> str:
@@ -198,13 +205,20 @@ def final_of(body: Body, past: int) -> str:
     return ""
 
 
-def _check(where: ListEvents | None) -> None:
-    for name in where.types if where is not None else ():
+def _read(where: ListEvents | None, plan: Plan) -> ListEvents | None:
+    """Return a filter with steps and nodes by their ids."""
+    if where is None:
+        return None
+    for name in where.types:
         if name not in NAMES and not (name.endswith(".") and any(known.startswith(name) for known in NAMES)):
             raise Invalid(f"{name!r} is no type of event; allowed: {', '.join(NAMES)}", code="event.type")
+    ids = {name: plan.key_of(text) for name in ("node", "step") if (text := getattr(where, name))}
+    return msgspec.structs.replace(where, **ids)
 
 
-def _chosen(run_id: str, seq: int, body: Body, after: int, where: ListEvents | None) -> list[PublicEvent]:
+def _chosen(
+    run_id: str, seq: int, body: Body, after: int, where: ListEvents | None, plan: Plan
+) -> list[PublicEvent]:
     """Return the events of a record past a place that a filter lets through."""
     at = instant(body.t)
     found: list[PublicEvent] = []
@@ -221,5 +235,5 @@ def _chosen(run_id: str, seq: int, body: Body, after: int, where: ListEvents | N
                 continue
             if where.types and not any(name == t or (t.endswith(".") and name.startswith(t)) for t in where.types):
                 continue
-        found.append(public_event(run_id, seq, index, event, at))
+        found.append(public_event(run_id, seq, index, event, at, plan))
     return found

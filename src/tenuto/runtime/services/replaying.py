@@ -32,9 +32,9 @@ MODES = ("live", "freeze", "shadow")
 async def replay(context: Context, workflows: Workflows, run_id: str, request: Replay) -> Started:
     """Start a run that takes over the part of another that the cut and the edits leave untouched."""
     row = await context.row(run_id)
-    cut = _cut_of(request)
-    edits = request.edits or Edits()
     old = await context.definitions.plan(context.ns, row.digest)
+    cut = _cut_of(request, old)
+    edits = request.edits or Edits()
     new = await _edited_plan(context, workflows, old, edits)
     bodies, chains = await _journal(context, run_id)
     head = cut.at if cut.at is not None else bodies[-1][0]
@@ -63,7 +63,7 @@ async def replay(context: Context, workflows: Workflows, run_id: str, request: R
     return Started(id=await make_durable(context, commit), status="queued", replay_of=run_id)
 
 
-def _cut_of(request: Replay) -> Cut:
+def _cut_of(request: Replay, plan: Plan) -> Cut:
     """Return the cut a request asks for; nothing given means all anew, or everything kept for a frozen replay.
 
     Raises:
@@ -82,9 +82,9 @@ def _cut_of(request: Replay) -> Cut:
     if isinstance(step, int):
         return Cut(count=step)
     if isinstance(step, str):
-        return Cut(step=step)
+        return Cut(step=plan.key_of(step))
     if request.from_node is not None:
-        return Cut(node=request.from_node)
+        return Cut(node=plan.key_of(request.from_node))
     if request.at is not None:
         return Cut(at=request.at)
     return Cut(everything=True) if request.mode == "freeze" else Cut()

@@ -186,7 +186,8 @@ class Runs:
             Conflict: The step is not one that can be tried again.
             RunTerminal: The run completed or was cancelled.
         """
-        st, _, _ = await self._c.load(run_id)
+        st, plan, _ = await self._c.load(run_id)
+        step = plan.key_of(step)
         if st.status in ("completed", "cancelled"):
             raise RunTerminal(f"run {run_id} is {st.status}; replay it instead", run=run_id, status=st.status)
         found = st.steps.get(step)

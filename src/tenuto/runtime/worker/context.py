@@ -72,6 +72,11 @@ class Context:
         self.guidance = step.guidance
         self.input = value
 
+    @property
+    def name(self) -> str:
+        """Return the step as its author named it."""
+        return self._attempt.actor.plan.title(self.step)
+
     # --- durable calls ----------------------------------------------------------------------------------------
 
     async def call(

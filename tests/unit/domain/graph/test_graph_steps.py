@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tenuto.domain.graph.model import Edge
-from tenuto.domain.graph.steps import handler_of, steps_to_definition
+from tenuto.domain.graph.rules.subject import Known
+from tenuto.domain.graph.steps import served_by, steps_to_definition
 from tenuto.domain.graph.validate import check
 from tenuto.errors import InvalidGraph
 
@@ -63,5 +64,26 @@ def test_a_list_without_steps_is_refused(document: object) -> None:
     [("tool_call.x", "tool_call.x"), ("llm_call.x.y", "llm_call.x.y"), ("tool_call", "noop"), ("x.tool_call", "noop")],
 )
 def test_the_handler_follows_from_the_prefix(name: str, handler: str) -> None:
-    """Only the two known prefixes name handlers."""
-    assert handler_of(name) == handler
+    """Without an app, only the two known prefixes name handlers."""
+    assert served_by(name) == {"handler": handler}
+
+
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [
+        ("charge.card", {"handler": "charge.card"}),
+        ("charge.cash", {"handler": "charge"}),
+        ("charge", {"handler": "charge"}),
+        ("mail.anna", {"handler": "mail.anna"}),
+        ("search.web", {"tool": "search"}),
+        ("search", {"tool": "search"}),
+        ("tool_call.x", None),
+        ("rest", None),
+    ],
+)
+def test_an_app_serves_a_name_by_itself_or_by_its_prefix(name: str, served: object) -> None:
+    """Exact names win over families, families over prefixes, steps over tools."""
+    known = Known(handlers=frozenset({"charge", "charge.card", "mail.*"}), tools=frozenset({"search"}))
+    assert served_by(name, known) == served
+    rest = Known(handlers=known.handlers and known.handlers | {"noop"}, tools=known.tools)
+    assert served_by(name, rest) == (served or {"handler": "noop"})
