@@ -21,7 +21,7 @@ from tenuto.errors import AlreadyDecided, KeyReused, RunTerminal
 from tenuto.runtime.services.requests import ListRuns, Replay, StartRun
 from tenuto.wiring import WorkerOptions, running
 
-SCENARIOS = ("chain", "send", "resend", "looked", "charge", "stuck")
+SCENARIOS = ("chain", "send", "resend", "looked", "charge", "recharge", "seen", "stuck")
 
 
 @pytest.fixture
@@ -767,6 +767,10 @@ async def test_dur30_the_declared_policies_do_as_they_are_named(
         assert opened.data["kind"] == "unknown_outcome"
         await engine.tickets.decide(opened.data["ticket"], "retry", by="ann")
         assert (await ended(engine, killed["charge"])).output == {"charge": "charged"}
+        assert (await ended(engine, killed["recharge"])).output == {"recharge": "charged"}
+        assert (await ended(engine, killed["seen"])).output == {"seen": "found"}
+    assert ledger.names().count("recharge") == 2
+    assert ledger.names().count("seen") == 1, "the hook knew that it had happened"
     resent = [entry["key"] for entry in ledger.read() if entry["what"] == "resend"]
     assert len(resent) == 2
     assert len(set(resent)) == 1

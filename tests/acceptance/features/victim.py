@@ -77,6 +77,18 @@ def build(ledger: Ledger, hang: Hang = nothing) -> App:
         await hang()
         return "charged"
 
+    @app.step(effect="effect", on_unknown="retry")
+    async def recharge(ctx: Context) -> str:
+        ledger.write("recharge", key=ctx.key)
+        await hang()
+        return "charged"
+
+    @app.step(effect="effect", on_unknown="look")
+    async def seen(ctx: Context) -> str:
+        ledger.write("seen", key=ctx.key)
+        await hang()
+        return "charged"
+
     @app.step(retry=Retry(attempts=1))
     async def stuck() -> str:
         ledger.write("stuck")
@@ -88,6 +100,8 @@ def build(ledger: Ledger, hang: Hang = nothing) -> App:
     app.workflow("resend").tool(resend)
     app.workflow("looked").tool(looked)
     app.workflow("charge").step(charge)
+    app.workflow("recharge").step(recharge)
+    app.workflow("seen").step(seen)
     app.workflow("stuck").step(stuck)
     return app
 

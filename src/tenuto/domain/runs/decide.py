@@ -132,7 +132,7 @@ def _errored(d: Draft, inp: io.Errored) -> None:
     if calls.current(d, inp.step, inp.n) is None:
         return
     if d.st.status == "cancelling":
-        cancel_step(d, inp.step, "cancelled")
+        cancel_step(d, inp.step, "cancelled", begun=inp.failure.unknown)
     elif inp.lost:
         worker_lost(d, inp.step)
     else:
@@ -141,7 +141,7 @@ def _errored(d: Draft, inp: io.Errored) -> None:
 
 def _stopped(d: Draft, inp: io.Stopped) -> None:
     if calls.current(d, inp.step, inp.n) is not None:
-        cancel_step(d, inp.step, "cancelled")
+        cancel_step(d, inp.step, "cancelled", begun=inp.begun)
 
 
 def _map_items(d: Draft, inp: io.MapItems) -> None:

@@ -238,10 +238,15 @@ class AttemptLost(Event, frozen=True, tag="attempt.lost"):
 
 
 class AttemptInterrupted(Event, frozen=True, tag="attempt.interrupted"):
-    """A worker that shuts down gave a try back; it counts neither as failure nor as loss."""
+    """A try was given back by its worker, which counts nothing, or cut off by a `failure`, which counts as a loss.
+
+    With `unknown` it may have acted on the world: a status hook is asked before the code runs again.
+    """
 
     step: str
     n: int
+    unknown: bool = False
+    failure: Failure | None = None
 
 
 class StepCompleted(Event, frozen=True, tag="done"):
@@ -307,10 +312,11 @@ class StepSkipped(Event, frozen=True, tag="step.skipped"):
 
 
 class StepCancelled(Event, frozen=True, tag="step.cancelled"):
-    """A step that had begun, or could have, ends without an outcome."""
+    """A step ends without an outcome; with `unknown` its code was cut off and may have acted on the world."""
 
     step: str
     reason: str = ""
+    unknown: bool = False
 
 
 class StepRedriven(Event, frozen=True, tag="step.redriven"):

@@ -17,10 +17,13 @@ from tenuto.domain.runs.fold_graph import item_scope
 from tenuto.domain.runs.inputs import Task
 from tenuto.domain.runs.retry import MAX_LOSSES, NO_RETRY, delay_ms, may_retry
 from tenuto.domain.runs.routing import route
-from tenuto.domain.runs.state import ACTIVE_STEP, Call
+from tenuto.domain.runs.state import ACTIVE_STEP, Call, Step, suspended
 from tenuto.errors import InputMissing, RoutingFailed, TenutoError
 
-LOST = ev.Failure(code="attempt.worker_lost", type="WorkerLost", message="the worker died during every attempt")
+LOST = ev.Failure(
+    code="attempt.worker_lost", type="WorkerLost", unknown=True,
+    message=f"{MAX_LOSSES} attempts were lost with their workers, which is the limit",
+)
 
 INTERRUPTED = ev.Failure(
     code="attempt.interrupted", type="Interrupted", message="the worker shut down during the attempt", unknown=True
@@ -43,9 +46,20 @@ def effect_of(node: PlanNode) -> str:
     return node.node.effect or "idempotent"
 
 
+def status_hook(node: PlanNode, step: Step) -> str:
+    """Return the hook to ask before a step's code runs (again); empty when an earlier attempt leaves no doubt."""
+    if not step.doubt or effect_of(node) != "effect":
+        return ""
+    policy = node.node.on_unknown or "ask"
+    return "" if policy in ("ask", "retry") else policy
+
+
 def begin(d: Draft, key: str) -> None:
-    """Begin an attempt, here or as a task that any worker may execute."""
+    """Begin an attempt, here or as a task that any worker may execute; a doubt a person has to settle comes first."""
     step = d.st.steps[key]
+    if step.doubt and effect_of(d.node(key)) == "effect" and (d.node(key).node.on_unknown or "ask") == "ask":
+        ask_outcome(d, key, "an earlier attempt was cut off")
+        return
     task = d.env.remote(d.node(key), step)
     n = step.attempt + 1
     d.emit(ev.AttemptStarted(step=key, n=n, task=task))
@@ -66,7 +80,7 @@ def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") ->
     node = d.node(key)
     lose_calls(d, key, failure.message)
     if failure.unknown and effect_of(node) == "effect":
-        outcome_unknown(d, key, failure.message)
+        outcome_unknown(d, key, failure.message, failure)
         return
     if failure.unknown and d.st.status != "cancelling" and any(_asks(call) for call in step.calls.values()):
         d.emit(ev.AttemptInterrupted(step=key, n=step.attempt))
@@ -86,20 +100,33 @@ def _asks(call: Call) -> bool:
     return call.status == "unknown" and call.effect == "effect" and call.on_unknown in ("", "ask")
 
 
-def outcome_unknown(d: Draft, key: str, why: str) -> None:
-    """Apply a step's policy for an attempt whose outcome was lost."""
-    node = d.node(key)
-    policy = node.node.on_unknown or "ask"
-    if policy == "retry":
-        d.emit(ev.AttemptInterrupted(step=key, n=d.st.steps[key].attempt))
-        return
+def outcome_unknown(d: Draft, key: str, why: str, failure: ev.Failure | None = None) -> None:
+    """Apply a step's policy for an attempt whose outcome was lost.
+
+    Args:
+        failure: What cut the attempt off; `None` when it was given back, which counts nothing.
+    """
+    step = d.st.steps[key]
+    policy = d.node(key).node.on_unknown or "ask"
+    spent = failure is not None and step.losses + 1 >= MAX_LOSSES
+    if failure is not None and spent and policy == "retry":
+        step_failed(d, key, failure)
+    elif spent or policy == "ask":
+        ask_outcome(d, key, why)
+    else:
+        d.emit(ev.AttemptInterrupted(step=key, n=step.attempt, unknown=True, failure=failure))
+
+
+def ask_outcome(d: Draft, key: str, why: str) -> None:
+    """Ask a person whether a step took effect."""
     # One question per attempt: an answered ticket is never asked again, its key is consumed.
     part = f"unknown{d.st.steps[key].attempt}"
     d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, part)))
     open_ticket(
         d, key, "unknown_outcome", part,
         f"Did step {d.plan.title(key)!r} take effect? Its outcome was lost: {why}",
-        {"key": idempotency_key(d, key), "choices": ["retry", "succeeded", "failed"], "hook": policy},
+        {"key": idempotency_key(d, key), "choices": ["retry", "succeeded", "failed"],
+         "hook": d.node(key).node.on_unknown or "ask"},
     )
 
 
@@ -110,8 +137,8 @@ def worker_lost(d: Draft, key: str, worker: str = "") -> None:
     lose_calls(d, key, "the worker died")
     if step.losses >= MAX_LOSSES:
         step_failed(d, key, LOST)
-    elif effect_of(d.node(key)) == "effect" and d.node(key).node.on_unknown != "retry":
-        outcome_unknown(d, key, "the worker died")
+    elif effect_of(d.node(key)) == "effect" and (d.node(key).node.on_unknown or "ask") == "ask":
+        ask_outcome(d, key, "the worker died")
     else:
         begin(d, key)
 
@@ -211,10 +238,15 @@ def _inside(key: str, scope: str) -> bool:
     return own == scope or own.startswith(scope if scope.endswith(".") else scope + "~")
 
 
-def cancel_step(d: Draft, key: str, reason: str) -> None:
-    """End an active step without an outcome, and all it has open."""
+def cancel_step(d: Draft, key: str, reason: str, *, begun: bool = True) -> None:
+    """End an active step without an outcome, and all it has open.
+
+    Args:
+        begun: Whether its code ran, if it is running; code that acts on the world may then have done so.
+    """
     step = d.st.steps[key]
     running = step.status == "running"
+    unknown = running and begun and not suspended(step) and effect_of(d.node(key)) == "effect"
     for name in [name for name, call in step.calls.items() if call.status == "open" or call.hold is not None]:
         d.emit(ev.CallUnknown(step=key, call=name, reason=reason))
     for ticket_id_, ticket in d.st.tickets.items():
@@ -222,7 +254,7 @@ def cancel_step(d: Draft, key: str, reason: str) -> None:
             d.emit(ev.TicketClosed(ticket=ticket_id_, reason=reason))
     if step.wait is not None and step.wait.kind == "child":
         d.out.stop_children.append(step.wait.name)
-    d.emit(ev.StepCancelled(step=key, reason=reason))
+    d.emit(ev.StepCancelled(step=key, reason=reason, unknown=unknown))
     if running:
         d.out.stop.append(key)
 

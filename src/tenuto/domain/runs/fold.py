@@ -17,6 +17,10 @@ from tenuto.domain.runs.state import Call, RunState, Step, Ticket, Wait
 from tenuto.domain.runs.transitions import run_status, step_status
 
 CANCEL_GRACE_MS = 10_000
+UNSEEN = ev.Failure(
+    code="attempt.cancelled", type="Cancelled", unknown=True, retryable=False,
+    message="cut off while its code ran; whether it took effect is not known",
+)
 Fold = Callable[[RunState, Plan, Any, int], None]
 
 
@@ -168,6 +172,7 @@ def _attempt_failed(st: RunState, plan: Plan, e: ev.AttemptFailed, t: int) -> No
     step = st.steps[e.step]
     step.status = step_status(ev.AttemptFailed, step.status, e.step)
     step.fails += 1
+    step.doubt = False
     step.failure = e.failure
     step.retry_at = st.timers["r|" + e.step] = e.retry_at
     step.wait = None
@@ -178,13 +183,18 @@ def _attempt_lost(st: RunState, plan: Plan, e: ev.AttemptLost, t: int) -> None:
     step = st.steps[e.step]
     step.status = step_status(ev.AttemptLost, step.status, e.step)
     step.losses += 1
-    step.isolate = True
+    step.isolate = step.doubt = True
 
 
 def _attempt_interrupted(st: RunState, plan: Plan, e: ev.AttemptInterrupted, t: int) -> None:
     step = st.steps[e.step]
     step.status = step_status(ev.AttemptInterrupted, step.status, e.step)
     st.ready[e.step] = 1
+    if e.unknown:
+        step.doubt = True
+    if e.failure is not None:
+        step.losses += 1
+        step.failure = e.failure
 
 
 def settle_step(st: RunState, step: Step, key: str, status: str, t: int) -> None:
@@ -212,6 +222,7 @@ def _completed(st: RunState, plan: Plan, e: ev.StepCompleted, t: int) -> None:
     settle_step(st, step, key, step_status(ev.StepCompleted, step.status, key), t)
     step.out = e.out
     step.failure = None
+    step.doubt = False
     step.queued_ms = e.queued_ms
     step.took_ms = e.took_ms
     fold_graph.resolve_out(st, plan, key, step, e.taken, t)
@@ -236,6 +247,7 @@ def _failed(st: RunState, plan: Plan, e: ev.StepFailed, t: int) -> None:
     step = st.steps[e.step]
     settle_step(st, step, e.step, step_status(ev.StepFailed, step.status, e.step), t)
     step.failure = e.failure
+    step.doubt = e.failure.unknown
     step.how = e.how
     step.out = e.out
     if e.how == "item":
@@ -250,6 +262,7 @@ def _dead(st: RunState, plan: Plan, e: ev.StepDeadLettered, t: int) -> None:
     step = st.steps[e.step]
     settle_step(st, step, e.step, step_status(ev.StepDeadLettered, step.status, e.step), t)
     step.failure = e.failure
+    step.doubt = e.failure.unknown
     step.leaf = False
     st.ended.pop(split_key(e.step)[1], None)
     st.dead.append(e.step)
@@ -266,6 +279,8 @@ def _cancelled(st: RunState, plan: Plan, e: ev.StepCancelled, t: int) -> None:
     step = st.steps[e.step]
     settle_step(st, step, e.step, step_status(ev.StepCancelled, step.status, e.step), t)
     step.how = e.reason
+    if e.unknown:
+        step.doubt, step.failure = True, UNSEEN
     if e.reason == "loser":
         fold_graph.resolve_out(st, plan, e.step, step, (), t)
         step.leaf = False
@@ -289,6 +304,7 @@ def _redriven(st: RunState, plan: Plan, e: ev.StepRedriven, t: int) -> None:
     if e.fresh:
         step.group += 1
         step.calls = {}
+        step.doubt = False
     if e.step in st.maps:
         fold_graph.reopen_map(st, e.step, fresh=e.fresh)
 
@@ -340,6 +356,8 @@ def _ticket_decided(st: RunState, plan: Plan, e: ev.TicketDecided, t: int) -> No
     ticket = st.tickets[e.ticket]
     ticket.status, ticket.decision, ticket.by, ticket.reason = "decided", e.decision, e.by, e.reason
     _asked(st, ticket.step, ticket.call, False)
+    if ticket.kind == "unknown_outcome" and not ticket.call:
+        st.steps[ticket.step].doubt = False
     st.timers.pop("t|" + e.ticket, None)
 
 

@@ -54,7 +54,7 @@ def _successor(before: Step | None) -> Step:
     """Return a new step; in an item that begins anew it counts attempts on and knows the calls that were made."""
     if before is None:
         return Step()
-    return Step(attempt=before.attempt, calls=before.calls, group=before.group)
+    return Step(attempt=before.attempt, calls=before.calls, group=before.group, doubt=before.doubt)
 
 
 def _begins_unrecorded(plan: Plan, key: str) -> bool:
@@ -253,6 +253,7 @@ def reopen_map(st: RunState, key: str, *, fresh: bool) -> None:
             if fresh:
                 step.group += 1
                 step.calls = {}
+                step.doubt = False
     for known in (st.joins, st.loops, st.regions):
         for name in [name for name in known if _item_of(name, prefix) in again]:
             del known[name]

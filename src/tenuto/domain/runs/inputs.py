@@ -84,10 +84,11 @@ class Errored(msgspec.Struct, frozen=True):
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """An attempt was cancelled on request and has ended."""
+    """An attempt was cancelled on request and has ended; `begun` says whether its code may have acted."""
 
     step: str
     n: int
+    begun: bool = True
 
 
 class MapItems(msgspec.Struct, frozen=True):

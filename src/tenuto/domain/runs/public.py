@@ -98,7 +98,10 @@ TABLE: dict[type[ev.Event], Public] = {
         "step.retrying", _same("retry_at", "worker", n="attempt", failure="error"), "A try failed; another follows.", error=True
     ),
     ev.AttemptLost: Public("step.lost", _same("worker", n="attempt"), "The worker died during a try.", error=True),
-    ev.AttemptInterrupted: Public("step.interrupted", _same(n="attempt"), "A worker gave the try back."),
+    ev.AttemptInterrupted: Public(
+        "step.interrupted", _same("unknown", n="attempt", failure="error"),
+        "The try ended without an outcome, given back by its worker or cut off; another follows.",
+    ),
     ev.StepCompleted: Public(
         "step.completed", _same("queued_ms", "took_ms", "worker", out="output", n="attempt", taken="edges_taken"),
         "The step's outcome stands.",
@@ -116,7 +119,7 @@ TABLE: dict[type[ev.Event], Public] = {
         "step.dead_lettered", _same(n="attempt", failure="error"), "It failed and nothing handles it.", error=True
     ),
     ev.StepSkipped: Public("step.skipped", {}, "No incoming edge was taken."),
-    ev.StepCancelled: Public("step.cancelled", _same("reason"), "The step ends without an outcome."),
+    ev.StepCancelled: Public("step.cancelled", _same("reason", "unknown"), "The step ends without an outcome."),
     ev.StepRedriven: Public(
         "step.redriven", _same("by", "fresh", "guidance", "config"), "A person sent the step round again."
     ),

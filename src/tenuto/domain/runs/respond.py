@@ -203,7 +203,11 @@ def _escalated(d: Draft, ticket: Ticket, decision: str, reason: str, data: Any) 
         found = ticket.data.get("failure")
         failure = msgspec.convert(found, ev.Failure) if found else None
         message = reason or (failure.message if failure else "failed by a person's decision")
-        unhandled(d, key, ev.Failure(code="step.failed", type="Decided", message=message, retryable=False))
+        decided = ev.Failure(code="step.failed", type="Decided", message=message, retryable=False)
+        if ticket.kind == "escalation":
+            unhandled(d, key, decided)
+        else:
+            step_failed(d, key, decided)
 
 
 def _resolve(d: Draft, ticket: Ticket, decision: str, by: str, data: Any) -> None:

@@ -9,6 +9,7 @@ from tenuto.domain.runs.events import Failure
 
 NO_RETRY = Retry()
 MAX_LOSSES = 3
+"""Attempts of a step that may end without a definite outcome: with the third, it is not tried again by itself."""
 
 
 def may_retry(policy: Retry, fails: int, failure: Failure) -> bool:

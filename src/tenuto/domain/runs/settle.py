@@ -58,6 +58,8 @@ def settle(d: Draft) -> None:
                 d.out.start.append(key)
         elif st.ready and st.status == "running" and not d.releasing:
             start(d, next(iter(st.ready)))
+        elif st.ready and st.status == "cancelling":
+            cancel_step(d, next(iter(st.ready)), "cancelled")
         else:
             break
     if st.ended or st.begun:

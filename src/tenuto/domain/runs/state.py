@@ -71,7 +71,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     Attributes:
         attempt: Tries begun, lost and interrupted ones included.
         fails: Tries that definitely failed; counts against `retry.attempts`.
-        losses: Tries lost with their worker; counts against its own limit.
+        losses: Tries without a definite outcome, lost with their worker or cut off; counts against its own limit.
         via: Indexes of the taken incoming edges.
         leaf: Completed with no outgoing edge taken: part of the run's output.
         how: How a failure was handled.
@@ -79,6 +79,7 @@ class Step(msgspec.Struct, omit_defaults=True):
         retry_at: When the next attempt is due, for `retrying`.
         isolate: An attempt took its worker down with it; the next runs in a process of its own.
         task: The current attempt is executed by any worker, apart from the owner.
+        doubt: An earlier attempt may have taken effect, and nobody has said yet whether it did.
     """
 
     status: str = "ready"
@@ -103,6 +104,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     config: dict[str, Any] | None = None
     isolate: bool = False
     task: bool = False
+    doubt: bool = False
 
 
 class Join(msgspec.Struct, omit_defaults=True):

@@ -13,6 +13,9 @@ from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Failure
+from tenuto.domain.runs.failure import status_hook
+from tenuto.domain.runs.present import step_idempotency_key
+from tenuto.domain.runs.state import Step
 from tenuto.errors import ArtifactMissing, ControlSignal
 from tenuto.runtime.worker.context import Token
 from tenuto.runtime.worker.failures import describe
@@ -58,6 +61,8 @@ class Attempt:
         self.n = step.attempt
         self.ready_at = step.ready_at
         self.config = step.config
+        self.step_key = step_idempotency_key(actor.st.id, key, step.group)
+        self.doubtful = step.doubt
         self.node: PlanNode = actor.plan.node_of(key)
         self.waiting: dict[str, asyncio.Future[None]] = {}
 
@@ -78,7 +83,10 @@ class Attempt:
                 return
             out, blob = pack(result)
         except asyncio.CancelledError:
-            self._cancelled()
+            if self.stopping and not self.evicted:
+                await self._find_out()
+            else:
+                self._cancelled()
         except ControlSignal:
             self._forget()
         except (TypeError, TooLarge, ValueError, OverflowError) as exc:
@@ -102,9 +110,28 @@ class Attempt:
             message = f"{what} within {self._limit:g} s"
             self._failed(Failure(code=code, type="TimedOut", message=message, unknown=True))
         elif self.stopping:
-            self._end(io.Stopped(self.key, self.n))
+            self._end(io.Stopped(self.key, self.n, begun=self.began > 0))
         else:
             self._forget()
+
+    async def _find_out(self) -> None:
+        """End code that was stopped on request, with the outcome its status hook knows, if there is one to ask."""
+        st = self.actor.st
+        hook = status_hook(self.node, Step(doubt=True)) if st.status == "cancelling" else ""
+        if not hook:
+            self._cancelled()
+            return
+        try:
+            resolution, value = await self.worker.ask_hook(hook, self.step_key)
+            out, blob = pack(value)
+        except (Exception, asyncio.CancelledError):
+            log.warning("the status hook %s did not answer", hook, exc_info=True, extra={"run": st.id, "step": self.key})
+            self._cancelled()
+            return
+        if resolution == "succeeded":
+            self._end(io.Succeeded(self.key, self.n, out, blob))
+        else:
+            self._end(io.Stopped(self.key, self.n, begun=False))
 
     def _failed(self, failure: Failure) -> None:
         self._end(io.Errored(self.key, self.n, failure))
@@ -161,7 +188,7 @@ class Attempt:
         known = step.calls.get(call)
         if known is None or known.status not in ("waiting", "unknown"):
             return
-        self._pause_clock()
+        self.hold_clock()
         future = asyncio.get_running_loop().create_future()
         self.waiting[call] = future
         try:
@@ -233,7 +260,8 @@ class Attempt:
             self._timer_since = loop.time()
             self._timer = loop.call_later(self._timer_left, self._time_out, "timeout")
 
-    def _pause_clock(self) -> None:
+    def hold_clock(self) -> None:
+        """Stop the attempt's clock until it is started again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -187,7 +187,7 @@ class Context:
         return await self._attempt.ask(done, token)
 
     async def _settle(self, asked: io.CallAsked, answer: io.AskHook) -> io.Reply:
-        resolution, value = await self._attempt.worker.ask_hook(answer.hook, answer.key, asked)
+        resolution, value = await self._attempt.worker.ask_hook(answer.hook, answer.key)
         out, blob = pack(value)
         token = Token()
         settled = io.CallSettled(step=self.step, call=asked.call, token=token, resolution=resolution, out=out, blob=blob)

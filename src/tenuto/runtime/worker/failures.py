@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from tenuto.domain.runs.events import Failure
-from tenuto.errors import TenutoError
+from tenuto.errors import StepError, TenutoError
 
 LONGEST = 2000
+
+
+class EffectFailed(StepError):
+    """A step's status hook says that an attempt whose outcome was lost has failed."""
+
+    code = "effect.failed"
+
+
+class HookFailed(StepError):
+    """A step's status hook could not say what became of an attempt; its outcome is still not known."""
+
+    code = "hook.failed"
+
+
+async def ask_hook(ask: Callable[[str, str], Awaitable[tuple[str, Any]]], hook: str, key: str) -> tuple[str, Any]:
+    """Return what a status hook says became of a step: `succeeded` with its result, or `retry`.
+
+    Raises:
+        EffectFailed: It says that the step failed.
+        HookFailed: It raised, or answered with something else.
+    """
+    try:
+        resolution, value = await ask(hook, key)
+    except Exception as exc:
+        raise HookFailed(f"the status hook {hook!r} failed: {exc!r}", unknown=True) from exc
+    if resolution == "failed":
+        raise EffectFailed(str(value) if value else f"the status hook {hook!r} says that the step failed")
+    if resolution not in ("succeeded", "retry"):
+        allowed = "'succeeded', 'failed' or 'retry'"
+        raise HookFailed(f"the status hook {hook!r} answered {resolution!r}, not {allowed}", unknown=True)
+    return resolution, value
 
 
 def describe(exc: BaseException) -> Failure:

@@ -15,6 +15,7 @@ from tenuto.domain.base.values import pack
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs.failure import status_hook
 from tenuto.errors import Permanent, TenutoError
 from tenuto.runtime.agents.run import run_agent
 from tenuto.runtime.tools.call import call_tool
@@ -23,6 +24,7 @@ from tenuto.runtime.tools.http import run_http
 from tenuto.runtime.worker.aggregates import aggregate
 from tenuto.runtime.worker.attempts import Answered, Attempt
 from tenuto.runtime.worker.context import Context, SyncContext
+from tenuto.runtime.worker.failures import ask_hook
 
 Executor = Callable[[Attempt, Any], Awaitable[Any]]
 
@@ -43,6 +45,10 @@ async def execute(attempt: Attempt) -> Any:
     node = attempt.node.node
     if node.kind == "map":
         return await _open_map(attempt)
+    if attempt.doubtful:
+        known = await settle_doubt(attempt)
+        if known is not None:
+            return known.value
     try:
         value = attempt.given()
     except io.NeedValues:
@@ -53,6 +59,28 @@ async def execute(attempt: Attempt) -> Any:
             args, kwargs = handler.bind(None, value)
             return await handler.fn(*args, **kwargs)
     return await KINDS[node.kind](attempt, value)
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What a status hook says a step came to."""
+
+    value: Any
+
+
+async def settle_doubt(attempt: Attempt) -> Known | None:
+    """Return what became of an earlier attempt by its step's status hook; `None` when the code is to run.
+
+    Raises:
+        StepError: It failed, says the hook; or nobody knows, because the hook itself failed.
+    """
+    hook = status_hook(attempt.node, attempt.actor.st.steps[attempt.key])
+    if not hook:
+        return None
+    node = attempt.node.node
+    attempt.limit(node.timeout_s, None)
+    resolution, value = await ask_hook(attempt.worker.ask_hook, hook, attempt.step_key)
+    attempt.hold_clock()
+    return Known(value) if resolution == "succeeded" else None
 
 
 def _is_plain(attempt: Attempt, handler: Handler) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.inputs import ChildRun, Decision, Task
 from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.ports.store import OutboxRow, TaskRow, TicketRow
@@ -95,7 +96,8 @@ def task_id(run: str, step: str, n: int) -> str:
 def task_row(st: RunState, plan: Plan, task: Task) -> TaskRow:
     """Return the row that offers an attempt to all workers."""
     node = plan.nodes[split_key(task.step)[0]].node
-    body = TaskBody(input=task.input, key=task.key, timeout_s=node.timeout_s or 0)
+    hook = status_hook(plan.node_of(task.step), st.steps[task.step])
+    body = TaskBody(input=task.input, key=task.key, timeout_s=node.timeout_s or 0, hook=hook)
     return TaskRow(
         id=task_id(st.id, task.step, task.n), ns=st.ns, run_id=st.id, step=task.step, attempt=task.n,
         handler=node.config["handler"], body=msgspec.json.encode(body), created_at=st.t,
@@ -103,11 +105,16 @@ def task_row(st: RunState, plan: Plan, task: Task) -> TaskRow:
 
 
 class TaskBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an executor needs: the input (perhaps by digest), the idempotency key, the limit in seconds (0 = none)."""
+    """What an executor needs: the input (perhaps by digest), the idempotency key, the limit in seconds (0 = none).
+
+    Attributes:
+        hook: Status hook to ask first: an earlier attempt may have taken effect.
+    """
 
     input: msgspec.Raw
     key: str
     timeout_s: float = 0
+    hook: str = ""
 
 
 def outbox_of(st: RunState, decision: Decision) -> list[OutboxRow]:

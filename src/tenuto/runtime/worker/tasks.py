@@ -14,7 +14,7 @@ from tenuto.domain.runs.failure import INTERRUPTED, LOST
 from tenuto.domain.runs.inputs import NeedValues
 from tenuto.ports.pool import PoolFailed
 from tenuto.ports.store import TaskRow
-from tenuto.runtime.worker.failures import describe
+from tenuto.runtime.worker.failures import ask_hook, describe
 from tenuto.runtime.worker.rows import TaskBody
 from tenuto.runtime.worker.values import RunEnv
 
@@ -90,8 +90,11 @@ class Tasks:
         assert handler is not None and worker.pool is not None
         timeout = body.timeout_s or handler.timeout_s
         try:
-            value = await self._load(body.input)
-            result = await worker.pool.call(handler.target, value, key=body.key, timeout_s=timeout)
+            found = await ask_hook(worker.ask_hook, body.hook, body.key) if body.hook else ("retry", None)
+            result = found[1]
+            if found[0] == "retry":
+                value = await self._load(body.input)
+                result = await worker.pool.call(handler.target, value, key=body.key, timeout_s=timeout)
             out, blob = pack(result)
         except PoolFailed as exc:
             return ended(failure=exc.failure)

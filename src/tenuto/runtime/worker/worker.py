@@ -482,8 +482,8 @@ class Worker:
         found = self.catalog.models.get(name) or self.catalog.models.get(name.partition(":")[0])
         return cast("Model", found if found is not None else self.models)
 
-    async def ask_hook(self, hook: str, key: str, asked: io.CallAsked) -> tuple[str, Any]:
-        """Ask a registered status hook what became of a call; returns `(resolution, value)`."""
+    async def ask_hook(self, hook: str, key: str) -> tuple[str, Any]:
+        """Ask a registered status hook what became of a call or step; returns `(resolution, value)`."""
         found = self.catalog.hooks.get(hook)
         if found is None:
             raise TenutoError(f"no status hook {hook!r} is registered", code="hook.unknown")

@@ -335,3 +335,33 @@ def test_fast_fidelity_starts_a_lost_step_again():
     assert core.started == ["a"]
     assert core.run().status == "completed"
     assert core.st.steps["a"].losses == 1
+
+
+def lose(core: Core, times: int) -> None:
+    for epoch in range(2, times + 2):
+        core.todo, core.started = [], []
+        core.step(io.Begin(worker=f"w{epoch}", epoch=epoch, lost=True))
+
+
+def test_the_third_lost_attempt_is_the_last_whatever_the_retry_policy_allows():
+    core = Core(graph("a", a={"retry": {"attempts": 10}}))
+    core.step(*core.todo)
+    lose(core, 2)
+    assert core.started == ["a"]
+    lose(core, 1)
+    assert core.started == []
+    assert core.statuses() == {"a": "dead_letter"}
+    assert core.st.steps["a"].failure.code == "attempt.worker_lost"
+    assert len(core.events(ev.AttemptStarted)) == 3
+    core.verify()
+
+
+def test_lost_attempts_do_not_use_up_the_retry_policy():
+    core = Core(graph("a", a={"retry": {"attempts": 2, "jitter": 0}}), {"a": boom})
+    core.step(*core.todo)
+    lose(core, 2)
+    core.run()
+    assert core.statuses() == {"a": "retrying"}
+    core.tick(1000)
+    assert core.statuses() == {"a": "dead_letter"}
+    assert len(core.executed) == 2
