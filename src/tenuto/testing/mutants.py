@@ -83,7 +83,7 @@ def _put(owner: Any, name: Any, value: Any) -> None:
 
 SEEDS = {
     "no_fence": 0,
-    "parks_unread": 25,
+    "parks_unread": 42,
     "no_lease_taken": 0,
     "not_joined": 63,
     "snapshot_ahead": 36,
@@ -91,7 +91,7 @@ SEEDS = {
     "eats_when_read": 0,
     "sleeps_on": 0,
     "ack_first": 0,
-    "forget_first": 0,
+    "forget_first": 9,
     "never_due": 0,
     "skips_messages": 0,
     "parent_not_told": 0,

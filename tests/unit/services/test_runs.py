@@ -173,6 +173,29 @@ class TestSteer:
         with pytest.raises(StepMissing, match="did you mean 'first'"):
             await engine.runs.retry(run.id, "frist")
 
+    async def test_a_step_cut_off_at_a_cap_is_not_redriven_but_begins_again_with_a_raised_cap(self, engine: Engine):
+        definition = {"name": "capped", "nodes": [{"id": "w", "kind": "wait", "config": {"signal": "go"}}],
+                      "budget": {"wall_clock_s": 0.05}}
+        run = (await engine.runs.submit(StartRun(definition=definition, input={}))).id
+        assert (await finished(engine, run)).status == "budget_exceeded"
+        with pytest.raises(Conflict, match="is cancelled; only one that is dead_letter or retrying.*raised cap") as told:
+            await engine.runs.retry(run, "w")
+        assert told.value.reason == "step.state"
+        await engine.runs.resume(run, budget=Budget(wall_clock_s=60))
+        await engine.runs.signal(run, "go")
+        async with asyncio.timeout(10):
+            while (await engine.runs.get(run)).status != "completed":
+                await asyncio.sleep(0)
+
+    async def test_a_cancelled_item_of_a_map_points_to_its_map(self, engine: Engine):
+        broken.add("flaky")
+        body = {"nodes": [{"id": "s", "kind": "wait", "config": {"signal": "never"}}, node("f", "flaky")]}
+        definition = {"name": "m", "nodes": [{"id": "m", "kind": "map", "config": {"over": "${input.n}", "body": body}}]}
+        run = (await engine.runs.submit(StartRun(definition=definition, input={"n": [1]}))).id
+        assert (await finished(engine, run)).status == "failed"
+        with pytest.raises(Conflict, match="'s~m.0' is cancelled.*map 'm'"):
+            await engine.runs.retry(run, "s~m.0")
+
     async def test_only_ended_runs_are_deleted(self, engine: Engine):
         run = await engine.runs.submit(StartRun(definition=ASK, input={}))
         await until(engine, run.id, "ticket.opened")

@@ -19,7 +19,7 @@ STEP_MOVES: dict[type[ev.Event], tuple[frozenset[str], str]] = {
     ev.StepFailed: (ACTIVE, "failed"),
     ev.StepDeadLettered: (ACTIVE | {"completed"}, "dead_letter"),
     ev.StepCancelled: (ACTIVE, "cancelled"),
-    ev.StepRedriven: (frozenset({"dead_letter", "retrying", "cancelled"}), "ready"),
+    ev.StepRedriven: (frozenset({"dead_letter", "retrying"}), "ready"),
 }
 
 RUN_MOVES: dict[type[ev.Event], tuple[frozenset[str], str]] = {

@@ -11,13 +11,14 @@ from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.base.nearest import did_you_mean, nearest
 from tenuto.domain.base.values import INLINE_LIMIT, pack, unpack
 from tenuto.domain.graph.model import Budget, Definition
+from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.diff import RunDiff, diff_runs
 from tenuto.domain.runs.explain import Explanation, explain, explain_halt
 from tenuto.domain.runs.present import STEPS_SHOWN, error_view, in_map, run_view
 from tenuto.domain.runs.public import FINAL, TABLE
-from tenuto.domain.runs.state import ENDED
+from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.domain.runs.views import RunSummary, RunView, instant
 from tenuto.errors import Conflict, Corrupt, Invalid, RunMissing, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
@@ -32,7 +33,7 @@ from tenuto.runtime.services.starting import blob_name, submit
 from tenuto.runtime.services.workflows import Workflows
 
 SAFETY_S = 5.0
-REDRIVABLE = ("dead_letter", "retrying", "cancelled")
+REDRIVABLE = ("dead_letter", "retrying")
 
 
 class Runs:
@@ -195,9 +196,10 @@ class Runs:
             hint = did_you_mean(step, st.steps)
             raise StepMissing(f"run {run_id} has no step {step!r}{hint}", step=step, nearest=nearest(step, st.steps))
         if found.status not in REDRIVABLE:
-            allowed = ", ".join(REDRIVABLE)
+            allowed = " or ".join(REDRIVABLE)
             raise Conflict(
-                f"step {step!r} is {found.status}; only these can be tried again: {allowed}", code="step.state", step=step
+                f"step {step!r} is {found.status}; only one that is {allowed} can be tried again"
+                f"{_instead(st, plan, step)}", code="step.state", step=step,
             )
         if config is not None and len(canonical_json(config)) > INLINE_LIMIT:
             raise Invalid(f"the overrides of config have more than {INLINE_LIMIT:,} bytes", code="step.config")
@@ -298,6 +300,16 @@ class Runs:
             status = (await self._c.row(run_id)).status
             raise RunTerminal(f"run {run_id} is {status} and takes no more messages", run=run_id, status=status)
         return Accepted(id=run_id, status=row.status)
+
+
+def _instead(st: RunState, plan: Plan, step: str) -> str:
+    """Say what brings a step back that cannot be sent round again by itself."""
+    if in_map(plan, step):
+        owner = split_key(step)[1].rpartition("~")[2].rpartition(".")[0]
+        return f"; it belongs to an item of map {owner!r}: once the map is a dead letter, redrive that"
+    if st.steps[step].status == "cancelled" and st.status == "budget_exceeded":
+        return "; resume the run with a raised cap, which begins it again"
+    return ""
 
 
 def summary(row: RunRow) -> RunSummary:
