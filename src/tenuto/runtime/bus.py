@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tenuto.domain.runs.events import Body, Event, RunCancelled, RunCompleted, RunExceeded, RunFailed
 
 QUEUE = 256
+END_WITHIN_S = 5.0
 ENDS = frozenset({RunCompleted, RunFailed, RunCancelled, RunExceeded})
 
 
@@ -84,6 +85,7 @@ class Bus:
         """Start without watchers."""
         self._by_run: dict[str, list[Subscription]] = {}
         self._ends: dict[str, asyncio.Future[Event | None]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
 
     def subscribe(self, run_id: str = "") -> Subscription:
         """Return a watch on a run, or on all runs; it begins when it is entered."""
@@ -103,11 +105,31 @@ class Bus:
                     watcher.offer(notice)
 
     def end_of(self, run_id: str) -> asyncio.Future[Event | None]:
-        """Return what resolves with the event that ends a run, if that happens in this process; cancel it when done."""
-        future: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
+        """Return what resolves with the event that ends a run in this process, or `None` after a while without it.
+
+        Call `forget_end` when done. One timer serves all who wait, so nobody pays for a timer of their own.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Event | None] = loop.create_future()
         self._ends[run_id] = future
-        future.add_done_callback(lambda _: self._ends.pop(run_id, None))
+        if self._sweep is None:
+            self._sweep = loop.call_later(END_WITHIN_S, self._give_up, tuple(self._ends))
         return future
+
+    def forget_end(self, run_id: str) -> None:
+        """Wait no longer for a run's end."""
+        self._ends.pop(run_id, None)
+
+    def _give_up(self, old: tuple[str, ...]) -> None:
+        """Let go of those who have waited since the last sweep: their runs may end in another process."""
+        for run_id in old:
+            future = self._ends.get(run_id)
+            if future is not None and not future.done():
+                future.set_result(None)
+        waiting = tuple(self._ends)
+        self._sweep = None
+        if waiting:
+            self._sweep = asyncio.get_running_loop().call_later(END_WITHIN_S, self._give_up, waiting)
 
     def _end(self, run_id: str, body: Body) -> None:
         for event in reversed(body.ev):

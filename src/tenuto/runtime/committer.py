@@ -12,13 +12,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tenuto.ports.store import Commit, Committed, Store
+from tenuto.runtime.creation import Creation
 
 GROUP = 512
 GROUP_BYTES = 4 * 1024 * 1024
 
 
 class Source(Protocol):
-    """Something that has a commit to make when its turn comes."""
+    """Something that has a commit to make when its turn comes.
+
+    Attributes:
+        announce: Resolved with the first result, where the source creates a run somebody asked for.
+    """
+
+    announce: asyncio.Future[Committed] | None
 
     def propose(self) -> Commit | None:
         """Decide, and return what to make durable, or `None`."""
@@ -35,7 +42,7 @@ class Committer:
     def __init__(self, store: Store) -> None:
         """Commit to a store; nothing happens before `run`."""
         self.store = store
-        self.intercept: Callable[[Commit], Source | None] | None = None
+        self.intercept: Callable[[Creation], Source | None] | None = None
         self.before_group: Callable[[], None] | None = None
         self._dirty: deque[Source] = deque()
         self._plain: deque[tuple[Commit, asyncio.Future[Committed]]] = deque()
@@ -63,13 +70,18 @@ class Committer:
     def submit(self, commit: Commit) -> asyncio.Future[Committed]:
         """Queue a commit; the future resolves once it is durable or refused."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        if commit.new is not None and self.intercept is not None:
-            source = self.intercept(commit)
-            if source is not None:
-                source.announce = future  # type: ignore[attr-defined]
-                self.mark(source)
-                return future
         self.queue(commit, future)
+        return future
+
+    def create(self, creation: Creation) -> asyncio.Future[Committed]:
+        """Bring a run into being; a worker of this process that can serve it owns it from its first record on."""
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        source = self.intercept(creation) if self.intercept is not None else None
+        if source is None:
+            self.queue(creation.commit(), future)
+        else:
+            source.announce = future
+            self.mark(source)
         return future
 
     def queue(self, commit: Commit, future: asyncio.Future[Committed]) -> None:

@@ -18,8 +18,8 @@ from tenuto.domain.runs.failure import LOST
 from tenuto.domain.runs.fork import Cut, encode_reuse, reuse
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import Conflict, TenutoError
-from tenuto.ports.store import Commit, Committed, Store
-from tenuto.runtime.worker.deliver import creation
+from tenuto.ports.store import Committed, Store
+from tenuto.runtime.creation import Creation, creation
 from tenuto.testing.simulation_world import World
 from tenuto.testing.workloads import compiled
 from tenuto.testing.workloads_people import frozen
@@ -55,7 +55,7 @@ class Cluster(Protocol):
     world: World
     db: Tables
 
-    def submitter(self) -> Callable[[Commit], asyncio.Future[Committed]] | None:
+    def submitter(self) -> Callable[[Creation], asyncio.Future[Committed]] | None:
         """Return a way into some live process, or `None` while there is none."""
         ...
 
@@ -91,17 +91,17 @@ class Client:
         for run_id in [self.run_id, *self.forks]:
             await self._until_end(run_id)
 
-    async def _create(self, commit: Commit) -> None:
+    async def _create(self, new: Creation) -> None:
         """Create a run through some process or directly, again and again until somebody says that it exists."""
         while True:
             submit = self._cluster.submitter() if self._world.random.random() < 0.7 else None
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     if submit is not None:
-                        result = await submit(_fresh(commit))
+                        result = await submit(_fresh(new))
                         done = result.outcome in ("ok", "fenced")
                     else:
-                        await self._store.create_once(_fresh(commit), commit.run_id, "same")
+                        await self._store.create_once(_fresh(new).commit(), new.row.id, "same")
                         done = True
             except TimeoutError:
                 continue
@@ -110,7 +110,7 @@ class Client:
                 done = True
             if done:
                 break
-        self._world.created.add(commit.run_id)
+        self._world.created.add(new.row.id)
 
     # --- steering ---------------------------------------------------------------------------------------------
 
@@ -238,7 +238,6 @@ def lost_steps(db: Tables, run_id: str) -> list[str]:
     return [step for step, lost in dead.items() if lost]
 
 
-def _fresh(commit: Commit) -> Commit:
-    """Return a commit of its own: whoever gets it may change the row."""
-    assert commit.new is not None
-    return msgspec.structs.replace(commit, new=msgspec.structs.replace(commit.new))
+def _fresh(new: Creation) -> Creation:
+    """Return a creation of its own: whoever gets it may change the row."""
+    return msgspec.structs.replace(new, row=msgspec.structs.replace(new.row))

@@ -19,6 +19,7 @@ from tenuto.domain.runs.events import Body
 from tenuto.ports.store import Commit, Committed, Store, WorkflowRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
+from tenuto.runtime.creation import Creation
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.worker.worker import Worker, WorkerOptions
 from tenuto.testing.clock import VirtualClock, store_clock
@@ -231,8 +232,8 @@ class SimCluster:
 
     # --- for clients ------------------------------------------------------------------------------------------
 
-    def submitter(self) -> Callable[[Commit], asyncio.Future[Committed]] | None:
-        """Return a way to commit inside some live process."""
+    def submitter(self) -> Callable[[Creation], asyncio.Future[Committed]] | None:
+        """Return a way to create a run inside some live process."""
         live = [p for p in self.processes.values() if p.worker is not None and not p.leaving]
         if not live:
             return None
@@ -240,9 +241,9 @@ class SimCluster:
         committer = process.committer
         assert committer is not None
 
-        def submit(commit: Commit) -> asyncio.Future[Committed]:
-            future = process.context.run(committer.submit, commit)
-            self._asked.append((process.name, commit.run_id, future))
+        def submit(new: Creation) -> asyncio.Future[Committed]:
+            future = process.context.run(committer.create, new)
+            self._asked.append((process.name, new.row.id, future))
             return future
 
         return submit

@@ -13,7 +13,7 @@ from tenuto.errors import RunMissing
 from tenuto.ports.store import TicketRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
-from tenuto.runtime.services.context import Commits
+from tenuto.runtime.services.context import Creator
 from tenuto.runtime.services.engine import Engine
 from tenuto.testing.simulation_client import PATIENCE_S, Cluster
 
@@ -24,7 +24,7 @@ class Reader:
     def __init__(self, cluster: Cluster, run_ids: Sequence[str], read: dict[str, list[str]]) -> None:
         """Read some runs; ids of events are kept in `read`."""
         store = cluster.store_of_client()
-        nobody = cast("Commits", None)
+        nobody = cast("Creator", None)
         self._history = Engine(store, nobody, Definitions(store), bus=Bus(), clock=cluster.db.clock).history
         self._read = read
         for run_id in run_ids:

@@ -15,8 +15,9 @@ from tenuto.domain.runs.history import restore
 from tenuto.domain.runs.state import RunState
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import RunMissing
-from tenuto.ports.store import Commit, Committed, RunFilter, RunRow, Store
+from tenuto.ports.store import Committed, RunFilter, RunRow, Store
 from tenuto.runtime.bus import Bus
+from tenuto.runtime.creation import Creation
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.ids import RunIds
@@ -28,11 +29,11 @@ PREFIX = 8
 ONE_SLIP = 0.95  # of 36 characters: one that is wrong, missing or too many
 
 
-class Commits(Protocol):
-    """Who makes commits durable, many runs at a time."""
+class Creator(Protocol):
+    """Who makes new runs durable, many at a time."""
 
-    def submit(self, commit: Commit) -> asyncio.Future[Committed]:
-        """Queue a commit; the future resolves once it is durable or refused."""
+    def create(self, creation: Creation) -> asyncio.Future[Committed]:
+        """Queue the creation of a run; the future resolves once it is durable or refused."""
         ...
 
 
@@ -46,7 +47,7 @@ class Context:
     """
 
     store: Store
-    committer: Commits
+    committer: Creator
     definitions: Definitions
     catalog: Catalog | None
     bus: Bus

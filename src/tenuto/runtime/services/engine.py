@@ -9,7 +9,7 @@ from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.services.audit import Audit
-from tenuto.runtime.services.context import Commits, Context
+from tenuto.runtime.services.context import Context, Creator
 from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.history import History
@@ -28,7 +28,7 @@ class Engine:
     """
 
     def __init__(
-        self, store: Store, committer: Commits, definitions: Definitions | None = None, catalog: Catalog | None = None,
+        self, store: Store, committer: Creator, definitions: Definitions | None = None, catalog: Catalog | None = None,
         *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
         feed: Feed | None = None,
     ) -> None:

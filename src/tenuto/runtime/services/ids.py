@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 _RANDOM_BITS = (1 << 62) - 1
+_DRAW = 4096
 
 
 class RunIds:
@@ -16,6 +17,9 @@ class RunIds:
         self._clock = clock
         self._last = 0
         self._count = 0
+        self._random = b""
+        self._used = 0
+        self._pid = 0
 
     def new(self) -> str:
         """Return a fresh id.
@@ -30,6 +34,13 @@ class RunIds:
             self._count += 1
             if self._count > 0xFFF:
                 self._last, self._count = self._last + 1, 0
-        tail = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS
+        tail = int.from_bytes(self._eight(), "big") & _RANDOM_BITS
         text = f"{self._last:012x}7{self._count:03x}{0b10 << 62 | tail:016x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _eight(self) -> bytes:
+        """Return eight random bytes of the system's, drawn many at a time; a forked process draws its own."""
+        if self._used >= len(self._random) or self._pid != os.getpid():
+            self._random, self._used, self._pid = os.urandom(_DRAW), 0, os.getpid()
+        self._used += 8
+        return self._random[self._used - 8 : self._used]

@@ -19,11 +19,12 @@ from tenuto.domain.runs.fork import Cut, encode_reuse, reuse
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import Invalid, RunMissing, StepMissing
 from tenuto.ports.store import PRIORITIES
+from tenuto.runtime.creation import creation
 from tenuto.runtime.services.context import READ_AT_ONCE, Context
 from tenuto.runtime.services.documents import read
 from tenuto.runtime.services.requests import Edits, Replay, StartRun
 from tenuto.runtime.services.results import Started
-from tenuto.runtime.services.starting import commit_of, creation, make_durable
+from tenuto.runtime.services.starting import first_event, make_durable
 from tenuto.runtime.services.workflows import Workflows
 
 MODES = ("live", "freeze", "shadow")
@@ -55,12 +56,12 @@ async def replay(context: Context, workflows: Workflows, run_id: str, request: R
     )
     created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
     event, more = _creation(context, new, created, request, edits, fork)
-    commit = commit_of(context, context.ids.new(), event, [*blobs, *more])
+    fresh = creation(context.ids.new(), event, context.clock(), [*blobs, *more])
     if request.idempotency_key:
         key = f"POST /runs/{run_id}/replay {request.idempotency_key}"
-        made, is_new = await context.store.create_once(commit, key, _digest_of(request))
+        made, is_new = await context.store.create_once(fresh.commit(), key, _digest_of(request))
         return Started(id=made, status="queued", replay_of=run_id, replayed=not is_new)
-    return Started(id=await make_durable(context, commit), status="queued", replay_of=run_id)
+    return Started(id=await make_durable(context, fresh), status="queued", replay_of=run_id)
 
 
 def _cut_of(request: Replay, plan: Plan) -> Cut:
@@ -117,10 +118,10 @@ def _creation(
         labels=created.labels if request.labels is None else request.labels,
     )
     if edits.input is msgspec.UNSET:
-        bare, _ = creation(context, _without_schema(plan), like, fork)
+        bare, _ = first_event(context, _without_schema(plan), like, fork)
         event, blobs = msgspec.structs.replace(bare, input=created.input), []
     else:
-        event, blobs = creation(context, plan, like, fork)
+        event, blobs = first_event(context, plan, like, fork)
     if edits.budget is None and edits.definition is None:
         event = msgspec.structs.replace(event, budget=created.budget)
     return event, blobs

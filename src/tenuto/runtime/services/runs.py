@@ -77,13 +77,11 @@ class Runs:
         try:
             started = await self.submit(request)
             if started.id == run_id:
-                late = asyncio.get_running_loop().call_later(SAFETY_S, _give_up, end)
                 event = await end
-                late.cancel()
                 if event is not None:
                     return await self._outcome(run_id, event)
         finally:
-            end.cancel()
+            self._c.bus.forget_end(run_id)
         view = await self.result(started.id)
         return Outcome(id=view.id, status=view.status, output=view.output, error=view.error)
 
@@ -335,9 +333,3 @@ def _filter(ns: str, where: ListRuns) -> RunFilter:
         replay_of=where.replay_of, parent=where.parent, text=where.text, created_after=where.created_after,
         created_before=where.created_before,
     )
-
-
-def _give_up(end: asyncio.Future[ev.Event | None]) -> None:
-    """Stop waiting for a run to end in this process; it may end in another."""
-    if not end.done():
-        end.set_result(None)

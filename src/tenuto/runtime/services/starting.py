@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,9 +13,9 @@ from tenuto.domain.graph.plan import Plan
 from tenuto.domain.graph.rules.budgets import budget_problems
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs.wire import ZERO, record
 from tenuto.errors import Invalid, InvalidInput, Problem, Unavailable
-from tenuto.ports.store import PRIORITIES, Commit, RunRow
+from tenuto.ports.store import PRIORITIES
+from tenuto.runtime.creation import Creation, creation
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import read, read_steps
 from tenuto.runtime.services.requests import StartRun
@@ -31,35 +30,36 @@ async def submit(context: Context, workflows: Workflows, request: StartRun) -> S
     """Start a run as asked; a refused request creates nothing but, at most, an unused version of a definition."""
     _check_request(request)
     plan = await _plan_of(context, workflows, request)
-    event, blobs = creation(context, plan, request)
-    commit = commit_of(context, request.id or context.ids.new(), event, blobs, business_key=request.business_key)
+    event, blobs = first_event(context, plan, request)
+    run_id = request.id or context.ids.new()
+    new = creation(run_id, event, context.clock(), blobs, business_key=request.business_key)
     if request.idempotency_key:
         body = request.body_digest or _digest_of(request)
         key = f"POST /runs {request.idempotency_key}"
-        run_id, created = await context.store.create_once(commit, key, body)
+        run_id, created = await context.store.create_once(new.commit(), key, body)
         return Started(id=run_id, status="queued", replayed=not created)
     if request.business_key:
-        run_id, created = await context.store.create_business(commit)
+        run_id, created = await context.store.create_business(new.commit())
         return Started(id=run_id, status="queued", attached=not created)
-    return Started(id=await make_durable(context, commit), status="queued")
+    return Started(id=await make_durable(context, new), status="queued")
 
 
-async def make_durable(context: Context, commit: Commit) -> str:
+async def make_durable(context: Context, new: Creation) -> str:
     """Commit a new run and return its id.
 
     Raises:
         Invalid: The store refuses the run itself.
         Unavailable: Somebody has this id; the request may be sent again.
     """
-    done = await context.committer.submit(commit)
+    done = await context.committer.create(new)
     if done.outcome == "poison":
         raise Invalid(f"the store refuses this run: {done.error}", code="run.refused")
     if done.outcome == "fenced":
         raise Unavailable("the run could not be created; send the request again", code="run.refused")
-    return commit.run_id
+    return new.row.id
 
 
-def creation(
+def first_event(
     context: Context, plan: Plan, request: StartRun, fork: ev.Fork | None = None
 ) -> tuple[ev.RunCreated, list[tuple[str, bytes]]]:
     """Return the event that creates a run, and the blobs it refers to.
@@ -88,22 +88,6 @@ def creation(
         fidelity=request.fidelity, start_at=request.start_at, by=request.by,
     )
     return event, blobs
-
-
-def commit_of(
-    context: Context, run_id: str, event: ev.RunCreated, blobs: Sequence[tuple[str, bytes]], *,
-    business_key: str | None = None,
-) -> Commit:
-    """Return the commit that brings a run into being."""
-    now = context.clock()
-    row = RunRow(
-        id=run_id, ns=event.ns, workflow=event.workflow, digest=event.digest, priority=event.priority,
-        goal=event.goal, labels=event.labels, created_at=now, wake_at=event.start_at if event.start_at > now else 0,
-        parent=event.parent.run if event.parent is not None else None,
-        replay_of=event.fork.run if event.fork is not None else None, business_key=business_key,
-    )
-    first = record(ZERO, run_id, 1, 0, ev.Body(now, (event,)))
-    return Commit(run_id=run_id, ns=event.ns, record=first, new=row, blobs=blobs)
 
 
 def blob_name(raw: msgspec.Raw) -> str:

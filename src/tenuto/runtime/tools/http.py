@@ -110,13 +110,18 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
             url = urljoin(url, target)
             if answer["status_code"] == 303 or (answer["status_code"] in (301, 302) and method == "POST"):
                 method, body = "GET", None
-            headers = {k: v for k, v in headers.items() if k.lower() not in ("authorization", "cookie")}
+            headers = _without_credentials(headers)
         else:
             raise HttpRefused(f"more than {MAX_REDIRECTS} redirects, the last to {url}")
     answer["url"], answer["method"] = url, method
     answer["duration_ms"] = int((time.monotonic() - began) * 1000)
     _expect(answer, config.get("expect_status"))
     return answer
+
+
+def _without_credentials(headers: dict[str, str]) -> dict[str, str]:
+    """Return headers for wherever a redirect leads, which may be somebody else's."""
+    return {k: v for k, v in headers.items() if k.lower() not in ("authorization", "cookie")}
 
 
 def _body(config: dict[str, Any]) -> tuple[bytes | None, dict[str, str]]:

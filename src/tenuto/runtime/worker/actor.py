@@ -11,10 +11,11 @@ from tenuto.domain.base.values import blob_digest
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.decide import decide
-from tenuto.domain.runs.events import Body, Events
+from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import ENDED, RunState, encode_state, public_status, suspended
-from tenuto.domain.runs.wire import Record, encode_body, link
+from tenuto.domain.runs.wire import ZERO, Record, encode_body, link
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
+from tenuto.runtime.creation import Creation
 from tenuto.runtime.worker.rows import RARE, outbox_of, task_id, task_row, tickets_of
 from tenuto.runtime.worker.values import RunEnv
 
@@ -41,7 +42,7 @@ class Actor:
     """
 
     __slots__ = (
-        "announce", "attempts", "body", "bytes_since", "created", "decision", "dropped", "env", "held", "in_flight",
+        "announce", "attempts", "body", "bytes_since", "decision", "dropped", "env", "held", "in_flight",
         "inbox_seen", "inputs", "marked", "new", "plan", "releasing", "snapshot_at", "st", "waiters", "worker",
     )
 
@@ -58,8 +59,7 @@ class Actor:
         self.held: list[io.CallAsked] = []
         self.decision: io.Decision | None = None
         self.body: Body | None = None
-        self.new: Commit | None = None
-        self.created: tuple[Events, ...] = ()
+        self.new: Creation | None = None
         self.announce: asyncio.Future[Committed] | None = None
         self.in_flight = False
         self.marked = False
@@ -135,19 +135,20 @@ class Actor:
         if new is not None:
             # The creation is written now, with this record, so this is when the journal says it was.
             st.created_at = st.t
-            events = self.created + events
+            events = new.body.ev + events
         body = self.body = Body(st.t, events, tuple(decision.keys))
         data = encode_body(body)
         if new is None:
             seq = st.seq = st.seq + 1
+            st.chain = link(st.chain, st.id, seq, st.epoch, data)
         else:
             seq = 1
-        st.chain = link(self._previous(new), st.id, seq, st.epoch, data)
+            st.chain = link(ZERO, st.id, seq, st.epoch, data)
         commit = Commit(
             run_id=st.id, ns=st.ns, epoch=st.epoch, record=Record(seq, st.epoch, data, st.chain),
             row=self._parking(decision), blobs=decision.blobs, eaten=decision.eaten,
         )
-        if st.tickets or st.dead or _any_rare(events):
+        if st.tickets or st.dead or not RARE.isdisjoint(map(type, events)):
             commit.tickets = tickets_of(st, events, st.t)
         if decision.tasks:
             commit.tasks = [task_row(st, self.plan, task) for task in decision.tasks]
@@ -156,8 +157,9 @@ class Actor:
         if decision.children or decision.stop_children or st.parent is not None:
             commit.outbox = outbox_of(st, decision)
         if new is not None:
-            commit.new = self._new_row(new.new)
-            commit.blobs = [*new.blobs, *decision.blobs]
+            commit.new = self._new_row(new.row)
+            if new.blobs:
+                commit.blobs = [*new.blobs, *decision.blobs]
         self.bytes_since += len(data)
         if self.bytes_since >= self.snapshot_at and st.status not in ENDED:
             commit.snapshot = encode_state(st)
@@ -165,11 +167,7 @@ class Actor:
             self.snapshot_at = max(SNAPSHOT_BYTES, len(commit.snapshot))
         return commit
 
-    def _previous(self, new: Commit | None) -> bytes:
-        return self.st.chain if new is None else bytes(32)
-
-    def _new_row(self, row: RunRow | None) -> RunRow:
-        assert row is not None
+    def _new_row(self, row: RunRow) -> RunRow:
         row.state = "owned"
         row.status = "running"
         row.worker = self.worker.id
@@ -314,10 +312,6 @@ class Actor:
         self.in_flight = False
         self.inputs[:0] = inputs
         self.touch()
-
-
-def _any_rare(events: tuple[Any, ...]) -> bool:
-    return any(type(event) in RARE for event in events)
 
 
 def _goes_on(decision: io.Decision) -> bool:

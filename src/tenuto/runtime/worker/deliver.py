@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tenuto.domain.runs.events import Body, RunCreated
+from tenuto.domain.runs.events import RunCreated
 from tenuto.domain.runs.inputs import ChildRun
-from tenuto.domain.runs.wire import ZERO, record
-from tenuto.ports.store import Commit, OutboxRow, RunRow
+from tenuto.ports.store import OutboxRow
+from tenuto.runtime.creation import creation
 
 if TYPE_CHECKING:
     from tenuto.runtime.worker.worker import Worker
@@ -55,16 +55,4 @@ async def _create(worker: Worker, row: OutboxRow) -> None:
         ns=child.ns, workflow=child.workflow, digest=child.digest, input=child.input, priority=child.priority,
         budget=child.budget, parent=child.parent, by=f"run {child.parent.run}",
     )
-    await worker.committer.submit(creation(child.run, event, now))
-
-
-def creation(run_id: str, event: RunCreated, now: int, **row: object) -> Commit:
-    """Return the commit that brings a run into being."""
-    first = record(ZERO, run_id, 1, 0, Body(now, (event,)))
-    new = RunRow(
-        id=run_id, ns=event.ns, workflow=event.workflow, digest=event.digest, priority=event.priority,
-        goal=event.goal, labels=dict(event.labels), created_at=now, wake_at=event.start_at,
-        parent=event.parent.run if event.parent is not None else None,
-        replay_of=event.fork.run if event.fork is not None else None, **row,  # type: ignore[arg-type]
-    )
-    return Commit(run_id=run_id, ns=event.ns, record=first, new=new)
+    await worker.committer.create(creation(child.run, event, now))

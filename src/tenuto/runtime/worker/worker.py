@@ -22,7 +22,7 @@ from tenuto.domain.runs.events import Body, Reused
 from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import ENDED, RunState, Step
-from tenuto.domain.runs.wire import UnknownEvent, decode
+from tenuto.domain.runs.wire import UnknownEvent
 from tenuto.errors import Corrupt, Halted, TenutoError, WorkflowMissing
 from tenuto.ports.clock import Clock
 from tenuto.ports.liveness import Liveness
@@ -31,6 +31,7 @@ from tenuto.ports.pool import Pool
 from tenuto.ports.store import Claim, Commit, Committed, History, Store, WorkerRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
+from tenuto.runtime.creation import Creation
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
@@ -367,27 +368,23 @@ class Worker:
 
     # --- runs created here ------------------------------------------------------------------------------------
 
-    def intercept(self, commit: Commit) -> Actor | None:
+    def intercept(self, creation: Creation) -> Actor | None:
         """Take a run that is being created in this process straight over, sparing the claim."""
-        new = commit.new
-        if new is None or commit.record is None or new.wake_at or new.state != "ready" or self.draining:
+        new = creation.row
+        if new.wake_at or new.replay_of is not None or self.draining or len(self.actors) >= self.options.max_runs:
             return None
-        if len(self.actors) >= self.options.max_runs or not self.has_lease() or new.digest in self._excluded:
+        if not self.has_lease() or new.digest in self._excluded or new.id in self.actors:
             return None
         plan = self.definitions.cached(new.digest)
-        if plan is None or not self._serves(plan) or commit.run_id in self.actors:
+        if plan is None or not self._serves(plan):
             return None
-        body = decode(commit.record)
-        st = RunState(id=commit.run_id)
-        created = body.ev[0]
-        if getattr(created, "fork", None) is not None:
-            return None
-        fold_body(st, plan, body)
+        st = RunState(id=new.id)
+        fold_body(st, plan, creation.body)
         st.seq, st.epoch = 1, 1
         actor = Actor(self, st, plan, RunEnv(self.values, self.catalog.predicates, self.is_remote), 0)
-        for digest, blob in commit.blobs:
+        for digest, blob in creation.blobs:
             self.values.put(digest, blob)
-        actor.new, actor.created = commit, body.ev
+        actor.new = creation
         actor.inputs.append(io.Begin(worker=self.id, epoch=1))
         actor.marked = True
         self.actors[st.id] = actor
@@ -548,9 +545,8 @@ class Worker:
             actor.st = restore(actor.st.id, history.snapshot, history.records, lambda _: plan)
             actor.st.epoch = epoch
         else:
-            assert actor.new.record is not None
             actor.st = RunState(id=actor.st.id)
-            fold_body(actor.st, actor.plan, decode(actor.new.record))
+            fold_body(actor.st, actor.plan, actor.new.body)
             actor.st.seq, actor.st.epoch = 1, 1
         actor.in_flight = False
         if actor.dropped:
@@ -572,7 +568,7 @@ class Worker:
     def _hand_on(self, actor: Actor) -> None:
         """Let a run whose creation was never proposed be created without an owner; whoever asked waits for it."""
         if actor.new is not None and actor.announce is not None and not actor.in_flight:
-            self.committer.queue(actor.new, actor.announce)
+            self.committer.queue(actor.new.commit(), actor.announce)
             actor.new = actor.announce = None
 
     def spawn(self, work: Any) -> None:
