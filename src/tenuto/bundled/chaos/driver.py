@@ -116,19 +116,32 @@ class Driver:
         for number, (at, act) in enumerate(planned.acts):
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
             what, _, rest = act.partition(":")
-            key = f"{number}"
+            if what == "signal":
+                name, _, payload = rest.partition(":")
+                await self._signal(planned, name, int(payload), f"{number}")
+                continue
             try:
-                if what == "signal":
-                    name, _, payload = rest.partition(":")
-                    await self.engine.runs.signal(planned.run, name, int(payload), key=key)
-                    message = f"signal/{name}/{key}"
-                else:
-                    await getattr(self.engine.runs, what)(planned.run, key=key)
-                    message = f"{what}/{key}"
+                await getattr(self.engine.runs, what)(planned.run, key=f"{number}")
             except RunTerminal:
                 continue
-            planned.sent.append(message)
-            self.acknowledged("sent", planned.run, key=message)
+            self._sent(planned, f"{what}/{number}")
+
+    async def _signal(self, planned: Planned, name: str, payload: int, key: str) -> None:
+        """Deliver a signal the run needs; while it is a dead letter it takes none, so send it again once it goes on."""
+        while True:
+            try:
+                await self.engine.runs.signal(planned.run, name, payload, key=key)
+            except RunTerminal:
+                if planned.run not in self.live:
+                    return
+                await asyncio.sleep(LOOK_S)
+            else:
+                self._sent(planned, f"signal/{name}/{key}")
+                return
+
+    def _sent(self, planned: Planned, message: str) -> None:
+        planned.sent.append(message)
+        self.acknowledged("sent", planned.run, key=message)
 
     # --- what has ended ---------------------------------------------------------------------------------------
 
@@ -168,8 +181,7 @@ class Driver:
                 await self.engine.dead_letters.redrive(letter.id, key=key)
             except Conflict:
                 continue
-            planned.sent.append(f"retry/{letter.step}/{key}")
-            self.acknowledged("sent", planned.run, key=f"retry/{letter.step}/{key}")
+            self._sent(planned, f"retry/{letter.step}/{key}")
         return True
 
     # --- tickets ----------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ async def outcomes(engine: Engine, planned: Iterable[Planned], journals: Journal
             problems.append(f"{what} was acknowledged and is gone")
             continue
         if row.status not in ENDED:
-            problems.append(f"{what} has not ended: it is {row.status}")
+            problems.append(f"{what} has not ended: {(await engine.runs.why(one.run)).summary}")
             continue
         view = await engine.runs.get(one.run)
         wrong = one.verdict(view.status, view.output)
