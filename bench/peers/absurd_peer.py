@@ -70,6 +70,7 @@ class Absurd(Peer):
         self.settings = {"workers": self._n_workers, "batch": BATCH, "poll_s": POLL_S}
         self._tasks: list[asyncio.Task[Any]] = []
         self._apps: list[Any] = []
+        self._parked = 0
 
     async def open(self) -> None:
         url = self.stage.url
@@ -132,7 +133,8 @@ class Absurd(Peer):
     async def park(self, n: int) -> None:
         for _ in range(n):
             await self._client.spawn("park", {})
-        await self._until("sleeping", n, 0.2)
+        self._parked += n
+        await self._until("sleeping", self._parked, 0.2)
 
     async def enqueue(self, n: int) -> None:
         for _ in range(n):
