@@ -178,7 +178,7 @@ class TestSteer:
                       "budget": {"wall_clock_s": 0.05}}
         run = (await engine.runs.submit(StartRun(definition=definition, input={}))).id
         assert (await finished(engine, run)).status == "budget_exceeded"
-        with pytest.raises(Conflict, match="is cancelled; only one that is dead_letter or retrying.*raised cap") as told:
+        with pytest.raises(Conflict, match=r"is cancelled; only one that is dead_letter or retrying.*raised cap") as told:
             await engine.runs.retry(run, "w")
         assert told.value.reason == "step.state"
         await engine.runs.resume(run, budget=Budget(wall_clock_s=60))
@@ -193,7 +193,7 @@ class TestSteer:
         definition = {"name": "m", "nodes": [{"id": "m", "kind": "map", "config": {"over": "${input.n}", "body": body}}]}
         run = (await engine.runs.submit(StartRun(definition=definition, input={"n": [1]}))).id
         assert (await finished(engine, run)).status == "failed"
-        with pytest.raises(Conflict, match="'s~m.0' is cancelled.*map 'm'"):
+        with pytest.raises(Conflict, match=r"'s~m.0' is cancelled.*map 'm'"):
             await engine.runs.retry(run, "s~m.0")
 
     async def test_only_ended_runs_are_deleted(self, engine: Engine):

@@ -28,7 +28,7 @@ from tenuto.ports.clock import Clock
 from tenuto.ports.liveness import Liveness
 from tenuto.ports.model import Model
 from tenuto.ports.pool import Pool
-from tenuto.ports.store import Claim, Commit, Committed, History, Store, WorkerRow
+from tenuto.ports.store import Claim, Committed, History, Store, WorkerRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.creation import Creation
