@@ -12,6 +12,7 @@ from starlette.responses import Response
 from tenuto.runtime.services.results import Page
 
 JSON = "application/json"
+REPLAYED = "Idempotent-Replayed"
 _encode = msgspec.json.Encoder().encode
 
 Documented = dict[int | str, dict[str, Any]]
@@ -33,7 +34,7 @@ def command_answer(value: Any, request: Request, *, location: str = "") -> Respo
     if location:
         headers["Location"] = location
     if getattr(value, "replayed", False):
-        headers["Idempotent-Replayed"] = "true"
+        headers[REPLAYED] = "true"
     return json_answer(value, 202, headers)
 
 

@@ -306,6 +306,20 @@ class StepFilter(msgspec.Struct, kw_only=True, frozen=True):
     before: int = 0
 
 
+class Once(msgspec.Struct, frozen=True):
+    """An idempotency key, kept with the run it speaks to.
+
+    Attributes:
+        digest: Of what was asked; the same key with another is somebody's mistake.
+        answer: What whoever asks again is told.
+    """
+
+    ns: str
+    key: str
+    digest: str
+    answer: str = ""
+
+
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
@@ -447,12 +461,20 @@ class Store(Protocol):
         ...
 
     # --- messages ---------------------------------------------------------------------------------------------
-    async def send(self, run_id: str, key: str, body: bytes, *, reopens: bool = False) -> SendOutcome:
+    async def send(
+        self, run_id: str, key: str, body: bytes, *, reopens: bool = False, once: Once | None = None
+    ) -> SendOutcome:
         """Put a message in a run's inbox and make a waiting run claimable, in one transaction.
 
-        A key the inbox already holds is `duplicate`. A run that is `done` takes messages only if `reopens` and
-        its status is `failed` or `budget_exceeded`; it then becomes ready.
+        A key the inbox already holds is `duplicate`, and so is a message under an idempotency key that is kept
+        already, whatever has become of the run; an accepted one keeps its idempotency key.
+        A run that is `done` takes messages only if `reopens` and its status is `failed` or `budget_exceeded`; it then
+        becomes ready.
         """
+        ...
+
+    async def answered(self, ns: str, key: str) -> Once | None:
+        """Return what is kept under an idempotency key."""
         ...
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
-from tenuto.ports.store import Claim, Commit, Committed, OutboxRow, Store
+from tenuto.ports.store import Claim, Commit, Committed, Once, OutboxRow, Store
 
 NEVER = float("inf")
 POINTS = (
@@ -178,15 +178,18 @@ class FaultyStore:
         dies = self._faults.meets("claim.crash", asyncio.get_running_loop().time()) is not None
         return await self._ask("claim", self._inner.claim, (worker, min(limit, 6), exclude), {}, dies=dies)
 
-    async def send(self, run_id: str, key: str, body: bytes, *, reopens: bool = False) -> Any:
+    async def send(
+        self, run_id: str, key: str, body: bytes, *, reopens: bool = False, once: Once | None = None
+    ) -> Any:
         """Send a message once or twice, soon or late."""
         now = asyncio.get_running_loop().time()
         late = self._faults.meets("send.late", now)
         twice = self._faults.meets("send.twice", now) is not None
         there = late.size if late is not None else 0.0
-        answer = await self._ask("send", self._inner.send, (run_id, key, body), {"reopens": reopens}, there=there)
+        more = {"reopens": reopens, "once": once}
+        answer = await self._ask("send", self._inner.send, (run_id, key, body), more, there=there)
         if twice:
-            again = await self._ask("send", self._inner.send, (run_id, key, body), {"reopens": reopens})
+            again = await self._ask("send", self._inner.send, (run_id, key, body), more)
             return answer if again == "terminal" else again
         return answer
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenuto.api.answers import command_answer, gives, gives_page, json_answer, page_answer, takes
+from tenuto.api.answers import REPLAYED, command_answer, gives, gives_page, json_answer, page_answer, takes
 from tenuto.api.bodies import idempotency_key, read_model
 from tenuto.api.params import Cursor, Limit, caller, engine_of, inbox_key, split_values
 from tenuto.api.schemas import DecisionIn, RetryIn
@@ -54,12 +54,11 @@ _DECIDED = gives(TicketView, about="The ticket with its answer; an identical rep
 @router.post("/approvals/{ticket}/decision", responses=_DECIDED, openapi_extra=takes(DecisionIn), summary="Decide")
 async def decide_ticket(request: Request, ticket: str) -> Response:
     """Answer a ticket; its run goes on. A second, different answer is refused with 409."""
-    idempotency_key(request)  # an identical repeat is harmless by itself; the key must only be well formed
-    body = await read_model(request, DecisionIn)
-    decided = await engine_of(request).tickets.decide(
-        ticket, body.decision, reason=body.reason, data=body.data, by=caller(request)
-    )
-    return json_answer(decided)
+    tickets, body = engine_of(request).tickets, await read_model(request, DecisionIn)
+    # The answer itself is what makes a repeat one: whoever decides a ticket as it was decided repeats that decision.
+    repeats = idempotency_key(request) is not None and (await tickets.get(ticket)).state == "decided"
+    decided = await tickets.decide(ticket, body.decision, reason=body.reason, data=body.data, by=caller(request))
+    return json_answer(decided, headers={REPLAYED: "true"} if repeats else None)
 
 
 @router.get("/dead-letters", responses=gives_page(DeadLetterView), summary="List dead letters")
@@ -81,18 +80,11 @@ async def list_dead_letters(
 )  # fmt: skip
 async def redrive(request: Request, letter: str) -> Response:
     """Send the step of a dead letter round again; a run it had stopped is reopened."""
-    body, engine, key = await read_model(request, RetryIn), engine_of(request), inbox_key(request)
-    if body.config is not None or body.reason:  # what a retry of the step itself takes beside
-        found = await engine.tickets.get(letter)
-        if (found.kind, found.state) == ("dead_letter", "open"):
-            taken = await engine.runs.retry(
-                found.run, found.step, fresh=body.fresh, guidance=body.guidance, config=body.config,
-                reason=body.reason, by=caller(request), key=key,
-            )  # fmt: skip
-            return command_answer(taken, request)
-    taken = await engine.dead_letters.redrive(
-        letter, fresh=body.fresh, guidance=body.guidance, by=caller(request), key=key
-    )
+    body = await read_model(request, RetryIn)
+    taken = await engine_of(request).dead_letters.redrive(
+        letter, fresh=body.fresh, guidance=body.guidance, config=body.config, reason=body.reason,
+        by=caller(request), key=inbox_key(request),
+    )  # fmt: skip
     return command_answer(taken, request)
 
 

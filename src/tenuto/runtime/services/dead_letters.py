@@ -14,6 +14,7 @@ from tenuto.ports.store import TicketRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.results import Accepted, DeadLetterView, Page
 from tenuto.runtime.services.runs import Runs
+from tenuto.runtime.services.sending import is_known
 from tenuto.runtime.services.tickets import DEAD_LETTER
 
 
@@ -36,7 +37,8 @@ class DeadLetters:
         return Page(items=[_view(row) for row in rows[:limit]], next=rows[limit - 1].id if more else None)
 
     async def redrive(
-        self, letter: str, *, fresh: bool = False, guidance: str = "", by: str = "", key: str = ""
+        self, letter: str, *, fresh: bool = False, guidance: str = "", config: dict[str, Any] | None = None,
+        reason: str = "", by: str = "", key: str = "",
     ) -> Accepted:
         """Send the step of a dead letter round again; its run is reopened if it had stopped.
 
@@ -49,13 +51,16 @@ class DeadLetters:
             known = await self._c.store.tickets(self._c.ns, kind=DEAD_LETTER, state="open", limit=200)
             hint = did_you_mean(letter, [item.id for item in known])
             raise TicketMissing(f"there is no dead letter {letter!r}{hint}", ticket=letter)
-        if row.state != "open":
+        what = f"retry/{row.step}" if row.step else "resume"
+        if row.state != "open" and not await is_known(self._c, row.run_id, what, key):
             raise Conflict(
                 f"dead letter {letter!r} is {row.state}: its step was sent round again before", code="dead_letter.closed"
             )
         if not row.step:
             return await self._runs.resume(row.run_id, by=by, key=key)
-        return await self._runs.retry(row.run_id, row.step, fresh=fresh, guidance=guidance, by=by, key=key)
+        return await self._runs.retry(
+            row.run_id, row.step, fresh=fresh, guidance=guidance, config=config, reason=reason, by=by, key=key
+        )
 
 
 def _view(row: TicketRow) -> DeadLetterView:

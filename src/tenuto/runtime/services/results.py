@@ -21,10 +21,16 @@ class Page(msgspec.Struct, Generic[T], kw_only=True):
 
 
 class Accepted(View):
-    """A command was taken; the run answers it in its own time."""
+    """A command was taken; the run answers it in its own time.
+
+    Attributes:
+        status: Of the run when the command was taken.
+        replayed: The idempotency key was used before with the same body: this is the answer given then.
+    """
 
     id: str
     status: str
+    replayed: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +51,10 @@ class Started(Accepted):
     """A run exists and is queued.
 
     Attributes:
-        replayed: The idempotency key was used before with the same body: this is the run made then.
         attached: An unfinished run had the business key: this is that run.
     """
 
     replay_of: str | None = None
-    replayed: bool = False
     attached: bool = False
 
 

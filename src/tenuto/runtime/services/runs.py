@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from typing import Any, Unpack, cast
 
@@ -20,7 +19,7 @@ from tenuto.domain.runs.present import STEPS_SHOWN, error_view, in_map, run_view
 from tenuto.domain.runs.public import FINAL, TABLE
 from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.domain.runs.views import RunSummary, RunView, instant
-from tenuto.errors import Conflict, Corrupt, Invalid, RunMissing, RunTerminal, StepMissing
+from tenuto.errors import Conflict, Corrupt, Invalid, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
@@ -28,6 +27,7 @@ from tenuto.runtime.services.halted import halt_of, halted_view
 from tenuto.runtime.services.replaying import replay
 from tenuto.runtime.services.requests import ListRuns, Replay, StartOptions, StartRun
 from tenuto.runtime.services.results import Accepted, DeletedView, Outcome, Page, Started
+from tenuto.runtime.services.sending import repeated, send
 from tenuto.runtime.services.shown import inputs_of, resolved
 from tenuto.runtime.services.starting import blob_name, submit
 from tenuto.runtime.services.workflows import Workflows
@@ -136,7 +136,7 @@ class Runs:
         Raises:
             RunTerminal: It has ended.
         """
-        return await self._send(run_id, "cancel", msg.Cancel(by=by, reason=reason), key)
+        return await send(self._c, run_id, "cancel", msg.Cancel(by=by, reason=reason), key)
 
     async def pause(self, run_id: str, *, reason: str = "", by: str = "", key: str = "") -> Accepted:
         """Ask a run to start nothing new.
@@ -144,7 +144,7 @@ class Runs:
         Raises:
             RunTerminal: It has ended.
         """
-        return await self._send(run_id, "pause", msg.Pause(by=by, reason=reason), key)
+        return await send(self._c, run_id, "pause", msg.Pause(by=by, reason=reason), key)
 
     async def resume(self, run_id: str, *, budget: Budget | None = None, by: str = "", key: str = "") -> Accepted:
         """Ask a paused run to go on, or a stopped one to be reopened, with raised caps if given.
@@ -152,7 +152,7 @@ class Runs:
         Raises:
             RunTerminal: It completed or was cancelled.
         """
-        return await self._send(run_id, "resume", msg.Resume(by=by, budget=budget), key, reopens=True)
+        return await send(self._c, run_id, "resume", msg.Resume(by=by, budget=budget), key, reopens=True)
 
     async def signal(
         self, run_id: str, name: str, payload: Any = None, *, by: str = "", key: str = ""
@@ -172,7 +172,7 @@ class Runs:
         if blob is not None:
             await self._c.row(run_id)
             await self._c.store.put_blobs([(blob_name(raw), blob)])
-        return await self._send(run_id, f"signal/{name}", msg.Signal(by=by, name=name, payload=raw), key)
+        return await send(self._c, run_id, f"signal/{name}", msg.Signal(by=by, name=name, payload=raw), key)
 
     async def retry(
         self, run_id: str, step: str, *, fresh: bool = False, guidance: str = "",
@@ -187,6 +187,9 @@ class Runs:
         """
         st, plan, _ = await self._c.load(run_id)
         step = plan.key_of(step)
+        message = msg.Redrive(by=by, step=step, fresh=fresh, guidance=guidance, config=config, reason=reason)
+        if known := await repeated(self._c, run_id, f"retry/{step}", message, key):
+            return known
         if st.status in ("completed", "cancelled"):
             raise RunTerminal(f"run {run_id} is {st.status}; replay it instead", run=run_id, status=st.status)
         found = st.steps.get(step)
@@ -201,10 +204,7 @@ class Runs:
             )
         if config is not None and len(canonical_json(config)) > INLINE_LIMIT:
             raise Invalid(f"the overrides of config have more than {INLINE_LIMIT:,} bytes", code="step.config")
-        message = msg.Redrive(
-            by=by, step=step, fresh=fresh, guidance=guidance, config=config, reason=reason
-        )
-        return await self._send(run_id, f"retry/{step}", message, key, reopens=True)
+        return await send(self._c, run_id, f"retry/{step}", message, key, reopens=True)
 
     async def delete(self, run_id: str) -> DeletedView:
         """Delete an ended run with everything it owns.
@@ -284,20 +284,6 @@ class Runs:
                 if end is not None and time.monotonic() >= end:
                     return (await self._c.row(run_id)).state == "done"
                 await asyncio.sleep(0)
-
-    async def _send(
-        self, run_id: str, what: str, message: msg.Messages, key: str, *, reopens: bool = False
-    ) -> Accepted:
-        """Put a message in a run's inbox; a repeat under the same key is accepted and does nothing."""
-        row = await self._c.row(run_id)
-        name = f"{what}/{key or secrets.token_hex(16)}"
-        outcome = await self._c.store.send(run_id, name, msg.encode_message(message), reopens=reopens)
-        if outcome == "missing":
-            raise RunMissing(f"there is no run {run_id!r}", run=run_id)
-        if outcome == "terminal":
-            status = (await self._c.row(run_id)).status
-            raise RunTerminal(f"run {run_id} is {status} and takes no more messages", run=run_id, status=status)
-        return Accepted(id=run_id, status=row.status)
 
 
 def _instead(st: RunState, plan: Plan, step: str) -> str:

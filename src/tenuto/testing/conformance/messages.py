@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tenuto.ports.store import OutboxRow, Store, TicketRow
+from tenuto.ports.store import Once, OutboxRow, Store, TicketRow
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.kit import Journal
 
@@ -53,6 +53,27 @@ class MessageSuite:
         assert sorted(outcomes) == ["accepted"] + ["duplicate"] * 7
         assert len(await store.inbox(journal.id)) == 1
         assert await store.send(other.id, "k", b"{}") == "accepted"
+
+    async def test_an_idempotency_key_is_kept_with_its_answer(self, store: Store, second_store: Store) -> None:
+        """One of many messages under a key is taken, also when it was read or its run has ended since."""
+        journal = await kit.owned(store, "w")
+        asked = [Once("default", "key", f"digest {n}", f"answer {n}") for n in range(8)]
+        outcomes = await asyncio.gather(*(
+            (store if n % 2 else second_store).send(journal.id, f"k{n}", b"{}", once=once) for n, once in enumerate(asked)
+        ))  # fmt: skip
+        assert sorted(outcomes) == ["accepted"] + ["duplicate"] * 7
+        taken = asked[outcomes.index("accepted")]
+        assert await store.answered("default", "key") == taken
+        assert await store.answered("other", "key") is None
+        assert [m.key for m in await store.inbox(journal.id)] == [f"k{outcomes.index('accepted')}"]
+        await journal.write(store, journal.next(eaten=[1]))
+        assert await store.send(journal.id, "k9", b"{}", once=taken) == "duplicate"
+        assert (await journal.write(store, journal.change("done", inbox_seen=1))).row_applied
+        assert await store.send(journal.id, "k9", b"{}", once=taken) == "duplicate"
+        new = Once("default", "another", "", "")
+        assert await store.send(journal.id, "k9", b"{}", once=new) == "terminal"
+        assert await store.send(kit.new_id(), "k9", b"{}", once=taken) in ("missing", "duplicate")
+        assert await store.answered("default", "another") is None
 
     async def test_nobody_is_missing_and_the_ended_are_terminal(self, store: Store) -> None:
         """Unknown runs are `missing`, whatever the text; ended ones `terminal`, and nothing is stored."""

@@ -43,7 +43,7 @@ class Journal:
                 raise KeyReused(f"the idempotency key {key!r} was used before with another request body")
             return before[0], False
         await self._create(commit)
-        self.tables.keys[commit.ns, key] = (commit.run_id, body_digest)
+        self.tables.keys[commit.ns, key] = (commit.run_id, body_digest, "")
         return commit.run_id, True
 
     async def create_business(self, commit: Commit) -> tuple[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tenuto.adapters.stores.memory.tables import Tables, copied
-from tenuto.ports.store import InboxRow, OutboxRow, SendOutcome, TicketRow
+from tenuto.ports.store import InboxRow, Once, OutboxRow, SendOutcome, TicketRow
 
 _HOLD_MS = 5000
 
@@ -16,9 +16,21 @@ class Messages:
     tables: Tables
     writer: int
 
-    async def send(self, run_id: str, key: str, body: bytes, *, reopens: bool = False) -> SendOutcome:
+    async def send(
+        self, run_id: str, key: str, body: bytes, *, reopens: bool = False, once: Once | None = None
+    ) -> SendOutcome:
         """Put a message in a run's inbox and make a waiting run claimable."""
-        return self.tables.receive(run_id, key, body, reopens)
+        if once is not None and run_id in self.tables.runs and (once.ns, once.key) in self.tables.keys:
+            return "duplicate"
+        outcome = self.tables.receive(run_id, key, body, reopens)
+        if once is not None and outcome == "accepted":
+            self.tables.keys[once.ns, once.key] = (run_id, once.digest, once.answer)
+        return outcome
+
+    async def answered(self, ns: str, key: str) -> Once | None:
+        """Return what is kept under an idempotency key."""
+        found = self.tables.keys.get((ns, key))
+        return None if found is None else Once(ns, key, found[1], found[2])
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
         """Return unconsumed messages with `n > after`, in order."""

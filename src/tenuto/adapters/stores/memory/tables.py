@@ -61,7 +61,9 @@ class Tables:
     workers: dict[str, WorkerRow] = field(default_factory=dict[str, WorkerRow])
     workflows: list[WorkflowRow] = field(default_factory=list[WorkflowRow])
     tags: dict[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
-    keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict[tuple[str, str], tuple[str, str]])
+    keys: dict[tuple[str, str], tuple[str, str, str]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, str, str]]
+    )
     groups: dict[int, list[tuple[tuple[str, int], ...]]] = field(
         default_factory=dict[int, list[tuple[tuple[str, int], ...]]]
     )

@@ -11,19 +11,23 @@ from tenuto.adapters.stores.postgres import rows
 from tenuto.adapters.stores.postgres.link import Connection
 from tenuto.adapters.stores.postgres.parts import Part
 from tenuto.adapters.stores.postgres.sql import SQL
-from tenuto.ports.store import InboxRow, OutboxRow, SendOutcome, TicketRow
+from tenuto.ports.store import InboxRow, Once, OutboxRow, SendOutcome, TicketRow
 
 
 class Messages(Part):
     """The messages' side of the store."""
 
-    async def send(self, run_id: str, key: str, body: bytes, *, reopens: bool = False) -> SendOutcome:
+    async def send(
+        self, run_id: str, key: str, body: bytes, *, reopens: bool = False, once: Once | None = None
+    ) -> SendOutcome:
         """Put a message in a run's inbox and make a waiting run claimable, in one statement."""
         if not rows.is_id(run_id):
             return "missing"
 
+        kept = (once.ns, once.key, once.digest, once.answer) if once is not None else (None, None, None, None)
+
         async def put(connection: Connection, again: bool) -> SendOutcome:
-            return await _once_more(connection, SQL["send"], run_id, key, body, reopens)
+            return await _once_more(connection, SQL["send"], run_id, key, body, reopens, *kept)
 
         try:
             outcome = await self.parts.pool.call(put)
@@ -32,6 +36,11 @@ class Messages(Part):
         if outcome == "accepted":
             self.parts.hints.poke()
         return outcome
+
+    async def answered(self, ns: str, key: str) -> Once | None:
+        """Return what is kept under an idempotency key."""
+        row = await self.parts.pool.first("idempotent_run", ns, key)
+        return None if row is None else Once(ns, key, row["digest"], row["answer"])
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
         """Return unconsumed messages with `n > after`, in order."""

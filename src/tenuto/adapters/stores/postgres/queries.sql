@@ -243,7 +243,7 @@ insert into writer (created_at) values ({now}) returning id
 
 -- name: idempotent_run
 -- The run made under an idempotency key, and the digest of the body it was asked with.
-select run_id, digest from idempotency where ns = $1 and key = $2
+select run_id, digest, answer from idempotency where ns = $1 and key = $2
 
 -- name: business_run
 -- The unfinished run with a business key.
@@ -535,16 +535,22 @@ update run r set
     state = case when r.state in ('waiting', 'done') then 'ready' else r.state end
 
 -- name: send
--- Put a message in an inbox once per key and make a waiting run claimable.
+-- Put a message in an inbox once per key and make a waiting run claimable; keep its idempotency key if it has one.
 with r as (
   {receive}
   where r.id = $1 and (r.state <> 'done' or ($4 and {reopens_status}))
     and not exists (select from inbox i where i.run_id = $1 and i.key = $2)
+    and not exists (select from idempotency where ns = $5 and key = $6)
   returning r.inbox_seq
 ),
-i as (insert into inbox (run_id, n, key, body) select $1, r.inbox_seq, $2, $3 from r)
+i as (insert into inbox (run_id, n, key, body) select $1, r.inbox_seq, $2, $3 from r),
+k as (
+  insert into idempotency (run_id, ns, key, digest, created_at, answer)
+  select $1, $5::text, $6::text, $7::text, {now}, $8::text from r where $6::text is not null
+)
 select case when exists (select from r) then 'accepted'
             when exists (select from inbox where run_id = $1 and key = $2) then 'duplicate'
+            when exists (select from idempotency where ns = $5 and key = $6) then 'duplicate'
             when exists (select from run where id = $1) then 'terminal'
             else 'missing' end
 

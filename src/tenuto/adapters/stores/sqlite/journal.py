@@ -37,20 +37,20 @@ class Journal(Part):
             Conflict: The id of the new run is taken.
         """
 
-        def create(tx: Tx) -> Committed | tuple[bytes, str]:
+        def create(tx: Tx) -> Committed | tuple[bytes, str, str]:
             before = sql.first(tx.db, "key_find", commit.ns, key)
             if before is not None:
                 return before
             (done,) = batches.store(tx, [commit])
             if done.outcome == "ok":
                 run = batches.ids[commit.run_id]
-                sql.change(tx.db, "key_add", commit.ns, key, body_digest, run, tx.now)
+                sql.change(tx.db, "key_add", commit.ns, key, body_digest, run, tx.now, "")
             return done
 
         done = await self.parts.writer.run(create)
         if isinstance(done, Committed):
             return _created(commit, done)
-        run, digest = done
+        run, digest, _ = done
         if digest != body_digest:
             raise KeyReused(f"the idempotency key {key!r} was used before with another request body")
         return id_text(run), False

@@ -8,7 +8,7 @@ from tenuto.adapters.stores.sqlite import rows, sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.rows import stored_id
 from tenuto.adapters.stores.sqlite.transaction import Tx
-from tenuto.ports.store import InboxRow, OutboxRow, SendOutcome, TicketRow
+from tenuto.ports.store import InboxRow, Once, OutboxRow, SendOutcome, TicketRow
 
 HOLD_MS = 5000
 REOPENS = ("failed", "budget_exceeded")
@@ -17,12 +17,19 @@ REOPENS = ("failed", "budget_exceeded")
 class Messages(Part):
     """The messages' side of the store."""
 
-    async def send(self, run_id: str, key: str, body: bytes, *, reopens: bool = False) -> SendOutcome:
+    async def send(
+        self, run_id: str, key: str, body: bytes, *, reopens: bool = False, once: Once | None = None
+    ) -> SendOutcome:
         """Put a message in a run's inbox and make a waiting run claimable, in one transaction."""
         run = stored_id(run_id)
         if run is None:
             return "missing"
-        return await self.parts.writer.run(lambda tx: _receive(tx, run, key, body, reopens))
+        return await self.parts.writer.run(lambda tx: _receive(tx, run, key, body, reopens, once))
+
+    async def answered(self, ns: str, key: str) -> Once | None:
+        """Return what is kept under an idempotency key."""
+        row = await self.parts.readers.first("key_find", ns, key)
+        return None if row is None else Once(ns, key, row[1], row[2])
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
         """Return unconsumed messages with `n > after`, in order."""
@@ -85,12 +92,16 @@ class Messages(Part):
         return await self.parts.writer.run(decide)
 
 
-def _receive(tx: Tx, run: bytes, key: str, body: bytes, reopens: bool) -> SendOutcome:
+def _receive(
+    tx: Tx, run: bytes, key: str, body: bytes, reopens: bool, once: Once | None = None
+) -> SendOutcome:
     """Number a message, keep it, and make the run claimable when it waits."""
     row = sql.first(tx.db, "receiver", run)
     if row is None:
         return "missing"
     ns, state, status, inbox_seq, business_key = row
+    if once is not None and sql.first(tx.db, "key_find", once.ns, once.key) is not None:
+        return "duplicate"
     if sql.first(tx.db, "inbox_key", run, key) is not None:
         return "duplicate"
     if state == "done":
@@ -100,5 +111,7 @@ def _receive(tx: Tx, run: bytes, key: str, body: bytes, reopens: bool) -> SendOu
             return "terminal"  # reopened, the run would share its business key with an unfinished one
     sql.change(tx.db, "receive", run, inbox_seq + 1, tx.now)
     sql.change(tx.db, "inbox_add", run, inbox_seq + 1, key, body)
+    if once is not None:
+        sql.change(tx.db, "key_add", once.ns, once.key, once.digest, run, tx.now, once.answer)
     tx.woke = True
     return "accepted"

@@ -132,11 +132,11 @@ delete from task where id = ?
 
 -- name: key_find
 -- The run made under an idempotency key, and the digest of the body it was asked with.
-select run_id, digest from idempotency where ns = ? and key = ?
+select run_id, digest, answer from idempotency where ns = ? and key = ?
 
 -- name: key_add
--- Remember which run an idempotency key made.
-insert into idempotency (ns, key, digest, run_id, created_at) values (?, ?, ?, ?, ?)
+-- Remember which run an idempotency key made or spoke to, and what it was answered.
+insert into idempotency (ns, key, digest, run_id, created_at, answer) values (?, ?, ?, ?, ?, ?)
 
 -- name: business_run
 -- The unfinished run with a business key.
