@@ -61,7 +61,6 @@ class Harm:
     held: int = 0
     died: dict[int, int] = field(default_factory=dict[int, int])
 
-
     def timeline(self) -> list[str]:
         """Return what was done, in order, in seconds from the first of it."""
         told = [(at, f"process {pid} was killed") for pid, at in self.killed.items()]
@@ -102,8 +101,7 @@ class Chaos:
                 if time.monotonic() > until:
                     break
                 await asyncio.sleep(self._random.uniform(0.5, 2.0))
-                await self._crowd(until)
-                await (self._kill(until) if kind == "kill" else self._crash())
+                await (self._kill(until) if kind == "kill" else self._crash(until))
             await stops
         finally:
             stops.cancel()
@@ -121,13 +119,13 @@ class Chaos:
             await asyncio.sleep(_LOOK_S)
 
     async def _victim(self, until: float, busy: bool) -> WorkerProcess | None:
-        """Return a worker that is up while another is, too; one with an effect under way if that is asked for."""
+        """Return a worker that is up while another is, too, and enough runs live; with an effect under way if asked."""
         while time.monotonic() < until:
             ready = [process for process in self._fleet.slots if process.ready()]
             if len(ready) > 1:
                 waiting: dict[str, Any] = (await ask(op="waiting"))["pids"] if busy else {}
                 found = [process for process in ready if not busy or str(process.pid) in waiting]
-                if found:
+                if found and len(self._driver.live) >= self.wanted.live:
                     return self._random.choice(found)
             await asyncio.sleep(_LOOK_S / 5)
         return None
@@ -143,8 +141,9 @@ class Chaos:
         self.harm.killed[victim.pid] = now_ms()
         victim.kill()
 
-    async def _crash(self) -> None:
+    async def _crash(self, until: float) -> None:
         assert self._restart is not None
+        await self._crowd(until)
         self.harm.live.append(len(self._driver.live))
         began = now_ms()
         await asyncio.to_thread(self._restart)
@@ -153,7 +152,6 @@ class Chaos:
     async def _stops(self, until: float) -> None:
         while len(self.harm.stopped) < self.wanted.stops and time.monotonic() < until:
             await asyncio.sleep(self._random.uniform(0.2, 1.5))
-            await self._crowd(until)
             victim = await self._victim(until, True)
             if victim is not None and victim.alive():
                 await self._stop(victim)
@@ -162,6 +160,7 @@ class Chaos:
         """Let a process stand still for longer than its lease, with an effect under way."""
         victim.stopped = True
         victim.signal(signal.SIGSTOP)
+        live = len(self._driver.live)
         try:
             began = now_ms()
             if str(victim.pid) not in (await ask(op="waiting"))["pids"]:
@@ -170,7 +169,6 @@ class Chaos:
                 self.harm.held += 1
                 if self.harm.held != 1:  # once it may stay: the store is down for as long
                     return
-            live = len(self._driver.live)
             await asyncio.sleep(self._lease_s * self._random.uniform(1.6, 2.2) + 0.5)
             self.harm.live.append(live)
             self.harm.stopped.append((victim.pid, began, now_ms()))
