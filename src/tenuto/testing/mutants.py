@@ -97,7 +97,7 @@ SEEDS = {
     "parent_not_told": 0,
     "always_starts": 8,
     "counts_anew": 0,
-    "drops_creation": 346,
+    "drops_creation": 1577,
     "forgets_children": 0,
     "event_id_off": 0,
     "lost_effect": 0,

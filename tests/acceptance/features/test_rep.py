@@ -15,7 +15,7 @@ from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.errors import Invalid, StepMissing, WorkflowMissing
 from tenuto.ports.model import ModelReply
 from tenuto.runtime.services.engine import Engine
-from tenuto.runtime.services.requests import Edits, Replay, StartRun
+from tenuto.runtime.services.requests import Edits, ListRuns, Replay, StartRun
 
 
 class Chain:
@@ -143,17 +143,63 @@ async def test_rep03_shadow_lets_no_step_or_sub_flow_act(sqlite_url: str):
 
         return str(await ctx.call(pay, effect="effect"))
 
-    app.workflow("child").step(charge)
+    @app.step
+    async def compute() -> int:
+        done.append("compute")
+        return 7
+
+    app.workflow("grandchild").step(charge).step(compute)
+    app.workflow("child").step(charge).step(compute).subflow("sub", "grandchild", input={})
     app.workflow("w").step(charge).step(look, after="charge", input={}).subflow("sub", "child", input={}, after="look")
     async with app.engine(sqlite_url) as engine:
         view = await ran(engine, "w")
-        assert done == ["charge", "pay", "charge"]
+        assert sorted(done) == ["charge", "charge", "charge", "compute", "compute", "pay"]
         done.clear()
         shadow = await again(engine, view.id, mode="shadow")
         assert (await engine.audit.verify(shadow.id)).ok
-        runs = (await engine.runs.list()).items
-    assert (shadow.status, done) == ("completed", [])
-    assert len(runs) == 3
+        (child,) = (await engine.runs.list(ListRuns(parent=shadow.id))).items
+        inner = await engine.runs.get(child.id)
+        (grandchild,) = (await engine.runs.list(ListRuns(parent=child.id))).items
+        assert (await engine.runs.get(grandchild.id)).mode == "shadow"
+    assert (shadow.status, done) == ("completed", ["compute", "compute"]), "children run, in shadow"
+    assert (inner.mode, inner.replay_of) == ("shadow", None)
+    assert shadow.output["sub"]["compute"] == 7
+
+
+async def test_rep03_a_frozen_replay_of_a_run_that_goes_on_verifies_what_there_is(sqlite_url: str):
+    app, limit = App("t"), [5]
+
+    def large(output: dict[str, int]) -> bool:
+        return output["n"] > limit[0]
+
+    flow = app.workflow("w").transform("a", value="{'n': input.n}").wait_signal("go", id="go").transform("other", value="1")
+    flow.edge("a", "go", when=large).edge("a", "other", on="default").transform("end", value="2", after="go")
+    async with app.engine(sqlite_url) as engine:
+        run = (await engine.runs.start("w", {"n": 9})).id
+        await seen(engine, run, "step.waiting")
+        frozen = await again(engine, run, mode="freeze")
+        assert frozen.divergences == 0
+        assert frozen.error.code == "replay.unended"
+        assert "verified, with 0 divergences" in frozen.error.message
+        assert "ends at go" in frozen.error.message
+        assert "run.diverged" not in [event.type for event in await events(engine, frozen.id)]
+        limit[0] = 100
+        diverged = await again(engine, run, mode="freeze")
+        assert diverged.divergences == 1
+
+
+async def test_rep03_items_of_a_map_taken_over_whole_are_no_difference(sqlite_url: str):
+    app = App("t")
+    body = app.body().transform("one", value="input + 1").transform("two", value="nodes.one.output * 2").edge("one", "two")
+    app.workflow("w").map("m", over="${input.n}", body=body).transform("end", value="nodes.m.output", after="m")
+    async with app.engine(sqlite_url) as engine:
+        view = await ran(engine, "w", {"n": [1, 2, 3]})
+        assert view.status == "completed", view.error
+        forked = await again(engine, view.id, from_node="end")
+        for pair in ((view.id, forked.id), (forked.id, view.id)):
+            found = await engine.runs.diff(*pair)
+            assert (found.steps, found.routing, found.same) == ([], {"only_a": [], "only_b": []}, True)
+        assert found.n_same_steps == 2
 
 
 async def test_rep03_a_frozen_replay_reports_the_first_divergence_and_follows_the_record(sqlite_url: str):

@@ -13,7 +13,7 @@ from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import cancel_step, idempotency_key, open_ticket, ticket_id
 from tenuto.domain.runs.settle import deliver
-from tenuto.domain.runs.state import ACTIVE_STEP, Call, RunState, Step
+from tenuto.domain.runs.state import ACTIVE_STEP, Call, RunState, Step, in_shadow
 
 STALE = ev.Failure(code="attempt.stale", type="Stale", message="this attempt is no longer the current one")
 TWICE = ev.Failure(
@@ -96,8 +96,7 @@ def ask_about(d: Draft, step: str, call_id: str, call: Call) -> None:
 
 def _suppressed(d: Draft, inp: io.CallAsked) -> bool:
     """Answer an effect of a shadow replay without making it."""
-    fork = d.st.fork
-    if fork is None or fork.mode != "shadow" or inp.effect != "effect":
+    if not in_shadow(d.st) or inp.effect != "effect":
         return False
     d.emit(
         ev.CallCompleted(

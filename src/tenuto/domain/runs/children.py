@@ -14,7 +14,7 @@ from tenuto.domain.runs.calls import refusal
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import idempotency_key
 from tenuto.domain.runs.settle import complete
-from tenuto.domain.runs.state import RunState
+from tenuto.domain.runs.state import RunState, in_shadow
 from tenuto.errors import Exhausted
 
 
@@ -49,6 +49,7 @@ def start_child(d: Draft, inp: io.ChildAsked) -> None:
         io.ChildRun(
             run=run, workflow=inp.workflow, digest=inp.digest, input=inp.input,
             parent=ev.Parent(run=st.id, step=inp.step, key=key), budget=budget, priority=st.priority, ns=st.ns,
+            shadow=in_shadow(st),
         )
     )
     if inp.detach:

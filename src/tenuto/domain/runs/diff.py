@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from tenuto.domain.graph.plan import Plan, split_key
+from tenuto.domain.graph.plan import Plan, last_frame, parent_scope, split_key
 from tenuto.domain.runs.state import RunState, Step, public_status
 from tenuto.domain.runs.views import View
 
@@ -58,11 +58,12 @@ class RunDiff(View):
 
 def diff_runs(a: RunState, plan_a: Plan, b: RunState, plan_b: Plan) -> RunDiff:
     """Compare two runs as they stand. Equal values have equal digests, so large ones need not be loaded."""
-    changed = list(_steps(a, b))
-    routes_a, routes_b = _routes(a, plan_a), _routes(b, plan_b)
+    folded = _folded(a, b) | _folded(b, a)
+    changed = list(_steps(a, b, folded))
+    routes_a, routes_b = _routes(a, plan_a, folded), _routes(b, plan_b, folded)
     routing = {"only_a": sorted(routes_a - routes_b), "only_b": sorted(routes_b - routes_a)}
     status = [public_status(a), public_status(b)]
-    total = len(a.steps.keys() | b.steps.keys())
+    total = sum(not _within(key, folded) for key in a.steps.keys() | b.steps.keys())
     same = not changed and status[0] == status[1] and _equal(a.output, b.output) and routes_a == routes_b
     return RunDiff(
         a=a.id, b=b.id, same=same, version=[a.digest, b.digest], status=status,
@@ -72,8 +73,29 @@ def diff_runs(a: RunState, plan_a: Plan, b: RunState, plan_b: Plan) -> RunDiff:
     )
 
 
-def _steps(a: RunState, b: RunState) -> Iterator[StepDiff]:
+def _folded(a: RunState, b: RunState) -> frozenset[str]:
+    """Return the scopes of maps that only one of the runs went through: the other took their outcome over as a whole."""
+    return frozenset(
+        "{1}~{0}".format(*split_key(key)) for key in a.maps
+        if key not in b.maps and (step := b.steps.get(key)) is not None and step.status in ("completed", "failed")
+    )
+
+
+def _within(key: str, folded: frozenset[str]) -> bool:
+    """Return whether a step belongs to an item of such a map."""
+    scope = split_key(key)[1] if folded else ""
+    while scope:
+        owner, _ = last_frame(scope)
+        scope = parent_scope(scope)
+        if f"{scope}~{owner}" in folded:
+            return True
+    return False
+
+
+def _steps(a: RunState, b: RunState, folded: frozenset[str]) -> Iterator[StepDiff]:
     for key, step in a.steps.items():
+        if _within(key, folded):
+            continue
         other = b.steps.get(key)
         if other is None:
             yield StepDiff(step=key, node=split_key(key)[0], change="removed", fields=_fields(step, None))
@@ -82,7 +104,7 @@ def _steps(a: RunState, b: RunState) -> Iterator[StepDiff]:
         if fields:
             yield StepDiff(step=key, node=split_key(key)[0], change="changed", fields=fields)
     for key, other in b.steps.items():
-        if key not in a.steps:
+        if key not in a.steps and not _within(key, folded):
             yield StepDiff(step=key, node=split_key(key)[0], change="added", fields=_fields(None, other))
 
 
@@ -112,10 +134,12 @@ def _first(a: RunState, b: RunState, changed: list[StepDiff]) -> StepDiff | None
     return min(changed, key=ended, default=None)
 
 
-def _routes(st: RunState, plan: Plan) -> set[str]:
+def _routes(st: RunState, plan: Plan, folded: frozenset[str]) -> set[str]:
     """Return the edges taken, by the scope they led into."""
     found: set[str] = set()
     for key, step in st.steps.items():
+        if _within(key, folded):
+            continue
         scope = split_key(key)[1]
         for index in step.via:
             edge = plan.edges[index]

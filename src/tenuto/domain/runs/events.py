@@ -78,8 +78,8 @@ class Reused(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     Attributes:
         seq: The origin's record that holds the outcome.
         taken: Indexes of the edges the origin took; `None` when all plain edges were.
-        status: `completed`, `failed` (handled, or the end of an item), and for frozen replays also `dead_letter` and
-            `cancelled`, with the reason in `how`.
+        status: `completed`, `failed` (handled, or the end of an item), and for frozen replays also `dead_letter`,
+            `cancelled` with the reason in `how`, and `open` for what the origin had begun and not ended.
     """
 
     seq: int
@@ -94,7 +94,7 @@ class Reused(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class RunCreated(Event, frozen=True, tag="run.created"):
-    """A run exists; always the first event. `deadline_s` and caps come from `budget`."""
+    """A run exists; always the first event. With `shadow` it has no effects: a shadow replay made it."""
 
     ns: str
     workflow: str
@@ -109,6 +109,7 @@ class RunCreated(Event, frozen=True, tag="run.created"):
     fidelity: str = "full"
     start_at: int = 0
     by: str = ""
+    shadow: bool = False
 
 
 class Claimed(Event, frozen=True, tag="run.claimed"):

@@ -58,6 +58,7 @@ def begin(d: Draft, key: str) -> None:
     """Begin an attempt, here or as a task that any worker may execute; a doubt a person has to settle comes first."""
     step = d.st.steps[key]
     if step.doubt and effect_of(d.node(key)) == "effect" and (d.node(key).node.on_unknown or "ask") == "ask":
+        d.emit(ev.AttemptStarted(step=key, n=step.attempt + 1))
         ask_outcome(d, key, "an earlier attempt was cut off")
         return
     task = d.env.remote(d.node(key), step)

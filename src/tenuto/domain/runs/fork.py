@@ -14,7 +14,9 @@ from tenuto.domain.graph.model import Node
 from tenuto.domain.graph.plan import Plan, PlanEdge, PlanNode, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import frames
+from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.reach import Reset, shape_of
+from tenuto.domain.runs.state import ACTIVE_STEP, RunState
 from tenuto.errors import Invalid, StepMissing
 
 Bodies = Sequence[tuple[int, ev.Body]]
@@ -103,6 +105,16 @@ def outcomes(bodies: Bodies, *, failures: bool = False) -> dict[str, ev.Reused]:
             elif isinstance(event, ev.StepCancelled) and failures:
                 found[event.step] = ev.Reused(seq=seq, status="cancelled", how=event.reason)
     return found
+
+
+def unended(run: str, bodies: Bodies, plan: Plan) -> dict[str, ev.Reused]:
+    """Return what a run that goes on had begun and not ended at its last record; a frozen replay ends there."""
+    st = RunState(id=run)
+    for _, body in bodies:
+        fold_body(st, plan, body)
+    return {
+        key: ev.Reused(seq=bodies[-1][0], status="open") for key, step in st.steps.items() if step.status in ACTIVE_STEP
+    }
 
 
 def _forget_items(found: dict[str, ev.Reused], key: str) -> None:

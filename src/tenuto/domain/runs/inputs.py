@@ -247,6 +247,7 @@ class ChildRun(msgspec.Struct, frozen=True):
     budget: Budget | None
     priority: int
     ns: str
+    shadow: bool = False
 
 
 class Task(msgspec.Struct, frozen=True):

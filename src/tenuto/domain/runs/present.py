@@ -45,6 +45,8 @@ def run_view(st: RunState, plan: Plan, *, inputs: Inputs | None = None, limit: i
     if st.fork is not None:
         view.replay_of, view.mode = st.fork.run, st.fork.mode
         view.from_step = st.fork.from_step if st.fork.from_step is not None else st.fork.from_node
+    elif st.shadow:
+        view.mode = "shadow"
     if st.parent is not None:
         view.parent = v.ParentView(run=st.parent.run, step=st.parent.step)
     if status == "paused":

@@ -67,7 +67,7 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.RunCreated: Public(
         "run.created",
         _same("workflow", "input", "goal", "priority", "labels", "budget", "parent", "start_at", "by",
-              "fork", digest="version"),
+              "fork", "shadow", digest="version"),
         "A run exists; `replay_of` names the run it replays, `fork` where it parts from it.",
     ),
     ev.Claimed: Public("run.claimed", _same("worker", "epoch"), "A worker owns the run."),

@@ -28,7 +28,7 @@ from tenuto.domain.runs.failure import (
 from tenuto.domain.runs.fold_graph import forget_marks, item_scope
 from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import route
-from tenuto.domain.runs.state import ACTIVE_STEP
+from tenuto.domain.runs.state import ACTIVE_STEP, RunState, in_shadow
 from tenuto.errors import InputMissing, RoutingFailed
 
 UNREACHABLE = ev.Failure(
@@ -37,6 +37,7 @@ UNREACHABLE = ev.Failure(
 )
 UNRECORDED = ev.Failure(code="replay.unrecorded", message="the origin recorded no failure", retryable=False)
 LOOP_LIMIT = "loop.limit"
+UNENDED = "origin unended"
 
 
 def settle(d: Draft) -> None:
@@ -209,7 +210,7 @@ def start(d: Draft, key: str) -> None:
         return
     node = d.node(key)
     kind = node.node.kind
-    if fork is not None and fork.mode == "shadow" and (kind == "subflow" or effect_of(node) == "effect"):
+    if in_shadow(st) and effect_of(node) == "effect":
         _shadow(d, key)
     elif kind == "approval":
         _ask(d, key, node)
@@ -238,6 +239,9 @@ def _take_over(d: Draft, key: str, mode: str) -> bool:
             d.emit(ev.StepDeadLettered(step=key, failure=failure))
             return True
         return False
+    if reused.status == "open":
+        d.emit(ev.StepCancelled(step=key, reason=UNENDED))
+        return True
     if reused.status == "dead_letter":
         d.emit(ev.StepDeadLettered(step=key, failure=reused.failure or UNRECORDED))
         return True
@@ -270,7 +274,7 @@ def _spoken_for(d: Draft, key: str, reused: ev.Reused) -> str:
 
 
 def _shadow(d: Draft, key: str) -> None:
-    """Let a step that would act on the world, or start a run that might, complete without doing so."""
+    """Let a step that would act on the world complete without doing so."""
     d.emit(ev.AttemptStarted(step=key, n=d.st.steps[key].attempt + 1))
     complete(d, key, NULL)
 
@@ -422,18 +426,29 @@ def _end_run(d: Draft) -> None:
             )
             d.emit(ev.RunFailed(failure=failure))
         elif st.fork is not None and st.fork.mode == "freeze":
-            stopped = [key for key, step in st.steps.items() if step.status == "cancelled"]
-            failure = ev.Failure(
-                code="replay.stopped", type="ReplayStopped", retryable=False,
-                message=f"run {st.fork.run} was stopped here too, at {', '.join(stopped[:5]) or 'its first step'}",
-            )
-            d.emit(ev.RunFailed(failure=failure))
+            d.emit(ev.RunFailed(failure=_where_origin_stands(st, st.fork)))
         else:
             failure = ev.Failure(
                 code="run.no_progress", type="NoProgress", retryable=False,
                 message="steps are left, but nothing is ready, running or waiting",
             )
             d.emit(ev.RunFailed(failure=failure))
+
+
+def _where_origin_stands(st: RunState, fork: ev.Fork) -> ev.Failure:
+    """Say how far a frozen replay came: to where its origin was stopped, or had come to when it was replayed."""
+    unended = [key for key, step in st.steps.items() if step.status == "cancelled" and step.how == UNENDED]
+    if unended:
+        return ev.Failure(
+            code="replay.unended", type="ReplayUnended", retryable=False,
+            message=f"run {fork.run} had not ended at record {fork.seq}: all it had decided by then is verified, with "
+            f"{st.divergences} divergences; it ends at {', '.join(unended[:5])}, which had no outcome yet",
+        )
+    stopped = [key for key, step in st.steps.items() if step.status == "cancelled"]
+    return ev.Failure(
+        code="replay.stopped", type="ReplayStopped", retryable=False,
+        message=f"run {fork.run} was stopped here too, at {', '.join(stopped[:5]) or 'its first step'}",
+    )
 
 
 def _run_again(d: Draft, failure: ev.Failure) -> bool:

@@ -204,6 +204,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
         ready: Steps that may start, in the order they became ready.
         active: Steps ready, running, waiting or retrying.
         open_regions: Instances by scope.
+        shadow: A shadow replay made the run; see `in_shadow`.
         tries: Times the whole run has failed and was sent round again by its own policy.
         to_skip, to_fail, ended, begun: Consequences `decide` has yet to write down; empty between records.
     """
@@ -226,6 +227,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
     fidelity: str = "full"
     parent: Parent | None = None
     fork: Fork | None = None
+    shadow: bool = False
     by: str = ""
     start_at: int = 0
     worker: str = ""
@@ -286,6 +288,11 @@ def public_status(state: RunState) -> str:
                 return "running"
         return "waiting"
     return "running"
+
+
+def in_shadow(state: RunState) -> bool:
+    """Return whether a run has no effects: it is a shadow replay, or one made it."""
+    return state.shadow or (state.fork is not None and state.fork.mode == "shadow")
 
 
 def suspended(step: Step) -> bool:

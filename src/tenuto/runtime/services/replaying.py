@@ -15,7 +15,7 @@ from tenuto.domain.graph.digests import definition_to_json
 from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs.fork import Cut, encode_reuse, reuse
+from tenuto.domain.runs.fork import Cut, encode_reuse, reuse, unended
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import Invalid, RunMissing, StepMissing
 from tenuto.ports.store import PRIORITIES
@@ -44,6 +44,8 @@ async def replay(context: Context, workflows: Workflows, run_id: str, request: R
         taken = reuse(bodies, old, new, cut, input_changed=input_changed)
     except StepMissing as exc:
         raise _nearest_step(exc) from exc
+    if request.mode == "freeze":
+        taken = {**unended(run_id, bodies[:head], old), **taken}
     blobs: list[tuple[str, bytes]] = []
     digest = ""
     if taken:

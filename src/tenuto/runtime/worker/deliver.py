@@ -53,6 +53,6 @@ async def _create(worker: Worker, row: OutboxRow) -> None:
     await worker.definitions.plan(child.ns, child.digest)
     event = RunCreated(
         ns=child.ns, workflow=child.workflow, digest=child.digest, input=child.input, priority=child.priority,
-        budget=child.budget, parent=child.parent, by=f"run {child.parent.run}",
+        budget=child.budget, parent=child.parent, by=f"run {child.parent.run}", shadow=child.shadow,
     )
     await worker.committer.create(creation(child.run, event, now))
