@@ -137,7 +137,7 @@ async def _database(settings: Settings) -> list[Check]:
         return [Check("database", "fail", f"its driver is missing: {exc}", "pip install 'tenuto[postgres]'")]
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await store.open()
+            await store.open(migrate=False)
             return await _look(store)
     except TimeoutError:
         says = store.health() or "it does not answer"
@@ -158,10 +158,13 @@ async def _given_up(close: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _look(store: Store) -> list[Check]:
-    facts = await store.stats()
     steps = await store.migrations()
+    schema = _schema(steps)
+    if schema.verdict == "fail":  # the rest asks tables that may not be there yet
+        return [Check("database", "ok", "it answers"), schema]
+    facts = await store.stats()
     return [
-        _version(facts), _durability(facts), _schema(steps), await _clock(store), await _workers(store, facts),
+        _version(facts), _durability(facts), schema, await _clock(store), await _workers(store, facts),
         _backlog(facts),
     ]
 
@@ -191,7 +194,10 @@ def _durability(facts: dict[str, Any]) -> Check:
 def _schema(steps: list[tuple[str, bool]]) -> Check:
     pending = [name for name, applied in steps if not applied]
     if pending:
-        return Check("schema", "fail", f"{len(pending)} steps are missing: {', '.join(pending)}", "tenuto migrate")
+        return Check(
+            "schema", "fail", f"{len(pending)} of {len(steps)} steps are not applied: {', '.join(pending)}",
+            "tenuto migrate; servers and workers do it, too, when they start",
+        )
     return Check("schema", "ok", f"{len(steps)} of {len(steps)} steps applied" + (f", last {steps[-1][0]}" if steps else ""))
 
 

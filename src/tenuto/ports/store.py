@@ -329,8 +329,8 @@ class Store(Protocol):
     url: str
 
     # --- life -------------------------------------------------------------------------------------------------
-    async def open(self) -> None:
-        """Connect and bring the schema up to date. Idempotent, safe when many processes start at once."""
+    async def open(self, *, migrate: bool = True) -> None:
+        """Connect and, unless only looking, bring the schema up to date. Idempotent, safe for many processes at once."""
         ...
 
     async def close(self) -> None:

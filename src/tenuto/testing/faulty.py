@@ -117,7 +117,7 @@ class FaultyStore:
         """Return what is wrong, for a person."""
         return "unreachable" if asyncio.get_running_loop().time() < self._faults.out_until else ""
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool = True) -> None:
         """Do nothing: the data is there."""
 
     async def close(self) -> None:

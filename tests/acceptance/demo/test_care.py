@@ -62,6 +62,42 @@ def test_a_database_without_workers_is_pointed_out(place: Path) -> None:
     assert "-> start one: tenuto serve, or tenuto worker" in done.stdout
 
 
+def test_pending_steps_are_reported_and_not_applied(place: Path) -> None:
+    """The doctor looks only; `migrate` is what changes the schema."""
+    url = place / ".tenuto" / "tenuto.db"
+    with sqlite3.connect(url) as db:
+        db.execute("delete from migration where name like '0002%'")
+        db.execute("alter table idempotency drop column answer")
+    db.close()
+    for _ in range(2):
+        done = tenuto(place, "doctor", "--output", "json")
+        assert done.returncode == 1, done.stdout
+        assert checks(done)["schema"]["says"] == "1 of 2 steps are not applied: 0002_expand_answers"
+        assert checks(done)["schema"]["do"].startswith("tenuto migrate")
+    assert tenuto(place, "migrate").returncode == 0
+    done = tenuto(place, "doctor", "--output", "json")
+    assert (done.returncode, checks(done)["schema"]["verdict"]) == (0, "ok")
+
+
+def test_a_server_without_tables_is_reported_and_left_without(postgres_url: str, tmp_path: Path) -> None:
+    """An empty database gets no tables by being looked at."""
+    for _ in range(2):
+        done = tenuto(tmp_path, "doctor", "--output", "json", "--database", postgres_url)
+        assert done.returncode == 1, done.stdout
+        assert "are not applied: 0001_expand_core" in checks(done)["schema"]["says"]
+
+
+def test_a_server_that_is_down_is_reported(tmp_path: Path) -> None:
+    """Everything else is still looked at, the report is whole, and the exit code is 1."""
+    done = tenuto(tmp_path, "doctor", "--output", "json", "--database", "postgresql://me@127.0.0.1:1/db")
+    found = checks(done)
+    assert (done.returncode, found["database"]["verdict"]) == (1, "fail")
+    assert "127.0.0.1:1" in found["database"]["says"]
+    assert found["database"]["do"] == "see that it runs and is reachable"
+    assert {"program", "settings", "app", "disk", "server"} <= set(found)
+    assert done.stderr == ""
+
+
 def test_an_app_that_does_not_load_fails(place: Path) -> None:
     """The fault is told with its cause, and the exit code is 1."""
     (place / "flow.py").write_text("import tenuto\napp = tenuto.App()\napp.workflow('w').step('missing')\n")

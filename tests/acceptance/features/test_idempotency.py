@@ -89,7 +89,7 @@ async def test_resume_retry_and_redrive_answer_as_before(tmp_path: Path, both_ur
             run = await broken(engine)
             letter = (await engine.dead_letters.list(run=run)).items[0].id
 
-            async def mended(run: str = run) -> None:
+            async def mended(run: str = run, path: str = path) -> None:
                 if "resume" in path:  # a resumed run fails again unless a step is sent round
                     await engine.runs.cancel(run)
                 assert (await ended(engine, run)).status in ("completed", "cancelled", "failed")

@@ -38,7 +38,7 @@ class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projection
         """Return another store over the same data, as another process would have."""
         return MemoryStore(tables=self.tables)
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool = True) -> None:
         """Begin to hear what other views do. Idempotent."""
         if not self._is_open:
             self._is_open = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
@@ -50,7 +52,7 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
             raise RuntimeError("the store is not open; call open() first")
         return self._open
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool = True) -> None:
         """Connect and bring the schema up to date. Idempotent, safe when many processes start at once.
 
         Raises:
@@ -62,7 +64,7 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
         self._health = parts.health
         try:
             await self._refuse_mistakes(parts.pool.links[0])
-            await parts.pool.links[0].call(self._first_contact)
+            await parts.pool.links[0].call(partial(self._first_contact, migrate))
         except BaseException:
             await parts.close()
             raise
@@ -98,11 +100,12 @@ class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projecti
             if faults.classify(error) is None:
                 raise
 
-    async def _first_contact(self, connection: asyncpg.Connection, again: bool) -> None:
+    async def _first_contact(self, migrate: bool, connection: asyncpg.Connection, again: bool) -> None:
         version = connection.get_server_version()
         if version.major < OLDEST_SERVER:
             raise InvalidSettings(
                 f"PostgreSQL at {self._place} is version {version.major}.{version.minor}; "
                 f"{OLDEST_SERVER} or newer is needed"
             )
-        await schema.migrate(connection)
+        if migrate:
+            await schema.migrate(connection)

@@ -66,7 +66,7 @@ class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projection
             raise RuntimeError("the store is not open; call open() first")
         return self._open
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool = True) -> None:
         """Create the file if needed and bring the schema up to date. Idempotent, safe when many processes start.
 
         Raises:
@@ -77,7 +77,7 @@ class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projection
         require_library()
         for left in reversed(range(_OPEN_TRIES)):
             try:
-                await asyncio.to_thread(self._first_contact)
+                await asyncio.to_thread(self._first_contact, migrate)
                 break
             except OSError as error:
                 raise InvalidSettings(f"the database {self.path} cannot be used: {error}") from error
@@ -131,11 +131,11 @@ class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projection
     def _connect_writer(self) -> sqlite3.Connection:
         return connect(self.path)
 
-    def _first_contact(self) -> None:
+    def _first_contact(self, migrate: bool) -> None:
         make_place(self.path)
         db = connect(self.path)
         try:
-            schema.migrate(db)
+            (schema.migrate if migrate else schema.applied)(db)
         finally:
             db.close()
 
