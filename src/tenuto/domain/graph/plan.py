@@ -114,6 +114,10 @@ class Plan:
         inside = self.regions[region]
         return inside.members == len(inside.nodes) and all(self.nodes[name].body is None for name in inside.nodes)
 
+    def loops_in(self, region: int) -> list[Region]:
+        """Return the loops directly inside a region."""
+        return [inner for inner in self.regions if inner.parent == region and inner.kind == "loop"]
+
     def node_of(self, key: str) -> PlanNode:
         """Return the node a step executes; a key without a scope is the node's id itself."""
         node = self.nodes.get(key)

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, pack
-from tenuto.domain.graph.plan import PlanNode, last_frame, split_key
+from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import step_input
 from tenuto.domain.runs.draft import Draft
-from tenuto.domain.runs.fold_graph import item_scope
+from tenuto.domain.runs.fold_graph import item_scope, open_scopes
 from tenuto.domain.runs.inputs import Task
 from tenuto.domain.runs.retry import MAX_LOSSES, NO_RETRY, delay_ms, may_retry
 from tenuto.domain.runs.routing import route
@@ -213,30 +213,19 @@ def unhandled(d: Draft, key: str, failure: ev.Failure) -> None:
 def end_item(d: Draft, scope: str, event: ev.StepFailed | ev.StepReused) -> None:
     """Write down that a failed step ended its item of a map, and cancel what else is active in the item."""
     crowded = d.st.regions[scope].open > 1 if scope in d.st.regions else False
+    inside = open_scopes(d.st, d.plan, scope) if crowded else []
     d.emit(event)
-    if crowded:
-        cancel_within(d, scope, "item")
+    cancel_within(d, inside, "item")
 
 
-def cancel_within(d: Draft, scope: str, reason: str) -> None:
-    """Cancel every active step in a scope and the scopes inside it."""
-    for key in _active_within(d, scope):
-        cancel_step(d, key, reason)
-
-
-def _active_within(d: Draft, scope: str) -> list[str]:
-    """Return the active steps in a scope, looking at no others where it can be helped."""
+def cancel_within(d: Draft, instances: list[tuple[str, int]], reason: str) -> None:
+    """Cancel every active step directly in some instances of regions, which may have been abandoned since."""
     steps = d.st.steps
-    body = None if scope.endswith(".") else d.plan.nodes[last_frame(scope)[0]].body
-    if body is not None and d.plan.is_flat(body):
-        keys = [name + scope for name in d.plan.regions[body].nodes]
-        return [key for key in keys if key in steps and steps[key].status in ACTIVE_STEP]
-    return [key for key, step in steps.items() if step.status in ACTIVE_STEP and _inside(key, scope)]
-
-
-def _inside(key: str, scope: str) -> bool:
-    own = split_key(key)[1]
-    return own == scope or own.startswith(scope if scope.endswith(".") else scope + "~")
+    for scope, region in instances:
+        for name in d.plan.regions[region].nodes:
+            step = steps.get(name + scope)
+            if step is not None and step.status in ACTIVE_STEP:
+                cancel_step(d, name + scope, reason)
 
 
 def cancel_step(d: Draft, key: str, reason: str, *, begun: bool = True) -> None:

@@ -198,7 +198,7 @@ def _attempt_interrupted(st: RunState, plan: Plan, e: ev.AttemptInterrupted, t: 
         step.failure = e.failure
 
 
-def settle_step(st: RunState, step: Step, key: str, status: str, t: int) -> None:
+def settle_step(st: RunState, plan: Plan, step: Step, key: str, status: str, t: int) -> None:
     """Leave a step in a status from which nothing happens by itself."""
     if step.status in ("ready", "running", "waiting", "retrying"):
         st.active -= 1
@@ -209,7 +209,7 @@ def settle_step(st: RunState, step: Step, key: str, status: str, t: int) -> None
     step.status = status
     step.finished_at = t
     if key in st.maps:
-        fold_graph.close_map(st, key)
+        fold_graph.close_map(st, plan, key)
     if step.wait is not None:
         fold_calls.end_wait(st, key, "", step.wait.kind, step.wait.name)
         step.wait = None
@@ -220,7 +220,7 @@ def settle_step(st: RunState, step: Step, key: str, status: str, t: int) -> None
 def _completed(st: RunState, plan: Plan, e: ev.StepCompleted, t: int) -> None:
     key = e.step
     step = st.steps[key]
-    settle_step(st, step, key, step_status(ev.StepCompleted, step.status, key), t)
+    settle_step(st, plan, step, key, step_status(ev.StepCompleted, step.status, key), t)
     step.out = e.out
     step.failure = None
     step.doubt = False
@@ -232,7 +232,7 @@ def _completed(st: RunState, plan: Plan, e: ev.StepCompleted, t: int) -> None:
 def _reused(st: RunState, plan: Plan, e: ev.StepReused, t: int) -> None:
     step = st.steps[e.step]
     step_status(ev.StepReused, step.status, e.step)
-    settle_step(st, step, e.step, e.status, t)
+    settle_step(st, plan, step, e.step, e.status, t)
     step.out = e.out
     step.how = e.how
     step.failure = e.failure
@@ -246,7 +246,7 @@ def _reused(st: RunState, plan: Plan, e: ev.StepReused, t: int) -> None:
 
 def _failed(st: RunState, plan: Plan, e: ev.StepFailed, t: int) -> None:
     step = st.steps[e.step]
-    settle_step(st, step, e.step, step_status(ev.StepFailed, step.status, e.step), t)
+    settle_step(st, plan, step, e.step, step_status(ev.StepFailed, step.status, e.step), t)
     step.failure = e.failure
     step.doubt = e.failure.unknown
     step.how = e.how
@@ -261,7 +261,7 @@ def _failed(st: RunState, plan: Plan, e: ev.StepFailed, t: int) -> None:
 
 def _dead(st: RunState, plan: Plan, e: ev.StepDeadLettered, t: int) -> None:
     step = st.steps[e.step]
-    settle_step(st, step, e.step, step_status(ev.StepDeadLettered, step.status, e.step), t)
+    settle_step(st, plan, step, e.step, step_status(ev.StepDeadLettered, step.status, e.step), t)
     step.failure = e.failure
     step.doubt = e.failure.unknown
     step.leaf = False
@@ -278,7 +278,7 @@ def _skipped(st: RunState, plan: Plan, e: ev.StepSkipped, t: int) -> None:
 
 def _cancelled(st: RunState, plan: Plan, e: ev.StepCancelled, t: int) -> None:
     step = st.steps[e.step]
-    settle_step(st, step, e.step, step_status(ev.StepCancelled, step.status, e.step), t)
+    settle_step(st, plan, step, e.step, step_status(ev.StepCancelled, step.status, e.step), t)
     step.how = e.reason
     if e.unknown:
         step.doubt, step.failure = True, UNSEEN

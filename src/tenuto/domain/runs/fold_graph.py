@@ -181,7 +181,7 @@ def fail_item(st: RunState, plan: Plan, key: str, failure: ev.Failure) -> None:
     st.maps[owner + parent_scope(scope)].errors[index] = failure
     inst = st.regions[scope]
     if inst.open > 1 and not plan.is_flat(inst.region):
-        _abandon(st, scope + "~")
+        _abandon(st, open_scopes(st, plan, scope)[1:])
     item_done(st, scope)
 
 
@@ -277,16 +277,39 @@ def recheck_maps(st: RunState) -> None:
             st.ended[key] = 1
 
 
-def close_map(st: RunState, key: str) -> None:
+def close_map(st: RunState, plan: Plan, key: str) -> None:
     """Abandon the items of a map that ended before they did."""
     state = st.maps[key]
     if state.done < state.started:
-        node_id, scope = split_key(key)
-        _abandon(st, f"{scope}~{node_id}.")
+        _abandon(st, open_items(st, plan, key))
 
 
-def _abandon(st: RunState, prefix: str) -> None:
-    for scope in [scope for scope in st.regions if scope.startswith(prefix)]:
+def open_scopes(st: RunState, plan: Plan, scope: str) -> list[tuple[str, int]]:
+    """Return an open instance and all open instances inside it, each with its region, looking at no others."""
+    inst = st.regions.get(scope)
+    if inst is None:
+        return []
+    found = [(scope, inst.region)]
+    if plan.is_flat(inst.region):
+        return found
+    for inner in plan.loops_in(inst.region):
+        loop = f"{scope}~{inner.owner}"
+        found += open_scopes(st, plan, f"{loop}.{st.loops.get(loop, 0)}")
+    for name in plan.regions[inst.region].nodes:
+        if name + scope in st.maps:
+            found += open_items(st, plan, name + scope)
+    return found
+
+
+def open_items(st: RunState, plan: Plan, key: str) -> list[tuple[str, int]]:
+    """Return the open items of a map and all open instances inside them, each with its region."""
+    node_id, scope = split_key(key)
+    items = range(st.maps[key].started)
+    return [inner for index in items for inner in open_scopes(st, plan, f"{scope}~{node_id}.{index}")]
+
+
+def _abandon(st: RunState, instances: list[tuple[str, int]]) -> None:
+    for scope, _ in instances:
         del st.regions[scope]
         st.ended.pop(scope, None)
 

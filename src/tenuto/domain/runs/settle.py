@@ -25,7 +25,7 @@ from tenuto.domain.runs.failure import (
     step_failed,
     ticket_id,
 )
-from tenuto.domain.runs.fold_graph import forget_marks, item_scope
+from tenuto.domain.runs.fold_graph import forget_marks, item_scope, open_items
 from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import route
 from tenuto.domain.runs.state import ACTIVE_STEP, RunState, in_shadow
@@ -153,8 +153,7 @@ def _fail_map(d: Draft, key: str, node: PlanNode) -> None:
     errors = d.st.maps[key].errors
     index = min(errors)
     cause = errors[index]
-    _, scope = split_key(key)
-    cancel_within(d, f"{scope}~{node.id}.", "map failed")
+    cancel_within(d, open_items(d.st, d.plan, key), "map failed")
     message = f"{len(errors)} of {d.st.maps[key].count} items failed; the first is item {index}: {cause.message}"
     failure = ev.Failure(
         code="map.item_failed", type="MapFailed", message=message, retryable=False,
