@@ -58,6 +58,13 @@ class Stage:
             return measure.sqlite_bytes(self.place)
         return measure.directory_bytes(self.place)
 
+    def vacuum(self) -> bool:
+        """Free the space of dead rows for new ones, as autovacuum does each minute; return whether the store has any."""
+        if self.store != "pg" or self.server is None:
+            return False
+        self.server.query("VACUUM", self.database)
+        return True
+
     def commits(self) -> int | None:
         """Transactions so far, where the store counts them."""
         return self.server.commits(self.database) if self.store == "pg" and self.server else None
