@@ -265,13 +265,16 @@ def ask_wait(d: Draft, inp: io.WaitAsked) -> None:
         known = call.status == "done"
         d.reply(inp.token, io.Known(call.out or NULL, call.timed_out) if known else io.Waiting())
         return
-    name = inp.name
+    name, part = inp.name, f"call/{inp.call}"
     if inp.kind == "approval":
-        name = ticket_id(d, inp.step, f"call/{inp.call}")
+        if ticket_id(d, inp.step, part) in d.st.tickets:
+            # An earlier attempt asked, and its question was closed with it: nobody could answer that one any more.
+            part += f"/{inp.n}"
+        name = ticket_id(d, inp.step, part)
     d.emit(ev.WaitStarted(step=inp.step, call=inp.call, kind=inp.kind, name=name, until=inp.until))
     if inp.kind == "approval":
         open_ticket(
-            d, inp.step, "approval", f"call/{inp.call}", inp.message, inp.data, call=inp.call, expires_at=inp.until
+            d, inp.step, "approval", part, inp.message, inp.data, call=inp.call, expires_at=inp.until
         )
     elif inp.kind == "signal":
         deliver(d, inp.name)

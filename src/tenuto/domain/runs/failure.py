@@ -75,6 +75,16 @@ def begin(d: Draft, key: str) -> None:
     d.out.tasks.append(Task(step=key, n=n, input=given, key=idempotency_key(d, key)))
 
 
+def close_questions(d: Draft, key: str, reason: str) -> None:
+    """Close what a step's code had asked people and no longer waits for, because its attempt has ended."""
+    if not d.st.tickets:
+        return
+    for call in d.st.steps[key].calls.values():
+        ticket = d.st.tickets.get(call.name) if call.status == "waiting" and call.kind == "approval" else None
+        if ticket is not None and ticket.status == "open":
+            d.emit(ev.TicketClosed(ticket=call.name, reason=reason))
+
+
 def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") -> None:
     """Decide what a failed attempt leads to."""
     step = d.st.steps[key]
@@ -90,6 +100,7 @@ def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") ->
     fails = step.fails + 1
     if may_retry(policy, fails, failure) and d.st.status != "cancelling":
         at = d.t + delay_ms(policy, fails, d.st.id, key)
+        close_questions(d, key, "its attempt failed")
         worker = worker if worker != d.st.worker else ""
         d.emit(ev.AttemptFailed(step=key, n=step.attempt, failure=failure, retry_at=at, worker=worker))
     else:
@@ -154,6 +165,7 @@ def step_failed(d: Draft, key: str, failure: ev.Failure) -> None:
     """Apply what the author declared for a step whose attempts are spent."""
     node = d.node(key)
     step = d.st.steps[key]
+    close_questions(d, key, "its step failed")
     on_error = node.node.on_error
     action = on_error.action if on_error is not None else "fail"
     try:

@@ -17,6 +17,7 @@ from tenuto.domain.runs.failure import (
     begin,
     cancel_step,
     cancel_within,
+    close_questions,
     effect_of,
     end_item,
     failure_of,
@@ -374,6 +375,8 @@ def complete(
     except RoutingFailed as exc:
         step_failed(d, key, failure_of(exc))
         return
+    if step.calls:
+        close_questions(d, key, "its step completed")
     d.emit(
         ev.StepCompleted(
             step=key, out=out, n=step.attempt or 1, taken=taken, queued_ms=queued_ms, took_ms=took_ms,
