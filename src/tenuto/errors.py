@@ -120,7 +120,7 @@ class ArtifactMissing(Missing):
 
 
 class Gone(TenutoError):
-    """The history asked for was pruned."""
+    """The history asked for was pruned or deleted; it cannot be followed any further."""
 
     code = "history.gone"
 

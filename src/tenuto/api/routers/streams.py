@@ -37,6 +37,7 @@ _SSE: Documented = {
     **gives_media(EVENT_STREAM, "Events as they are committed; `data` is JSON of the schema `Event`.",
                   schema={"type": "string", "x-data": "#/components/schemas/Event"}),
     204: {"description": "The run has ended and there is nothing after the event named."},
+    410: {"description": "The run, whose event is named as the last one seen, was deleted or pruned since."},
 }
 _MARKS = {"x-media": EVENT_STREAM}
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

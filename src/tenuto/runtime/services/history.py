@@ -25,9 +25,9 @@ from tenuto.domain.runs.public import (
 from tenuto.domain.runs.state import RunState, encode_state
 from tenuto.domain.runs.views import GraphView, StepView, instant
 from tenuto.domain.runs.wire import Record, decode
-from tenuto.errors import Invalid, StepMissing
+from tenuto.errors import Gone, Invalid, RunMissing, StepMissing
 from tenuto.ports.store import TailRow
-from tenuto.runtime.services.context import READ_AT_ONCE, Context
+from tenuto.runtime.services.context import READ_AT_ONCE, Context, is_run_id
 from tenuto.runtime.services.feed import INTERVAL_S
 from tenuto.runtime.services.requests import ListEvents
 from tenuto.runtime.services.results import Page, StateView
@@ -59,9 +59,10 @@ class History:
 
         Raises:
             RunMissing: There is no such run.
+            Gone: There is none any more: the caller has seen its events up to `after`.
             Invalid: `after` is no event id, or a filter names no type of event.
         """
-        plan = await self._plan(run_id)
+        plan = await self._plan(run_id, after)
         where = _read(where, plan)
         seq, index = parse_id(after)
         position = seq - 1 if seq else 0
@@ -133,8 +134,9 @@ class History:
 
         Raises:
             RunMissing: At the first step, when there is no such run.
+            Gone: At the first step, when there is none any more.
         """
-        plan = await self._plan(run_id)
+        plan = await self._plan(run_id, after)
         where = _read(where, plan)
         seq, index = parse_id(after)
         ended, last = "", seq
@@ -180,9 +182,15 @@ class History:
                     for event in _chosen(run_id, seq, decode(item), -1, None, plan):
                         yield event
 
-    async def _plan(self, run_id: str) -> Plan:
-        """Return the plan of a run of this namespace."""
-        return await self._c.definitions.plan(self._c.ns, (await self._c.row(run_id)).digest)
+    async def _plan(self, run_id: str, after: str) -> Plan:
+        """Return the plan of a run of this namespace; an event the caller has seen proves that there was one."""
+        try:
+            row = await self._c.row(run_id)
+        except RunMissing as exc:
+            if parse_id(after)[0] and is_run_id(run_id):
+                raise Gone(f"the history of run {run_id} was pruned; nothing follows event {after}", run=run_id) from exc
+            raise
+        return await self._c.definitions.plan(self._c.ns, row.digest)
 
     async def _mine_by(self, run_id: str) -> Plan | None:
         """Return the plan of a run in this engine's namespace; `None` for others."""
