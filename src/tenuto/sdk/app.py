@@ -5,13 +5,16 @@ An app only remembers; nothing runs and nothing is stored until an engine is giv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, TypeVar, overload
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, overload
 
 from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import load_definition, require_valid
 from tenuto.errors import InvalidGraph, Problem, RunEnded
+from tenuto.runtime.services import documents
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.sdk.builder import Graph, Workflow
@@ -19,6 +22,7 @@ from tenuto.sdk.registry import Registry, taken
 from tenuto.sdk.running import engine_of
 from tenuto.wiring import WorkerOptions
 
+FILES = (".json", ".yaml", ".yml")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -149,13 +153,20 @@ class App:
         """Start a graph for the body of a map."""
         return Graph(self._registry)
 
-    def register(self, definition: Definition | Any, *, name: str | None = None) -> Definition:
-        """Add a workflow that exists as a definition or as data read from JSON or YAML.
+    def register(
+        self, definition: Definition | Mapping[str, Any] | str | bytes | PathLike[str], *, name: str | None = None
+    ) -> Definition:
+        """Add a workflow that exists as a definition, as data, as JSON or YAML text, or as a file of either.
+
+        Args:
+            definition: A text of one line that ends in `.json`, `.yaml` or `.yml` is the path of a file.
 
         Raises:
-            InvalidGraph: With every problem.
+            InvalidGraph: With every problem, also when there is no such file.
         """
         names = self._registry
+        if isinstance(definition, str | bytes | PathLike):
+            definition = documents.text(_content(definition))
         if isinstance(definition, Definition):
             complete = require_valid(names.complete(definition), names.known())
         else:
@@ -216,3 +227,18 @@ class App:
     def _check_free(self, name: str) -> None:
         if name in self._builders or name in self._definitions:
             raise taken(name, "workflow")
+
+
+def _content(definition: str | bytes | PathLike[str]) -> str | bytes:
+    """Return the text of a definition: itself, or what is in the file it names."""
+    is_path = isinstance(definition, PathLike) or (
+        isinstance(definition, str) and "\n" not in definition and definition.strip().endswith(FILES)
+    )
+    if not is_path:
+        return cast("str | bytes", definition)
+    path = Path(cast("str", definition))
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        problem = Problem(place=str(path), message=f"cannot be read: {exc.strerror}", code="graph.file")
+        raise InvalidGraph(f"the workflow definition {str(path)!r} cannot be read", problems=(problem,)) from exc

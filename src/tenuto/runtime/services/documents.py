@@ -29,7 +29,7 @@ def read(document: Document, catalog: Catalog | None) -> Definition:
     known = catalog.known() if catalog is not None else None
     if isinstance(document, Definition):
         return require_valid(catalog.complete(document) if catalog is not None else document, known)
-    data: Any = _text(document) if isinstance(document, str | bytes) else document
+    data: Any = text(document) if isinstance(document, str | bytes) else document
     if isinstance(data, dict) and "steps" in data and "nodes" not in data and "graph" not in data:
         return read_steps(data, catalog)
     return load_definition(data, known, complete=catalog.complete if catalog is not None else None)
@@ -46,14 +46,18 @@ def read_steps(document: Any, catalog: Catalog | None) -> Definition:
     return require_valid(catalog.complete(definition) if catalog is not None else definition, known)
 
 
-def _text(text: str | bytes) -> Any:
-    """Return the data in a JSON or YAML text."""
+def text(document: str | bytes) -> Any:
+    """Return the data in a JSON or YAML text.
+
+    Raises:
+        InvalidGraph: It is neither.
+    """
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(document)
     except msgspec.DecodeError:
         pass
     try:
-        return yaml.safe_load(text)
+        return yaml.safe_load(document)
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         problem = Problem(place="", message=f"neither JSON nor YAML: {' '.join(str(exc).split())}", code="graph.text")
         raise InvalidGraph("the workflow definition cannot be read", problems=(problem,)) from exc

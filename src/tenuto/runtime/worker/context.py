@@ -259,7 +259,7 @@ class SyncContext:
         """Serve a function that runs on a thread beside the worker's loop."""
         self._ctx = ctx
         self._loop = loop
-        for name in ("run_id", "step", "node", "attempt", "key", "input", "guidance"):
+        for name in ("run_id", "step", "name", "node", "attempt", "key", "input", "guidance"):
             setattr(self, name, getattr(ctx, name))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
