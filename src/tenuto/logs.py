@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
+from tenuto.runtime.worker.said import StepLines
 from tenuto.settings import Settings
 
 request_id_var: ContextVar[str] = ContextVar("tenuto_request_id", default="")
@@ -80,7 +81,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     handler.addFilter(_Ids())
     handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, StepLines()]
     root.setLevel(settings.log_level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)

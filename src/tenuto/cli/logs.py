@@ -39,6 +39,7 @@ _TOLD = (
     "child",
     "count",
 )
+_LOG_FIELDS = ("level", "message", "attempt", "provisional", "logger")
 
 
 def args_stream(parser: Parser) -> None:
@@ -147,6 +148,10 @@ def _about(kind: str, data: dict[str, Any]) -> str:
         return clean(
             f"{data.get('message') or data.get('kind', '')}  Decide:  tenuto approve {data.get('ticket')}"
         )
+    if kind == "step.log":
+        level = "" if data.get("level") == "info" else f"{data.get('level')}: "
+        rest = {name: value for name, value in data.items() if name not in _LOG_FIELDS}
+        return clean(f"{level}{data.get('message')}") + "".join(f"  {clean(k)}={show.brief(v, 40)}" for k, v in rest.items())
     if data.get("error"):
         parts.append(show.failure(data["error"]))
     else:

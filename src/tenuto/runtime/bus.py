@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tenuto.domain.runs.events import Body, Event, RunCancelled, RunCompleted, RunExceeded, RunFailed
 
 QUEUE = 256
+LINES = 1000
 END_WITHIN_S = 5.0
 ENDS = frozenset({RunCompleted, RunFailed, RunCancelled, RunExceeded})
 
@@ -25,6 +26,18 @@ class Notice(NamedTuple):
     body: Body | None
 
 
+class Line(NamedTuple):
+    """What a step's code said while it ran: shown to whoever watches just then, and kept nowhere."""
+
+    run_id: str
+    step: str
+    attempt: int
+    at: int
+    level: str
+    message: str
+    fields: dict[str, Any]
+
+
 class Subscription:
     """What one watcher has yet to look at; leave it as a context manager."""
 
@@ -32,11 +45,26 @@ class Subscription:
         """Watch a run, or all of them when `run_id` is empty, from now on."""
         self._bus, self._run_id, self._size = bus, run_id, size
         self._queue: deque[Notice] = deque()
+        self._lines: deque[tuple[int, Line]] = deque(maxlen=LINES)
+        self._seq = 0
+        self.hears = False
         self._event = asyncio.Event()
         self.lost = False
 
+    def tell(self, line: Line) -> None:
+        """Keep a line, at the place among the records where it was said; of too many, the last ones."""
+        self._lines.append((self._seq, line))
+        self._event.set()
+
+    def said(self) -> list[tuple[int, Line]]:
+        """Return the lines that were kept, each with the newest record before it, and forget them."""
+        found = list(self._lines)
+        self._lines.clear()
+        return found
+
     def offer(self, notice: Notice) -> None:
         """Keep a notice, or note that some were lost."""
+        self._seq = max(self._seq, notice.seq)
         if len(self._queue) < self._size:
             self._queue.append(notice)
         else:
@@ -46,7 +74,7 @@ class Subscription:
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait until there is something to look at; return whether there is."""
-        if self._queue or self.lost:
+        if self._queue or self.lost or self._lines:
             return True
         self._event.clear()
         try:
@@ -138,6 +166,12 @@ class Bus:
                 if not future.done():
                     future.set_result(event)
                 return
+
+    def say(self, line: Line) -> None:
+        """Tell those who listen to a run what its code says."""
+        for watcher in self._by_run.get(line.run_id, ()):
+            if watcher.hears:
+                watcher.tell(line)
 
     def watches(self, run_id: str) -> bool:
         """Return whether anybody watches a run."""

@@ -149,7 +149,8 @@ async def _all_lines(
 
 
 def _sse(identity: bytes, event: PublicEvent) -> bytes:
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (identity, event.type.encode(), _encode(event))
+    place = b"id: %b\n" % identity if identity else b""  # what has no place leaves the client's where it is
+    return place + b"event: %b\ndata: %b\n\n" % (event.type.encode(), _encode(event))
 
 
 def _broken(request: Request, error: TenutoError) -> bytes:

@@ -163,6 +163,12 @@ TABLE: dict[type[ev.Event], Public] = {
     ),
 }
 
+SAID = Public(
+    "step.log", {},
+    "A step's code logged a line. Told to streams that are live in the worker's process only, without an id; kept nowhere.",
+)
+LOG = SAID.name
+
 NAMES: tuple[str, ...] = tuple(entry.name for entry in TABLE.values())
 ERRORS = frozenset(entry.name for entry in TABLE.values() if entry.error)
 FINAL = frozenset(entry.name for entry in TABLE.values() if entry.final)

@@ -15,7 +15,7 @@ from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import TenutoError
 from tenuto.ports.store import Store
-from tenuto.runtime.bus import Bus, Notice, Subscription
+from tenuto.runtime.bus import Bus, Line, Notice, Subscription
 
 INTERVAL_S = 0.25
 SAFETY_S = 5.0
@@ -59,12 +59,14 @@ class Feed:
                             self._bus.publish(run_id, seq, None)
             await asyncio.sleep(0 if full else INTERVAL_S)
 
-    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[tuple[int, Body]]]:
+    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[tuple[int, Body]] | Line]:
         """Yield `(seq, body)` of every record after a position, in parts: dense, in order, for ever; the caller stops.
 
-        An empty part says that the store has nothing more just now.
+        An empty part says that the store has nothing more just now. Lines that steps say in this process come in
+        between, after the records that were there when they were said.
         """
         async with self.watch(run_id) as watch:
+            watch.hears = True
             behind = True
             while True:
                 while behind:
@@ -77,8 +79,15 @@ class Feed:
                     if not behind:
                         yield []
                 heard = await watch.wait(SAFETY_S)
+                said = watch.said()
                 part, behind = dense(watch.take(), after)
                 behind = behind or not heard or not watch.caught_up()
+                for seq, line in said:
+                    before, part = [item for item in part if item[0] <= seq], [item for item in part if item[0] > seq]
+                    if before:
+                        after = before[-1][0]
+                        yield before
+                    yield line
                 if part:
                     after = part[-1][0]
                     yield part

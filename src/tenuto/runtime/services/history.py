@@ -15,6 +15,7 @@ from tenuto.domain.runs.present import graph_view, step_status, step_view
 from tenuto.domain.runs.public import (
     ERRORS,
     FINAL,
+    LOG,
     NAMES,
     TABLE,
     PublicEvent,
@@ -27,6 +28,7 @@ from tenuto.domain.runs.views import GraphView, StepView, instant
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.errors import Gone, Invalid, RunMissing, StepMissing
 from tenuto.ports.store import TailRow
+from tenuto.runtime.bus import Line
 from tenuto.runtime.services.context import READ_AT_ONCE, Context, is_run_id
 from tenuto.runtime.services.feed import INTERVAL_S
 from tenuto.runtime.services.requests import ListEvents
@@ -132,6 +134,9 @@ class History:
     ) -> AsyncIterator[PublicEvent]:
         """Yield every event after `after`, in order and without gaps, live; ends after the run does.
 
+        What steps say in this process meanwhile comes in between as `step.log`, without an id: it is provisional,
+        kept nowhere, and never comes twice.
+
         Raises:
             RunMissing: At the first step, when there is no such run.
             Gone: At the first step, when there is none any more.
@@ -141,6 +146,10 @@ class History:
         seq, index = parse_id(after)
         ended, last = "", seq
         async for part in self._c.feed.follow(run_id, seq - 1 if seq else 0):
+            if isinstance(part, Line):
+                if (said := _said(part, plan, where)) is not None:
+                    yield said
+                continue
             for number, body in part:
                 past = index if number == seq else -1
                 ended = final_of(body, past) or (ended if not body.ev else "")
@@ -218,10 +227,30 @@ def _read(where: ListEvents | None, plan: Plan) -> ListEvents | None:
     if where is None:
         return None
     for name in where.types:
-        if name not in NAMES and not (name.endswith(".") and any(known.startswith(name) for known in NAMES)):
+        if name not in (*NAMES, LOG) and not (name.endswith(".") and any(known.startswith(name) for known in NAMES)):
             raise Invalid(f"{name!r} is no type of event; allowed: {', '.join(NAMES)}", code="event.type")
     ids = {name: plan.key_of(text) for name in ("node", "step") if (text := getattr(where, name))}
     return msgspec.structs.replace(where, **ids)
+
+
+def _said(line: Line, plan: Plan, where: ListEvents | None) -> PublicEvent | None:
+    """Return a step's line as an event without a place, or `None` when a filter holds it back."""
+    node = split_key(line.step)[0]
+    if where is not None:
+        if where.errors and line.level not in ("error", "critical"):
+            return None
+        if where.step not in (None, line.step) or where.node not in (None, node) or not _has_type(LOG, where):
+            return None
+    own = {"level": line.level, "message": line.message, "attempt": line.attempt, "provisional": True}
+    data = {**line.fields, **own}
+    return PublicEvent(
+        id="", run=line.run_id, type=LOG, at=instant(line.at), step=line.step, name=plan.title(line.step), node=node,
+        data=data,
+    )
+
+
+def _has_type(name: str, where: ListEvents) -> bool:
+    return not where.types or any(name == t or (t.endswith(".") and name.startswith(t)) for t in where.types)
 
 
 def _chosen(
@@ -241,7 +270,7 @@ def _chosen(
                 continue
             if where.node is not None and split_key(step)[0] != where.node:
                 continue
-            if where.types and not any(name == t or (t.endswith(".") and name.startswith(t)) for t in where.types):
+            if not _has_type(name, where):
                 continue
         found.append(public_event(run_id, seq, index, event, at, plan))
     return found

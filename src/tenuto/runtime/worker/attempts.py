@@ -17,8 +17,10 @@ from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.present import step_idempotency_key
 from tenuto.domain.runs.state import Step
 from tenuto.errors import ArtifactMissing, ControlSignal
+from tenuto.runtime.bus import Line
 from tenuto.runtime.worker.context import Token
 from tenuto.runtime.worker.failures import describe
+from tenuto.runtime.worker.said import LONGEST, plain, speaking
 
 if TYPE_CHECKING:
     from tenuto.runtime.worker.actor import Actor
@@ -76,6 +78,7 @@ class Attempt:
             self.worker.lose_lease()
             self._forget()
             return
+        speaking.set(self)
         try:
             result = await self.worker.execute(self)
             if isinstance(result, Answered):
@@ -282,6 +285,14 @@ class Attempt:
         if self._beat is not None and self.node.node.heartbeat_s:
             self._beat_every(self.node.node.heartbeat_s)
 
+    def say(self, level: str, message: str, fields: dict[str, Any]) -> None:
+        """Tell those who watch the run in this process; nothing is kept. May be called on any thread."""
+        bus, run_id = self.worker.bus, self.actor.st.id
+        if self.task is not None and bus.watches(run_id):
+            line = Line(run_id, self.key, self.n, self.worker.clock.now(), level, message[:LONGEST], plain(fields))
+            self.task.get_loop().call_soon_threadsafe(bus.say, line)
+
     def log(self, message: str, fields: dict[str, Any]) -> None:
-        """Write a log line of the step."""
+        """Write a log line of the step, and tell those who watch its run."""
+        self.say("info", message, fields)
         log.info(message, extra={"run": self.actor.st.id, "step": self.key, "attempt": self.n, "fields": fields})
