@@ -106,7 +106,7 @@ def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
     if facts.halt is not None:
         return explain_halt(st.id, facts.halt)
     found = Explanation(id=st.id, status=public_status(st), summary="")
-    if facts.owner:
+    if facts.owner and facts.row_state == "owned":
         found.owner, found.lease_until = facts.owner, instant(facts.lease_until)
     if st.status in ("completed", "cancelled"):
         found.since, found.summary = instant(st.finished_at), f"The run is {st.status}; nothing can move it."
@@ -125,7 +125,7 @@ def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
     for wait in found.waits:
         wait.title = plan.title(wait.step)
     found.since = min((wait.since for wait in waits if wait.since), default=instant(st.t))
-    found.summary = _summary(found, plan)
+    found.summary = _summary(found, plan, facts)
     return found
 
 
@@ -134,7 +134,12 @@ def _of_run(st: RunState, plan: Plan, facts: Facts) -> list[WaitView]:
     waits: list[WaitView] = []
     if st.status == "paused":
         waits.append(WaitView(
-            kind="paused", since=instant(st.t), who="anyone who may resume the run", message=st.reason or "paused",
+            kind="paused", since=instant(st.held_at), who="anyone who may resume the run", message=st.reason,
+        ))
+    if st.status == "running" and "a" in st.timers:
+        waits.append(WaitView(
+            kind="retry", since=instant(st.t), until=instant(st.timers["a"]), name=st.dead[0] if st.dead else "",
+            who="the clock, or anyone who retries the step", message=_cause(st),
         ))
     if st.status == "failed":
         waits.extend(_dead(st))
@@ -146,8 +151,8 @@ def _of_run(st: RunState, plan: Plan, facts: Facts) -> list[WaitView]:
         ))
     if st.status == "cancelling":
         waits.append(WaitView(
-            kind="cancelling", since=instant(st.t), until=instant(st.timers.get("g", 0)),
-            who="the attempts in flight, or the end of the grace", message=st.reason,
+            kind="cancelling", since=instant(st.held_at), until=instant(st.timers.get("g", 0)),
+            who="the attempts in flight as they end, or the clock", message=st.reason,
         ))
     waits.extend(_of_row(st, plan, facts))
     return waits
@@ -160,7 +165,7 @@ def _of_row(st: RunState, plan: Plan, facts: Facts) -> list[WaitView]:
             return []
         return [WaitView(
             kind="worker", name=facts.owner, since=instant(facts.lease_until), who=_takers(facts),
-            message=f"the lease of its worker {facts.owner} has ended; the run is waiting to be taken over",
+            message=f"the lease of worker {facts.owner} has ended; the run is about to be taken over",
         )]
     if facts.row_state == "ready":
         if st.status == "queued" and st.start_at > facts.now:
@@ -227,27 +232,62 @@ def _ready(st: RunState, plan: Plan, facts: Facts, found: Explanation) -> list[W
 def _with_child(wait: WaitView, facts: Facts) -> WaitView:
     status = facts.children.get(wait.name)
     if wait.kind == "child" and status:
-        wait.message = f"the child run is {status}"
+        wait.message = f"that run is {status}"
     return wait
 
 
-def _summary(found: Explanation, plan: Plan) -> str:
-    if found.running and found.owner:
-        names = ", ".join(plan.title(key) for key in found.running[:3])
-        return f"{len(found.running)} step(s) run on worker {found.owner}: {names}."
-    if not found.waits:
+def _cause(st: RunState) -> str:
+    failure = st.steps[st.dead[0]].failure if st.dead else None
+    return f"step {st.dead[0]!r} failed: {failure.message}" if failure is not None else ""
+
+
+HELD = frozenset({"paused", "cancelling"})
+WORDS = {
+    "predecessors": "{where} waits for other steps",
+    "worker": "{where} waits for a worker",
+    "concurrency": "{where} waits for room on its worker",
+    "start_at": "{where} waits for its start time",
+    "timer": "{where} waits for its moment",
+    "signal": "{where} waits for signal {name!r}",
+    "approval": "{where} waits for an approval, ticket {name}",
+    "escalation": "{where} has failed and waits for a person's decision, ticket {name}",
+    "unknown_outcome": "{where} waits for a person to say what became of it, ticket {name}",
+    "child": "{where} waits for its child run {name}",
+    "retry": "{where} waits for its next attempt",
+    "message": "{where} waits for a worker to read a message",
+    "paused": "The run is paused",
+    "cancelling": "The run is being cancelled",
+    "dead_letter": "The run has failed at step {step}",
+    "failed": "The run has failed",
+    "budget": "The run has stopped at its cap on {name}",
+}
+"""What each kind of wait is called in the summary."""
+
+
+def _summary(found: Explanation, plan: Plan, facts: Facts) -> str:
+    first = found.waits[0] if found.waits else None
+    lost = found.owner is not None and facts.lease_until <= facts.now
+    held = first is not None and first.kind in HELD
+    if found.running and not lost and not held:
+        return _running(found, plan) + "."
+    if first is None:
         return f"Worker {found.owner} is moving the run." if found.owner else "The run is about to be claimed."
-    first = found.waits[0]
-    where = f"Step {first.title} waits" if first.step else "The run waits"
-    what = {"predecessors": "for other steps", "worker": "for a worker", "start_at": "for its start time"}.get(
-        first.kind, f"for {first.kind.replace('_', ' ')}" + (f" {first.name!r}" if first.name else "")
-    )
+    where = f"Step {first.title}" if first.step else "The run"
+    what = WORDS[first.kind].format(where=where, name=first.name, step=first.title)
     until = f" until {first.until.isoformat(timespec='seconds')}" if first.until else ""
-    said = f": {first.message}" if first.message else ""
+    said = f": {first.message}" if first.message and first.kind != "message" else ""
     comma = "," if "," in first.who else ""
-    who = f" {first.who[:1].upper()}{first.who[1:]}{comma} can move it." if first.who else ""
-    end = "" if said.endswith((".", "?", "!")) else "."
-    return f"{where} {what}{until}{said}{end}{who}"
+    who = f" {_capital(first.who)}{comma} can move it." if first.who else ""
+    still = f" Meanwhile {_running(found, plan)}." if held and found.running else ""
+    return f"{_closed(what + until + said)}{still}{who}"
+
+
+def _running(found: Explanation, plan: Plan) -> str:
+    """Say which steps run, and where as far as it is known."""
+    n = len(found.running)
+    names = ", ".join(plan.title(key) for key in found.running[:3]) + (", …" if n > 3 else "")
+    place = f"on worker {found.owner}" if found.owner else "in a process of a worker"
+    return f"{n} step{'s run' if n > 1 else ' runs'} {place}: {names}"
 
 
 def _capital(text: str) -> str:

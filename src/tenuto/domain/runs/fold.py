@@ -74,7 +74,7 @@ def _started(st: RunState, plan: Plan, e: ev.RunStarted, t: int) -> None:
 
 
 def _paused(st: RunState, plan: Plan, e: ev.PauseRequested, t: int) -> None:
-    st.paused_from = st.status
+    st.paused_from, st.held_at = st.status, t
     st.status = run_status(ev.PauseRequested, st.status)
     st.reason = e.reason
 
@@ -87,7 +87,7 @@ def _resumed(st: RunState, plan: Plan, e: ev.Resumed, t: int) -> None:
 
 def _cancelling(st: RunState, plan: Plan, e: ev.CancelRequested, t: int) -> None:
     st.status = run_status(ev.CancelRequested, st.status)
-    st.reason = e.reason
+    st.reason, st.held_at = e.reason, t
     st.timers["g"] = t + CANCEL_GRACE_MS
 
 

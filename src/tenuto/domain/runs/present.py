@@ -142,7 +142,7 @@ def blocked_wait(st: RunState, plan: Plan, key: str) -> v.WaitView:
     if not open_now:
         return v.WaitView(kind="worker", step=key, node=node_id, who="any worker that can serve the run")
     text = ", ".join(plan.title(name) for name in open_now)
-    return v.WaitView(kind="predecessors", step=key, node=node_id, name=text, message=f"waits for {text}")
+    return v.WaitView(kind="predecessors", step=key, node=node_id, name=text, message=text, who=f"what moves {text}")
 
 
 def _sources(plan: Plan, node_id: str) -> Iterator[str]:
@@ -173,18 +173,25 @@ def wait_of(st: RunState, plan: Plan, key: str, step: Step) -> v.WaitView | None
     if step.status == "retrying":
         message = f"attempt {step.attempt} failed: {step.failure.message}" if step.failure else ""
         return v.WaitView(
-            kind="retry", step=key, node=node_id, until=instant(step.retry_at), message=message,
+            kind="retry", step=key, node=node_id, since=instant(step.started_at), until=instant(step.retry_at),
+            message=message,
             who="the clock, or anyone who may retry the step",
         )
     if step.status == "ready":
         return v.WaitView(kind="worker", step=key, node=node_id, since=instant(step.ready_at), who="a worker")
     if step_status(step) == "waiting":
-        for call in step.calls.values():
+        for name, call in step.calls.items():
             if call.status == "waiting":
                 return wait_view(st, key, call.kind, call.name, step.started_at, call.until)
             if call.status == "unknown":
-                return wait_view(st, key, "unknown_outcome", call.name, step.started_at, 0)
+                return wait_view(st, key, "unknown_outcome", _question(st, key, name), step.started_at, 0)
     return None
+
+
+def _question(st: RunState, key: str, call: str) -> str:
+    """Return the id of the open ticket about a call; the call itself while nobody was asked."""
+    tickets = (name for name, item in st.tickets.items() if item.step == key and item.call == call and item.status == "open")
+    return next(tickets, call)
 
 
 def wait_view(st: RunState, key: str, kind: str, name: str, since: int, until: int) -> v.WaitView:
@@ -197,8 +204,7 @@ def wait_view(st: RunState, key: str, kind: str, name: str, since: int, until: i
         "timer": "the clock",
         "signal": f"anyone who sends the signal {name!r}",
         "child": f"the child run {name}",
-        "unknown_outcome": "whoever decides the ticket on the call's outcome",
-    }.get(kind, f"anyone who may decide ticket {name}")
+    }.get("" if ticket is not None else kind, f"anyone who may decide ticket {name}")
     return v.WaitView(
         kind=kind, step=key, node=split_key(key)[0], name=name, since=instant(since), until=instant(until), who=who,
         message=ticket.message if ticket else "",

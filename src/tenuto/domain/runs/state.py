@@ -199,6 +199,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
         loops: Newest pass of each loop, by the scope it lives in followed by `~header`.
         timers: When something is due by itself, ms, by kind: `d` deadline, `g` end of a cancel's grace, `a` next try of the run,
             `r|step` retry, `w|step` wait of a node, `c|step|call` wait of a call, `t|ticket` expiry.
+        held_at: When the run was last paused or its cancel asked for, ms.
         listeners: Who waits for a signal, first come first served: `step` or `step|call`.
         seen: Keys of inbox messages consumed.
         ready: Steps that may start, in the order they became ready.
@@ -236,6 +237,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
     finished_at: int = 0
     paused_from: str = ""
     reason: str = ""
+    held_at: int = 0
     deadline: int = 0
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     steps: dict[str, Step] = {}
@@ -265,7 +267,10 @@ _decode = msgspec.json.Decoder(RunState).decode
 
 
 def encode_state(state: RunState) -> bytes:
-    """Return the snapshot's bytes; equal states have equal bytes."""
+    """Return the snapshot's bytes: equal for states folded from the same records, whose mappings have one order.
+
+    The order of `ready`, `steps` and others has a meaning, so it is kept and not sorted away.
+    """
     return _encode(state)
 
 
@@ -283,8 +288,8 @@ def public_status(state: RunState) -> str:
     if "a" in state.timers and not state.active:
         return "waiting"
     if state.active and not state.ready:
-        for step in state.steps.values():
-            if step.status == "running" and not suspended(step):
+        for key, step in state.steps.items():
+            if step.status == "running" and key not in state.maps and not suspended(step):
                 return "running"
         return "waiting"
     return "running"
