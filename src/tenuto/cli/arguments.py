@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tenuto.cli.errors import CliError, nearest
+from tenuto.cli.examples import EXAMPLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ def read_fully(
         CliError: They do not fit; names the nearest option.
         SystemExit: Help was asked for and has been printed.
     """
-    parser = _Parser(prog=f"tenuto {words}", description=f"{summary}.", allow_abbrev=False)
+    parser = _Parser(
+        prog=f"tenuto {words}", description=f"{summary}.", allow_abbrev=False,
+        epilog=f"example:\n  {EXAMPLES[words]}", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     for names, settings in declared:
         parser.add_argument(*names, **settings)
     args, extra = parser.parse_known_intermixed_args(argv)

@@ -6,12 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
-import pytest
 from tests.acceptance.features.programs import (
     HERE,
     Place,
@@ -29,14 +27,6 @@ from tests.acceptance.features.programs import (
 )
 
 Served = tuple[Program, httpx.Client]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("bey")
-    with Place(home, f"sqlite:///{home}/t.db", "odd_app:app") as place:
-        server = place.serve()
-        yield server, place.client(server)
 
 
 def lines(path: Path) -> list[str]:

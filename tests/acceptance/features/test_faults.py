@@ -6,7 +6,6 @@ import json
 import resource
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ from tests.acceptance.features.programs import (
 from tenuto.bundled.postgres import LocalPostgres
 
 Served = tuple[Program, httpx.Client]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("faults")
-    with Place(home, f"sqlite:///{home}/t.db", "odd_app:app") as place:
-        server = place.serve()
-        yield server, place.client(server)
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -22,14 +21,6 @@ from tests.acceptance.features.programs import (
 )
 
 Served = tuple[Program, httpx.Client]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("hit")
-    with Place(home, f"sqlite:///{home}/t.db", "odd_app:app") as place:
-        server = place.serve()
-        yield server, place.client(server)
 
 
 def test_HIT01_an_approval_pauses_the_run_and_holds_no_worker(served: Served) -> None:

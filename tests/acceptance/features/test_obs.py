@@ -35,14 +35,6 @@ Served = tuple[Program, httpx.Client]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("obs")
-    with Place(home, f"sqlite:///{home}/t.db", "odd_app:app") as place:
-        server = place.serve()
-        yield server, place.client(server)
-
-
 @contextmanager
 def listening(server: Program, path: str, **options: Any) -> Iterator[Iterator[tuple[str, str, Any]]]:
     """Yield the events of a stream as they come."""

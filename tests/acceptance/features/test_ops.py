@@ -9,7 +9,6 @@ import sys
 import time
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -45,12 +44,7 @@ EXAMPLE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("ops")
-    with Place(home, f"sqlite:///{home}/t.db", "odd_app:app") as place:
-        server = place.serve("--cors-origin", "https://good.example")
-        yield server, place.client(server)
+SERVE = ("--cors-origin", "https://good.example")
 
 
 def refused(tmp_path: Path, *argv: str, **env: str) -> str:

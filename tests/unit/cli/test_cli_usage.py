@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
 import tenuto
+from tenuto.cli.examples import EXAMPLES
 from tenuto.cli.main import main
-from tenuto.cli.parse import Parser, load
+from tenuto.cli.parse import Parser, find_command, load
 from tenuto.cli.table import COMMANDS, GROUPS, SECTIONS
 
 
@@ -19,6 +21,22 @@ def test_every_command_shows_its_help(words, capsys):
     """Each command of the table loads, and its help names it."""
     assert main([*words.split(), "--help"]) == 0
     assert f"usage: tenuto {words}" in capsys.readouterr().out
+
+
+def test_every_command_has_an_example_that_fits_it(capsys):
+    """Help ends with an example, and the command's own parser takes it."""
+    assert set(EXAMPLES) == set(COMMANDS)
+    for words, example in EXAMPLES.items():
+        main([*words.split(), "--help"])
+        assert capsys.readouterr().out.endswith(f"example:\n  {example}\n"), words
+        program, *argv = shlex.split(example)
+        found, others = find_command(argv)
+        assert (program, found) == ("tenuto", words)
+        declare, _ = load(words)
+        parser = Parser(words)
+        declare(parser)
+        parser.everywhere()
+        parser.read(others)
 
 
 def test_every_command_stands_in_the_overview(capsys):
