@@ -9,11 +9,12 @@ Implementations prove themselves with `tenuto.testing.conformance`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from tenuto.domain.runs.wire import Record
+from tenuto.ports.upkeep import Upkeep
 
 State = Literal["ready", "owned", "waiting", "done"]
 PRIORITIES = ("high", "medium", "low")
@@ -139,9 +140,14 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
     Attributes:
         record: `None` for a change of ownership alone.
         new: Set when the run is created by this commit; `record.seq` is then 1.
+        inbox_seen: Set where the record follows from time alone, such as the end of a wait: stored only while no
+            newer message was sent to the run. `None` = no condition. A creation has no inbox and no condition.
         eaten: Numbers of inbox messages consumed.
         snapshot: Encoded state after the record.
-        tickets: Inserted (state `open`) or closed/decided by id; a dead letter (kind `dead_letter`) opens again.
+        tickets: Questions the run asks, and what became of earlier ones. `open` asks, again too: whatever was asked
+            under the id before is over, and its answer with it. Only an answer the run has not yet heard (decided by
+            `decide_ticket`, no record since) stands, for its message is on the way. `decided` and `closed` say that
+            the run is done with the question; an answer given before is kept. Of several rows of an id the last counts.
         tasks: Attempts offered to any worker.
         tasks_done: Ids of attempts withdrawn.
     """
@@ -152,6 +158,7 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
     record: Record | None = None
     new: RunRow | None = None
     row: RowChange | None = None
+    inbox_seen: int | None = None
     blobs: Sequence[tuple[str, bytes]] = ()
     eaten: Sequence[int] = ()
     snapshot: bytes | None = None
@@ -165,12 +172,13 @@ class Committed(msgspec.Struct, frozen=True):
     """What became of a `Commit`.
 
     Attributes:
-        outcome: `ok`: durable. `fenced`: another owner wrote first; nothing of it was stored. `poison`: the store
-            refuses this commit itself (never its neighbours'); `error` says why.
+        outcome: `ok`: durable. `fenced`: another owner wrote first; nothing of it was stored. `moved`: a message came
+            in after `Commit.inbox_seen`; nothing of it was stored, and the run stays ours. `poison`: the store refuses
+            this commit itself (never its neighbours'); `error` says why.
         row_applied: Whether `row` was applied.
     """
 
-    outcome: Literal["ok", "fenced", "poison"]
+    outcome: Literal["ok", "fenced", "moved", "poison"]
     row_applied: bool = False
     error: str = ""
 
@@ -323,7 +331,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Protocol):
+class Store(Upkeep, Protocol):
     """All that outlives a process."""
 
     url: str
@@ -335,10 +343,6 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release connections. Commits already accepted are finished first."""
-        ...
-
-    async def migrations(self) -> list[tuple[str, bool]]:
-        """Return the names of all schema steps, in order, and whether each is applied."""
         ...
 
     def health(self) -> str:
@@ -381,7 +385,8 @@ class Store(Protocol):
         At most one commit per run in a batch. The fence is `(run_id, seq)`: a commit whose position is taken is
         `fenced` and leaves nothing behind, its neighbours stand. So is one whose run has a larger epoch, or no row
         unless the commit creates it. The same commit sent again is `ok`. A connection lost at COMMIT is resolved by
-        reading back: rows with our chain are ours. One bad commit never fails the batch.
+        reading back: rows with our chain are ours. One bad commit never fails the batch. `Commit.inbox_seen` is
+        compared in the same transaction, so no message can slip in between.
         """
         ...
 
@@ -413,7 +418,7 @@ class Store(Protocol):
         ...
 
     async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
-        """Store bytes under their digests; repeats are harmless."""
+        """Store bytes under their digests; repeats are harmless, and take back that nothing uses a value."""
         ...
 
     # --- ownership --------------------------------------------------------------------------------------------
@@ -445,6 +450,17 @@ class Store(Protocol):
         """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, together for each run.
 
         Only a worker with a living lease gets any.
+        """
+        ...
+
+    async def owned(self, worker: str) -> list[tuple[str, int]]:
+        """Return the runs a worker owns, with their epochs."""
+        ...
+
+    async def retake(self, worker: str, runs: Sequence[tuple[str, int]]) -> list[Claim]:
+        """Take some of our own runs anew, because nothing of them is here: as `steal` does, from ourselves.
+
+        A run that is not ours any more, or not in the epoch given, is left alone.
         """
         ...
 
@@ -563,8 +579,4 @@ class Store(Protocol):
 
     async def list_steps(self, where: StepFilter, *, after: str = "", limit: int = 100) -> list[StepRow]:
         """Return steps across runs, newest first."""
-        ...
-
-    async def stats(self) -> dict[str, Any]:
-        """Return sizes and counts for `doctor`: backend, version, durability settings, rows, bytes."""
         ...

@@ -36,6 +36,14 @@ def _parks_unread(original: Any) -> Any:
     return change
 
 
+def _times_out_unread(original: Any) -> Any:
+    def store(self: Any, commit: Any) -> Committed:
+        commit.inbox_seen = None
+        return original(self, commit)
+
+    return store
+
+
 def _silent_steal(original: Any) -> Any:
     async def steal(self: Any, worker: str, limit: int) -> Any:
         claims = await original(self, worker, limit)
@@ -101,6 +109,10 @@ def _forgets_to_wake(original: Any) -> Any:
 STORE: tuple[Any, ...] = (
     ("no_fence", "no conflict clause: whoever writes, writes", (f"{JOURNAL}._store", _no_fence)),
     ("parks_unread", "a run is parked though a message came in", (f"{JOURNAL}._change", _parks_unread)),
+    (
+        "times_out_unread", "a wait is closed by time though a message came in",
+        (f"{JOURNAL}._store", _times_out_unread),
+    ),
     ("no_lease_taken", "a takeover leaves no record", (f"{OWNERSHIP}.steal", _silent_steal)),
     ("not_joined", "what a refused record would have done is done", (f"{JOURNAL}._store", _beside_though_fenced)),
     ("snapshot_ahead", "a snapshot is stored before its record", (f"{JOURNAL}._store", _snapshot_first)),

@@ -123,11 +123,11 @@ WORKER: tuple[Any, ...] = (
         ("tenuto.runtime.worker.worker:deliver_outbox", _forget_first),
     ),
     ("never_due", "a run is parked without its timer", (f"{ACTOR}.next_due", _never_due)),
-    ("skips_messages", "messages waiting at a claim are passed over", (f"{WORKER_CLASS}._messages", _skips_messages)),
+    ("skips_messages", "messages waiting at a claim are passed over", (f"{WORKER_CLASS}.messages", _skips_messages)),
     ("parent_not_told", "a failed sub-flow tells nobody", ("tenuto.runtime.worker.actor:outbox_of", _parent_not_told)),
     ("always_starts", "an attempt that runs is started again", (f"{ACTOR}._start", _always_starts)),
     ("counts_anew", "consumed messages count as unread after a claim", (f"{WORKER_CLASS}._open", _counts_anew)),
-    ("drops_creation", "a creation taken over is lost with the lease", (f"{WORKER_CLASS}._hand_on", _nothing)),
+    ("drops_creation", "a creation taken over is lost with the lease", (f"{WORKER_CLASS}.hand_on", _nothing)),
     (
         "forgets_children", "a message for a run still being created is dropped",
         ("tenuto.runtime.worker.deliver:_is_young", _false),

@@ -15,7 +15,9 @@ import msgspec
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.adapters.stores.memory import MemoryStore
 from tenuto.adapters.stores.memory.tables import Tables
+from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.wire import decode
 from tenuto.ports.store import Commit, Committed, Store, WorkflowRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
@@ -273,10 +275,10 @@ class SimCluster:
             self._polled[node] = self.loop.time()
         elif name == "commit":
             self._committed(node, args[0], result)
-        elif name in ("steal", "claim"):
+        elif name in ("steal", "claim", "retake"):
             if result:
                 self.note(node, f"{name} " + " ".join(f"{c.run_id[-6:]}@{c.epoch}" for c in result))
-            if name == "steal":
+            if name != "claim":
                 for claim in result:
                     self.evidence.steals.setdefault(claim.run_id, []).append(claim.epoch)
         elif name in ("send", "decide_ticket"):
@@ -287,6 +289,27 @@ class SimCluster:
             if result.outcome == "ok" and commit.record is not None and commit.snapshot is not None:
                 kept = self.evidence.snapshots.setdefault(commit.run_id, [])
                 kept.append((commit.record.seq, commit.snapshot))
+            if result.outcome == "moved":
+                self.faults.seen["commit.moved"] += 1
+            elif result.outcome == "ok" and commit.record is not None:
+                self._by_time(commit)
             seq = commit.record.seq if commit.record is not None else "-"
             row = f" {commit.row.state}{'' if result.row_applied else ' not'}" if commit.row is not None else ""
             self.note(node, f"commit {commit.run_id[-6:]} {seq}@{commit.epoch} {result.outcome}{row}")
+
+    def _by_time(self, commit: Commit) -> None:
+        """No record that ends a wait because nothing came is stored while something that came is unread (I7)."""
+        if commit.record is None or not self.db.inbox.get(commit.run_id):
+            return
+        if any(ends_in_vain(event) for event in decode(commit.record).ev):
+            self.wrong.append(f"{commit.run_id}@{commit.record.seq}: a wait timed out beside an unread message (I7)")
+
+
+def ends_in_vain(event: ev.Event) -> bool:
+    """Say whether an event tells that nobody came in time."""
+    return (
+        (isinstance(event, ev.TicketDecided) and event.by == "timeout")
+        or (isinstance(event, ev.WaitEnded) and event.timed_out)
+        or (isinstance(event, ev.StepCompleted) and bytes(event.out).endswith(b'"timed_out":true}'))
+        or (isinstance(event, ev.RunExceeded) and event.cap == "wall_clock_s")
+    )

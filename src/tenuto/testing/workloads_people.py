@@ -30,6 +30,13 @@ async def _signals(client: Client) -> None:
     await client.signal("go", 2, key="s2")
 
 
+async def _signals_late(client: Client) -> None:
+    """Come about when the patience of those who wait ends."""
+    for n in range(4):
+        await client.sleep(client.dice() * 0.3)
+        await client.signal("go", n, key=f"s{n}")
+
+
 async def _note(client: Client) -> None:
     await client.sleep(4)
     await client.signal("note", "hello", key="n1")
@@ -181,6 +188,9 @@ def people() -> list[Scenario]:
                           node("c", "echo", input={"one": "${nodes.w1.output.payload}", "two": "${nodes.w2.output.payload}"})),
             script=_signals, expect=ends("completed", {"c": {"one": 1, "two": 2}}),
         ),
+        Scenario(name="late", document=line(
+            node("a"), *(special(f"w{n}", "wait", signal="go", timeout_s=0.15) for n in range(4)), node("b")),
+            script=_signals_late, expect=ends("completed", {"b": {"v": "b"}})),
         Scenario(name="deaf", document=line(special("w", "wait", signal="never", timeout_s=3), node("b", "echo")),
                  expect=ends("completed", {"b": {"w": {"signal": "never", "payload": None, "timed_out": True}}})),
         Scenario(name="cancelled", document=line(node("a"), special("w", "wait", seconds=5000), node("b")),

@@ -34,7 +34,7 @@ from tenuto.errors import TenutoError
 
 
 def decide(st: RunState, plan: Plan, inputs: Iterable[io.Input], now: int, env: io.Env) -> io.Decision:
-    """Return what follows from some inputs that are handled together, in order.
+    """Return what follows from some inputs that are handled together, in order; time passes after all else.
 
     Args:
         now: Store time in ms; a time before the newest record counts as that record's.
@@ -45,6 +45,8 @@ def decide(st: RunState, plan: Plan, inputs: Iterable[io.Input], now: int, env: 
     d = Draft(st, plan, max(now, st.t), env)
     for inp in inputs:
         HANDLERS[type(inp)](d, inp)
+    if d.ticking:
+        respond.tick(d)
     if d.releasing:
         _give_back(d)
     settle(d)
@@ -164,7 +166,7 @@ def _child_asked(d: Draft, inp: io.ChildAsked) -> None:
 
 
 def _tick(d: Draft, inp: io.Tick) -> None:
-    respond.tick(d)
+    d.ticking = True
 
 
 HANDLERS: dict[type[Any], Any] = {

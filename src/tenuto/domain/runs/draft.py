@@ -14,7 +14,7 @@ from tenuto.domain.runs.state import RunState
 class Draft:
     """One decision on one run at one moment. `emit` is the only way anything changes."""
 
-    __slots__ = ("env", "failing", "out", "plan", "releasing", "st", "t")
+    __slots__ = ("env", "failing", "out", "plan", "releasing", "st", "t", "ticking")
 
     def __init__(self, st: RunState, plan: Plan, t: int, env: Env):
         """Begin with nothing decided."""
@@ -24,6 +24,7 @@ class Draft:
         self.env = env
         self.failing: Failure | None = None
         self.releasing = False
+        self.ticking = False
         self.out = Decision([], [], [], [], [], [], [], [], [], [], [])
 
     def emit(self, event: Events) -> None:

@@ -273,6 +273,7 @@ class Decision(msgspec.Struct):
         blobs: Large values to store with the record.
         children: Runs to create.
         stop_children: Ids of children to cancel.
+        by_time: A wait ended because nothing came in time: right only while there is no message nobody has read.
     """
 
     events: list[Events]
@@ -286,3 +287,4 @@ class Decision(msgspec.Struct):
     blobs: list[tuple[str, bytes]]
     children: list[ChildRun]
     stop_children: list[str]
+    by_time: bool = False

@@ -223,13 +223,17 @@ def _resolve(d: Draft, ticket: Ticket, decision: str, by: str, data: Any) -> Non
 
 
 def tick(d: Draft) -> None:
-    """Let everything happen that is due; while paused only the run's own deadline is."""
+    """Let everything happen that is due; while paused only the run's own deadline is.
+
+    What ends waits needs to know that no message has come: it says so, and the store refuses it if one has.
+    """
     st = d.st
     due = sorted((at, name) for name, at in st.timers.items() if at <= d.t)
     for _, name in due:
         if name not in st.timers:
             continue
         kind, _, rest = name.partition("|")
+        before = len(d.out.events)
         if kind == "d":
             _deadline(d)
         elif kind == "g":
@@ -238,6 +242,7 @@ def tick(d: Draft) -> None:
             _again(d)
         elif st.status == "running" and kind in DUE:
             DUE[kind](d, rest)
+        d.out.by_time = d.out.by_time or (kind in ENDS_WAITS and len(d.out.events) > before)
 
 
 def _deadline(d: Draft) -> None:
@@ -296,6 +301,7 @@ def _ticket_due(d: Draft, name: str) -> None:
     decide_ticket(d, name, ticket, decision, "timeout", "nobody decided in time", None)
 
 
+ENDS_WAITS = frozenset({"d", "g", "w", "c", "t"})
 DUE: dict[str, Any] = {"r": _retry_due, "w": _wait_due, "c": _call_due, "t": _ticket_due}
 RESPONSES: dict[type[Any], Any] = {
     msg.Signal: _signal,

@@ -39,11 +39,12 @@ class Actor:
         held: Calls the budget has no room for until something is settled.
         announce: Resolved with the first result, when the run was created on this worker.
         releasing: The worker shuts down: nothing starts here, and the run is given back.
+        timed: What the decision under way was made of, if it stands only while no message has come.
     """
 
     __slots__ = (
         "announce", "attempts", "body", "bytes_since", "decision", "dropped", "env", "held", "in_flight",
-        "inbox_seen", "inputs", "marked", "new", "plan", "releasing", "snapshot_at", "st", "waiters", "worker",
+        "inbox_seen", "inputs", "marked", "new", "plan", "releasing", "snapshot_at", "st", "timed", "waiters", "worker",
     )
 
     def __init__(self, worker: Worker, st: RunState, plan: Plan, env: RunEnv, inbox_seen: int) -> None:
@@ -58,6 +59,7 @@ class Actor:
         self.waiters: dict[tuple[str, str], asyncio.Future[io.Reply]] = {}
         self.held: list[io.CallAsked] = []
         self.decision: io.Decision | None = None
+        self.timed: list[io.Input] = []
         self.body: Body | None = None
         self.new: Creation | None = None
         self.announce: asyncio.Future[Committed] | None = None
@@ -107,7 +109,7 @@ class Actor:
                 blob = getattr(inp, "blob", None)
                 if isinstance(blob, bytes):
                     self.worker.values.put(blob_digest(blob), blob)
-            self.worker.rebuild(self, inputs, need.digests)
+            self.worker.redo.with_values(self, inputs, need.digests)
             return None
         except Exception as exc:
             log.exception("a decision failed", extra={"run": self.st.id})
@@ -126,7 +128,10 @@ class Actor:
             self.in_flight = True
             return Commit(run_id=self.st.id, ns=self.st.ns, epoch=self.st.epoch, row=row)
         self.in_flight = True
-        return self._commit(decision)
+        commit = self._commit(decision)
+        if decision.by_time:
+            self.timed, commit.inbox_seen = inputs, self.inbox_seen
+        return commit
 
     def _commit(self, decision: io.Decision) -> Commit:
         st = self.st
@@ -226,6 +231,7 @@ class Actor:
         self.in_flight = False
         decision, body = self.decision, self.body
         self.decision = self.body = None
+        timed, self.timed = self.timed, []
         self.new = None
         if self.announce is not None:
             if not self.announce.done():
@@ -234,6 +240,9 @@ class Actor:
         if self.dropped:
             if result.outcome == "fenced":
                 log.info("run %s belongs to another worker", self.st.id, extra={"run": self.st.id})
+            return
+        if result.outcome == "moved":
+            self.worker.redo.with_messages(self, timed)
             return
         if result.outcome != "ok":
             self.worker.refused(self, result)

@@ -40,6 +40,7 @@ from tenuto.runtime.worker.attempts import Attempt
 from tenuto.runtime.worker.deliver import deliver_outbox
 from tenuto.runtime.worker.halt import Exits
 from tenuto.runtime.worker.kinds import execute
+from tenuto.runtime.worker.redo import Redo
 from tenuto.runtime.worker.tasks import Tasks
 from tenuto.runtime.worker.values import RunEnv, Values
 
@@ -105,9 +106,11 @@ class Worker:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._nudge = asyncio.Event()
         self._reading: set[str] = set()
+        self._recount = False
         self.takeovers = 0
         self.threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="tenuto-step")
         self.tasks = Tasks(self)
+        self.redo = Redo(self)
         self.exits = Exits(store, committer, clock)
         self.http = http or HttpPolicy()
         self.pool: Pool | None = pool
@@ -226,6 +229,7 @@ class Worker:
             else:
                 self._lease_end = before + self.options.lease_ms / 1000
                 self.clock.adjust(now)
+                self._recount = True
 
     # --- claiming ---------------------------------------------------------------------------------------------
 
@@ -273,6 +277,9 @@ class Worker:
             await self.tasks.take()
         if self.draining:
             return False
+        if self._recount:
+            self._recount = False
+            await self._retake()
         free = self.options.max_runs - len(self.actors)
         busy = False
         if found.expired and free > 0:
@@ -285,6 +292,16 @@ class Worker:
             await self._take(claims)
             busy = busy or len(claims) > 0
         return busy
+
+    async def _retake(self) -> None:
+        """Take anew what the store says is ours though nobody here has it: a claim whose opening failed half way."""
+        held = set(self.actors)
+        owned = await self.store.owned(self.id)
+        # Absent before and after: a run that is parked meanwhile was here before, one created meanwhile is here now.
+        lost = [(run_id, epoch) for run_id, epoch in owned if run_id not in held and run_id not in self.actors]
+        if lost:
+            log.warning("taking %d runs anew that were claimed and never opened", len(lost))
+            await self._take(await self.store.retake(self.id, lost))
 
     async def _adopt_the_dead(self, liveness: Liveness) -> None:
         """End the leases of workers on this machine whose processes are gone."""
@@ -304,6 +321,7 @@ class Worker:
                 return
             history = histories.get(claim.run_id)
             if history is None:
+                await self.exits.halt(claim, Corrupt(f"run {claim.run_id}: there is no journal", run=claim.run_id))
                 continue
             try:
                 await self._open(claim, history)
@@ -325,7 +343,7 @@ class Worker:
             return
         begin: list[io.Input] = [io.Begin(worker=self.id, epoch=claim.epoch, lost=claim.stolen_from is not None)]
         if claim.inbox_seq:
-            begin += await self._messages(actor)
+            begin += await self.messages(actor)
             # All up to the claim's number were read now or consumed by a former owner; parking compares with it.
             actor.inbox_seen = max(actor.inbox_seen, claim.inbox_seq)
         begin.append(io.Tick())
@@ -406,7 +424,7 @@ class Worker:
 
     async def _read(self, actor: Actor) -> None:
         try:
-            messages = await self._messages(actor)
+            messages = await self.messages(actor)
         finally:
             self._reading.discard(actor.st.id)
         if messages and not actor.dropped:
@@ -415,7 +433,8 @@ class Worker:
         elif not actor.dropped:
             actor.touch()
 
-    async def _messages(self, actor: Actor) -> list[io.Input]:
+    async def messages(self, actor: Actor) -> list[io.Input]:
+        """Read what a run was sent since its last messages; from now on it counts as seen."""
         rows = await self.store.inbox(actor.st.id, actor.inbox_seen)
         found: list[io.Input] = []
         for row in rows:
@@ -521,39 +540,6 @@ class Worker:
         if stored:
             self.spawn(self.exits.halt(_claim_of(actor), Halted(f"the engine failed to decide on the run: {why}")))
 
-    def rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
-        """Load values a decision needs, restore the state it spoilt, and decide again."""
-        actor.in_flight = True
-        self.spawn(self._rebuild_or_halt(actor, inputs, digests))
-
-    async def _rebuild_or_halt(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
-        try:
-            await self._rebuild(actor, inputs, digests)
-        except Exception as exc:
-            log.exception("run %s cannot be rebuilt", actor.st.id, extra={"run": actor.st.id})
-            self.quarantine(actor, repr(exc))
-
-    async def _rebuild(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
-        known = await self.values.fetch(self.store, digests)
-        if not known:
-            self.quarantine(actor, f"stored values are gone: {', '.join(digests)}")
-            return
-        if actor.new is None:
-            history = (await self.store.load([actor.st.id]))[0]
-            epoch = actor.st.epoch
-            plan: Plan = actor.plan
-            actor.st = restore(actor.st.id, history.snapshot, history.records, lambda _: plan)
-            actor.st.epoch = epoch
-        else:
-            actor.st = RunState(id=actor.st.id)
-            fold_body(actor.st, actor.plan, actor.new.body)
-            actor.st.seq, actor.st.epoch = 1, 1
-        actor.in_flight = False
-        if actor.dropped:
-            self._hand_on(actor)
-        actor.inputs[:0] = inputs
-        actor.touch()
-
     def _forget(self, actor: Actor) -> None:
         handle = self._timers.pop(actor.st.id, None)
         if handle is not None:
@@ -561,11 +547,11 @@ class Worker:
         if self.actors.get(actor.st.id) is actor:
             del self.actors[actor.st.id]
         actor.drop()
-        self._hand_on(actor)
+        self.hand_on(actor)
         if self.draining:
             self._nudge.set()
 
-    def _hand_on(self, actor: Actor) -> None:
+    def hand_on(self, actor: Actor) -> None:
         """Let a run whose creation was never proposed be created without an owner; whoever asked waits for it."""
         if actor.new is not None and actor.announce is not None and not actor.in_flight:
             self.committer.queue(actor.new.commit(), actor.announce)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tenuto.ports.store import Once, OutboxRow, Store, TicketRow
+from tenuto.domain.runs import wire
+from tenuto.ports.store import Once, OutboxRow, RowChange, Store, TicketRow
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.kit import Journal
+
+SENT = 40
 
 
 def _message(key: str, target: str | None = None) -> OutboxRow:
@@ -136,6 +139,92 @@ class MessageSuite:
             ("ok", True), ("ok", False), ("ok", False), ("ok", True)
         ]  # fmt: skip
 
+    async def test_a_record_of_time_waits_for_messages(self, store: Store, second_store: Store) -> None:
+        """A record that follows from time alone is refused when a message came in; nothing of it is stored."""
+        journal = await kit.owned(store, "w")
+        quiet = await journal.write(store, journal.next(inbox_seen=0))
+        assert quiet.outcome == "ok"
+        await second_store.send(journal.id, "k", b"{}")
+        late = journal.next(
+            inbox_seen=0, row=RowChange(state="done", status="failed", inbox_seen=1), tickets=[_ticket(journal.id, "t")],
+            blobs=[("sha256:x", b"x")], outbox=[_message("a")], eaten=[1],
+        )  # fmt: skip
+        answer = await journal.write(store, late)
+        assert (answer.outcome, answer.row_applied) == ("moved", False)
+        assert len(await store.records(journal.id)) == journal.seq
+        assert await store.get_ticket("default", "t") is None
+        assert await store.get_blobs(["sha256:x"]) == {}
+        assert await store.outbox(10) == []
+        assert len(await store.inbox(journal.id)) == 1
+        row = await store.get_run(journal.id)
+        assert row is not None and (row.state, row.worker) == ("owned", "w")
+        seen = await journal.write(store, journal.next(inbox_seen=1, eaten=[1]))
+        assert seen.outcome == "ok"
+
+    async def test_a_record_of_time_sent_again_is_ours(self, store: Store) -> None:
+        """Once stored, it stays stored whatever came in since; a zombie's is fenced, not told to look at its inbox."""
+        journal = await kit.owned(store, "w")
+        zombie = journal.twin()
+        commit = journal.next(inbox_seen=0)
+        await journal.write(store, commit)
+        await store.send(journal.id, "k", b"{}")
+        assert [answer.outcome for answer in await store.commit([commit])] == ["ok"]
+        assert (await zombie.write(store, zombie.next(t=3, inbox_seen=0))).outcome == "fenced"
+        mine = await kit.stolen(store, journal, "w2")
+        journal.seq, journal.chain = mine.seq, mine.chain
+        assert (await journal.write(store, journal.next(inbox_seen=0))).outcome == "fenced"
+        assert (await mine.write(store, mine.next(inbox_seen=0))).outcome == "moved"
+        assert (await mine.write(store, mine.next(inbox_seen=1))).outcome == "ok"
+
+    async def test_a_refused_record_of_time_harms_no_neighbour(self, store: Store) -> None:
+        """In a large group, beside creations, fenced and guilty commits, each gets its own answer."""
+        await kit.enlist(store, "w")
+        journals = [await kit.created(store) for _ in range(40)]
+        epochs = {claim.run_id: claim.epoch for claim in await store.claim("w", 100)}
+        for journal in journals:
+            journal.epoch = epochs[journal.id]
+        for journal in journals[::4]:
+            await store.send(journal.id, "k", b"{}")
+        commits = [journal.next(inbox_seen=0) for journal in journals]
+        born, guilty = Journal(), Journal()
+        assert [a.outcome for a in await store.commit([*commits, born.creation()])] == [
+            "ok" if n % 4 else "moved" for n in range(40)
+        ] + ["ok"]  # fmt: skip
+        zombie = journals[1].twin()
+        for n, journal in enumerate(journals):
+            if n % 4:
+                journal.took(commits[n])
+        bad = guilty.creation()
+        bad.record = wire.Record(1, 0, None, b"c" * 32)  # type: ignore[arg-type]
+        answers = await store.commit([
+            journals[0].next(inbox_seen=0), journals[3].change("waiting"), bad, Journal(run_id=zombie.id).next(inbox_seen=0),
+            journals[4].next(inbox_seen=1), journals[5].next(inbox_seen=0, eaten=[9]),
+        ])  # fmt: skip
+        assert [answer.outcome for answer in answers] == ["moved", "ok", "poison", "fenced", "ok", "ok"]
+        assert answers[1].row_applied
+
+    async def test_no_message_slips_under_a_record_of_time(self, store: Store, second_store: Store) -> None:
+        """A sender races with records of time: once a message was accepted, none is stored before it was read."""
+        journal = await kit.owned(store, "w")
+        written: list[int] = []
+        read: list[int] = []
+
+        async def send() -> None:
+            for n in range(SENT):
+                assert await second_store.send(journal.id, f"m{n}", b"{}") == "accepted"
+                written.append(len(await second_store.records(journal.id)))
+
+        sending = asyncio.create_task(send())
+        while len(read) < SENT:
+            answer = await journal.write(store, journal.next(inbox_seen=len(read)))
+            if answer.outcome == "moved":
+                read += [journal.seq] * len(await store.inbox(journal.id, len(read)))
+            else:
+                assert answer.outcome == "ok"
+            await asyncio.sleep(0)
+        await sending
+        assert all(seq <= most for seq, most in zip(read, written, strict=True))
+
     async def test_messages_between_runs_are_delivered_at_least_once(
         self, store: Store, second_store: Store
     ) -> None:
@@ -220,8 +309,8 @@ class MessageSuite:
         await journal.write(store, journal.next(tickets=[recorded], eaten=[1]))
         assert await store.get_ticket("default", "t") == decided
 
-    async def test_a_dead_letter_opens_again(self, store: Store) -> None:
-        """A step that fails for good once more lists its dead letter anew; other tickets open once."""
+    async def test_a_closed_ticket_opens_again(self, store: Store) -> None:
+        """A run that asks anew (a dead letter dead again, an approval asked for again) is listed with what it asks now."""
         journal = await kit.owned(store, "w")
         both = [_ticket(journal.id, "d", kind="dead_letter"), _ticket(journal.id, "t")]
         await journal.write(store, journal.next(tickets=both))
@@ -231,10 +320,55 @@ class MessageSuite:
         again = [_ticket(journal.id, "d", 9, kind="dead_letter"), _ticket(journal.id, "t", 9)]
         again[0].message = again[1].message = "once more"
         await journal.write(store, journal.next(tickets=again))
-        opened = await store.get_ticket("default", "d")
-        assert opened == again[0]
-        kept = await store.get_ticket("default", "t")
-        assert kept is not None and (kept.state, kept.message, kept.created_at) == ("closed", "may I?", 5)
+        assert [await store.get_ticket("default", name) for name in ("d", "t")] == again
+        assert {row.id for row in await store.tickets("default", state="open")} == {"d", "t"}
+        decided = await store.decide_ticket("default", "t", b"yes", "k", b"{}")
+        assert decided is not None and (decided.state, decided.answer) == ("decided", b"yes")
+        assert [message.key for message in await store.inbox(journal.id)] == ["k"]
+
+    async def test_an_answered_ticket_opens_again_once_its_run_has_heard(self, store: Store) -> None:
+        """Asked again after its answer was consumed, a ticket is open and without the old answer."""
+        journal = await kit.owned(store, "w")
+        await journal.write(store, journal.next(tickets=[_ticket(journal.id, "t")]))
+        await store.decide_ticket("default", "t", b"yes", "k1", b"{}")
+        heard = _ticket(journal.id, "t")
+        heard.state, heard.answer, heard.decided_at = "decided", b"yes", 7
+        await journal.write(store, journal.next(tickets=[heard], eaten=[1]))
+        again = _ticket(journal.id, "t", 9)
+        again.message = "once more?"
+        await journal.write(store, journal.next(tickets=[again]))
+        assert await store.get_ticket("default", "t") == again
+        decided = await store.decide_ticket("default", "t", b"no", "k2", b"{}")
+        assert decided is not None and (decided.state, decided.answer, decided.message) == ("decided", b"no", "once more?")
+        assert [message.key for message in await store.inbox(journal.id)] == ["k2"]
+
+    async def test_an_answer_on_its_way_is_never_lost(self, store: Store, second_store: Store) -> None:
+        """A record that asks again, written before the run has heard the answer, leaves it; so does the same record again."""
+        journal = await kit.owned(store, "w")
+        await journal.write(store, journal.next(tickets=[_ticket(journal.id, "t")]))
+        decided = await second_store.decide_ticket("default", "t", b"yes", "k", b"{}")
+        late = journal.next(tickets=[_ticket(journal.id, "t", 9)])
+        await journal.write(store, late)
+        assert await store.get_ticket("default", "t") == decided
+        assert (await store.commit([late]))[0].outcome == "ok"
+        assert await store.get_ticket("default", "t") == decided
+        assert await second_store.decide_ticket("default", "t", b"no", "k2", b"{}") == decided
+        assert [message.key for message in await store.inbox(journal.id)] == ["k"]
+
+    async def test_of_repeated_tickets_the_last_counts(self, store: Store) -> None:
+        """A record that closes a ticket and asks again under its id leaves it open, unless it was answered meanwhile."""
+        journal = await kit.owned(store, "w")
+        for name in ("asked", "answered"):
+            await journal.write(store, journal.next(tickets=[_ticket(journal.id, name)]))
+        await store.decide_ticket("default", "answered", b"yes", "k", b"{}")
+        rows: list[TicketRow] = []
+        for name in ("asked", "answered"):
+            closed, again = _ticket(journal.id, name), _ticket(journal.id, name, 9)
+            closed.state, closed.decided_at = "closed", 8
+            rows += [closed, again]
+        await journal.write(store, journal.next(tickets=rows))
+        states = {row.id: (row.state, row.answer, row.created_at) for row in await store.tickets("default")}
+        assert states == {"asked": ("open", b"", 9), "answered": ("decided", b"yes", 5)}
 
     async def test_tickets_are_listed_newest_first(self, store: Store) -> None:
         """Filters and pages show each ticket once."""

@@ -227,6 +227,38 @@ class OwnershipSuite:
             assert [record.epoch for record in records] == [0, 2]
             wire.verify(journal.id, wire.ZERO, records)
 
+    async def test_a_worker_sees_what_it_owns(self, store: Store, second_store: Store) -> None:
+        """Owned runs are told with their epochs; parked, ended and others' runs are not."""
+        mine = await kit.owned(store, "w1")
+        parked = await kit.owned_after(store, "w1")
+        other = await kit.owned_after(second_store, "w2")
+        assert set(await second_store.owned("w1")) == {(mine.id, mine.epoch), (parked.id, parked.epoch)}
+        await parked.write(store, parked.change("waiting"))
+        assert await store.owned("w1") == [(mine.id, mine.epoch)]
+        assert await store.owned("w2") == [(other.id, other.epoch)]
+        assert await store.owned("nobody") == []
+
+    async def test_a_worker_retakes_what_it_lost_sight_of(self, store: Store, second_store: Store) -> None:
+        """Its own run gets the next epoch and a `LeaseTaken` record; what is not its own, or has moved on, stays."""
+        lost = await kit.owned(store, "w1")
+        await lost.write(store)
+        other = await kit.owned_after(second_store, "w2")
+        parked = await kit.owned_after(store, "w1")
+        await parked.write(store, parked.change("waiting"))
+        asked = [(lost.id, lost.epoch), (other.id, other.epoch), (parked.id, parked.epoch), ("no id", 1)]
+        assert await store.retake("w1", [(lost.id, lost.epoch - 1)]) == []
+        (claim,) = await store.retake("w1", asked)
+        assert (claim.run_id, claim.epoch, claim.stolen_from) == (lost.id, lost.epoch + 1, "w1")
+        records = await store.records(lost.id)
+        wire.verify(lost.id, wire.ZERO, records)
+        assert wire.decode(records[-1]).ev == (LeaseTaken(epoch=claim.epoch, by="w1", from_="w1"),)
+        assert (lost.id, records[-1].seq) in [place for group in await store.tail({}) for place in group.runs]
+        assert (await lost.write(store)).outcome == "fenced"
+        assert await store.retake("w1", asked) == []
+        assert await store.retake("w1", []) == []
+        await store.register(WorkerRow(id="w1"), 0)
+        assert await store.retake("w1", [(lost.id, claim.epoch)]) == []
+
     async def test_a_poll_knows_what_there_is_to_do(self, store: Store, second_store: Store) -> None:
         """Claimable runs, our unread messages, ended leases, undelivered messages and waiting tasks, each told."""
         await kit.enlist(store, "w")

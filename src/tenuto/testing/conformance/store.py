@@ -18,11 +18,12 @@ from tenuto.testing.conformance.lists import ListSuite
 from tenuto.testing.conformance.messages import MessageSuite
 from tenuto.testing.conformance.ownership import OwnershipSuite
 from tenuto.testing.conformance.races import RaceSuite
+from tenuto.testing.conformance.upkeep import UpkeepSuite
 
 MakeStore = Callable[[], Store]
 
 
-class StoreSuite(JournalSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, RaceSuite):
+class StoreSuite(JournalSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, RaceSuite):
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 
     durable: ClassVar[bool] = True

@@ -15,6 +15,7 @@ _LARGEST_POSITION = 2**31 - 1
 _OK = Committed("ok")
 _APPLIED = Committed("ok", True)
 _FENCED = Committed("fenced")
+_MOVED = Committed("moved")
 
 
 class Journal:
@@ -43,7 +44,7 @@ class Journal:
                 raise KeyReused(f"the idempotency key {key!r} was used before with another request body")
             return before[0], False
         await self._create(commit)
-        self.tables.keys[commit.ns, key] = (commit.run_id, body_digest, "")
+        self.tables.keys[commit.ns, key] = (commit.run_id, body_digest, "", self.tables.clock())
         return commit.run_id, True
 
     async def create_business(self, commit: Commit) -> tuple[str, bool]:
@@ -83,7 +84,7 @@ class Journal:
     async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
         """Store bytes under their digests; repeats are harmless."""
         for digest, body in blobs:
-            self.tables.blobs.setdefault(digest, body)
+            self.tables.keep_blob(digest, body)
 
     async def _create(self, commit: Commit) -> None:
         (done,) = await self.commit([commit])
@@ -114,6 +115,8 @@ class Journal:
         if record is not None:
             if record.seq != len(journal) + 1:
                 return Committed("poison", error=f"record {len(journal) + 1} is missing before {record.seq}")
+            if run is not None and commit.inbox_seen is not None and run.inbox_seq > commit.inbox_seen:
+                return _MOVED
             tables.records.setdefault(commit.run_id, []).append(record)
         applied = commit.row is not None and self._change(commit, run, commit.row)
         self._rare(commit)
@@ -170,11 +173,11 @@ class Journal:
         for n in commit.eaten:
             tables.inbox.get(commit.run_id, {}).pop(n, None)
         for digest, body in commit.blobs:
-            tables.blobs.setdefault(digest, body)
+            tables.keep_blob(digest, body)
         if commit.snapshot is not None and commit.record is not None:
             tables.snapshots[commit.run_id] = (commit.record.seq, commit.snapshot)
-        for ticket in commit.tickets:
-            self._put_ticket(commit.run_id, ticket)
+        for ticket in {(ticket.ns, ticket.id): ticket for ticket in commit.tickets}.values():
+            self._put_ticket(ticket)
         for message in commit.outbox:
             tables.last_outbox += 1
             tables.outbox[tables.last_outbox] = Held(msgspec.structs.replace(message, id=tables.last_outbox))
@@ -186,16 +189,16 @@ class Journal:
         if commit.outbox or commit.tasks or (commit.new is not None and commit.new.state == "ready"):
             tables.wake()
 
-    def _put_ticket(self, run_id: str, ticket: TicketRow) -> None:
-        before = self.tables.tickets.get((ticket.ns, ticket.id))
-        if before is None:
-            self.tables.tickets[ticket.ns, ticket.id] = copied(ticket)
+    def _put_ticket(self, ticket: TicketRow) -> None:
+        tables, name = self.tables, (ticket.ns, ticket.id)
+        before = tables.tickets.get(name)
+        if before is None or (ticket.state == "open" and name not in tables.unheard):
+            tables.tickets[name] = copied(ticket)
         elif ticket.state != "open":
             before.state = ticket.state
             before.answer = before.answer or ticket.answer
             before.decided_at = before.decided_at or ticket.decided_at
-        elif ticket.kind == "dead_letter":
-            self.tables.tickets[ticket.ns, ticket.id] = copied(ticket)
+            tables.unheard.discard(name)
 
 
 def _apply(run: RunRow, change: RowChange) -> None:

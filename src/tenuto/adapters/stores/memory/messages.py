@@ -24,7 +24,7 @@ class Messages:
             return "duplicate"
         outcome = self.tables.receive(run_id, key, body, reopens)
         if once is not None and outcome == "accepted":
-            self.tables.keys[once.ns, once.key] = (run_id, once.digest, once.answer)
+            self.tables.keys[once.ns, once.key] = (run_id, once.digest, once.answer, self.tables.clock())
         return outcome
 
     async def answered(self, ns: str, key: str) -> Once | None:
@@ -79,5 +79,6 @@ class Messages:
             return None
         if row.state == "open":
             row.state, row.answer, row.decided_at = "decided", answer, self.tables.clock()
+            self.tables.unheard.add((ns, ticket))
             self.tables.receive(row.run_id, key, body, False)
         return copied(row)

@@ -84,9 +84,27 @@ class Ownership:
         if not tables.alive(worker):
             return []
         victims = [run for run in tables.runs.values() if run.state == "owned" and not tables.alive(run.worker)]
+        return self._take_over(worker, victims[: max(limit, 0)])
+
+    async def owned(self, worker: str) -> list[tuple[str, int]]:
+        """Return the runs a worker owns, with their epochs."""
+        return [(run.id, run.epoch) for run in self.tables.runs.values() if run.state == "owned" and run.worker == worker]
+
+    async def retake(self, worker: str, runs: Sequence[tuple[str, int]]) -> list[Claim]:
+        """Take some of our own runs anew, because nothing of them is here."""
+        if not self.tables.alive(worker):
+            return []
+        found = [(self.tables.runs.get(run_id), epoch) for run_id, epoch in runs]
+        return self._take_over(worker, [
+            run for run, epoch in found
+            if run is not None and (run.state, run.worker, run.epoch) == ("owned", worker, epoch)
+        ])  # fmt: skip
+
+    def _take_over(self, worker: str, victims: Sequence[RunRow]) -> list[Claim]:
+        tables = self.tables
         taken: list[Claim] = []
         places: list[tuple[str, int]] = []
-        for run in victims[: max(limit, 0)]:
+        for run in victims:
             owner, journal = run.worker or "", tables.records.setdefault(run.id, [])
             chain, before = (journal[-1].chain, _moment(journal[-1].body)) if journal else (wire.ZERO, 0)
             taking = LeaseTaken(epoch=run.epoch + 1, by=worker, from_=owner)

@@ -90,6 +90,10 @@ class Reading:
                 counts[run.status] = counts.get(run.status, 0) + 1
         return counts
 
+    async def run_ids(self, after: str = "", limit: int = 1000) -> list[str]:
+        """Return ids of runs of all namespaces greater than `after`, in order."""
+        return sorted(run_id for run_id in self.tables.runs if run_id > after)[:limit]
+
     async def delete_runs(
         self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000
     ) -> int:
@@ -112,6 +116,7 @@ class Reading:
         for table in (tables.runs, tables.due, tables.records, tables.snapshots, tables.inbox):
             table.pop(run_id, None)
         tables.tickets = {key: row for key, row in tables.tickets.items() if row.run_id != run_id}
+        tables.unheard &= tables.tickets.keys()
         tables.tasks = {key: row for key, row in tables.tasks.items() if row.run_id != run_id}
         tables.keys = {key: made for key, made in tables.keys.items() if made[0] != run_id}
         tables.steps = {key: row for key, row in tables.steps.items() if key[0] != run_id}
@@ -139,14 +144,14 @@ class Projections:
         found = [
             TailRow(writer, n, places)
             for writer, groups in sorted(self.tables.groups.items())
-            for n, places in enumerate(groups, 1)
+            for n, places in enumerate(groups, self.tables.pruned.get(writer, 0) + 1)
             if n > cursors.get(writer, 0)
         ]
         return found[:limit]
 
     async def tail_heads(self) -> dict[int, int]:
         """Return each writer's newest position."""
-        return {writer: len(groups) for writer, groups in self.tables.groups.items()}
+        return {writer: self.tables.newest(writer) for writer in self.tables.groups}
 
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
         """Upsert step rows of runs that exist and the projection's cursors; of repeats of a step the last counts."""

@@ -11,6 +11,7 @@ from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
 from tenuto.adapters.stores.memory.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.memory.tables import Tables
+from tenuto.adapters.stores.memory.upkeep import Upkeep
 
 
 def wall_clock() -> int:
@@ -18,7 +19,7 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections):
+class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep):
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 
     Args:

@@ -43,7 +43,10 @@ class Tables:
 
     Attributes:
         due: Runs that may be claimed, and from when.
-        groups: Committed groups, by writer.
+        groups: Committed groups, by writer; `pruned` counts those forgotten at the front.
+        marks: Each writer's newest group at a moment, to know later that it is old.
+        unheard: Tickets somebody decided whose runs have not yet said so.
+        orphans: Blobs nothing seemed to use, and since when.
         waiters: Events of views that wait for something to do.
     """
 
@@ -54,19 +57,23 @@ class Tables:
     snapshots: dict[str, tuple[int, bytes]] = field(default_factory=dict[str, tuple[int, bytes]])
     inbox: dict[str, dict[int, InboxRow]] = field(default_factory=dict[str, dict[int, InboxRow]])
     blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    orphans: dict[str, int] = field(default_factory=dict[str, int])
     tickets: dict[tuple[str, str], TicketRow] = field(default_factory=dict[tuple[str, str], TicketRow])
+    unheard: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     outbox: dict[int, Held] = field(default_factory=dict[int, Held])
     last_outbox: int = 0
     tasks: dict[str, TaskRow] = field(default_factory=dict[str, TaskRow])
     workers: dict[str, WorkerRow] = field(default_factory=dict[str, WorkerRow])
     workflows: list[WorkflowRow] = field(default_factory=list[WorkflowRow])
     tags: dict[tuple[str, str, str], str] = field(default_factory=dict[tuple[str, str, str], str])
-    keys: dict[tuple[str, str], tuple[str, str, str]] = field(
-        default_factory=dict[tuple[str, str], tuple[str, str, str]]
+    keys: dict[tuple[str, str], tuple[str, str, str, int]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, str, str, int]]
     )
     groups: dict[int, list[tuple[tuple[str, int], ...]]] = field(
         default_factory=dict[int, list[tuple[tuple[str, int], ...]]]
     )
+    pruned: dict[int, int] = field(default_factory=dict[int, int])
+    marks: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     cursors: dict[str, dict[int, int]] = field(default_factory=dict[str, dict[int, int]])
     steps: dict[tuple[str, str], tuple[str, StepRow]] = field(
         default_factory=dict[tuple[str, str], tuple[str, StepRow]]
@@ -92,6 +99,15 @@ class Tables:
             self.due[run.id] = run.wake_at
         else:
             self.due.pop(run.id, None)
+
+    def newest(self, writer: int) -> int:
+        """Return the number of a writer's newest group."""
+        return self.pruned.get(writer, 0) + len(self.groups.get(writer, ()))
+
+    def keep_blob(self, digest: str, body: bytes) -> None:
+        """Store bytes under their digest; whatever stores them uses them."""
+        self.blobs.setdefault(digest, body)
+        self.orphans.pop(digest, None)
 
     def business_run(self, ns: str, key: str) -> str | None:
         """Return the unfinished run with a business key."""

@@ -39,6 +39,7 @@ class Batch:
         eaten: list[tuple[Any, ...]] = []
         changes: list[Commit] = []
         rare: list[Commit] = []
+        timed: list[tuple[Any, ...]] = []
         for commit in commits:
             record = commit.record
             if record is not None:
@@ -53,6 +54,8 @@ class Batch:
                 changes.append(commit)
             for n in commit.eaten:
                 eaten.append((commit.run_id, n))
+            if commit.inbox_seen is not None and commit.new is None:
+                timed.append((commit.run_id, commit.inbox_seen))
             if (
                 commit.blobs
                 or commit.tickets
@@ -74,7 +77,7 @@ class Batch:
             [r.chain for r in records],
             [] if fences == epochs else fences,
         ]
-        if not (solo or changes or eaten or news or rare or keys):
+        if not (solo or changes or eaten or news or rare or keys or timed):
             self.statement = SQL["commit_records"]
             self._after: list[Any] = []
             return
@@ -86,9 +89,10 @@ class Batch:
             len(commits),
         ]
         self.statement = SQL["commit"]
-        if rare or keys:
+        if rare or keys or timed:
             self.statement = SQL["commit_full"]
             self._after += self._rare(rare) + columns([(run, *key) for run, key in keys.items()], 4)
+            self._after += columns(timed, 2)
 
     def arguments(self, writer: int, n: int) -> list[Any]:
         """Return the parameters; the group is listed as number `n` of `writer`, not at all when `n` is 0."""

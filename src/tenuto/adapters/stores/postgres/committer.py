@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tenuto.adapters.stores.postgres import faults
-from tenuto.adapters.stores.postgres.batch import Batch
+from tenuto.adapters.stores.postgres.batch import Batch, columns
 from tenuto.adapters.stores.postgres.link import Connection, Link
 from tenuto.adapters.stores.postgres.sql import SQL
 from tenuto.ports.store import Commit, Committed
@@ -21,6 +21,7 @@ Key = tuple[str, str, str]
 _OK = Committed("ok")
 _APPLIED = Committed("ok", True)
 _FENCED = Committed("fenced")
+_MOVED = Committed("moved")
 
 
 class Committer:
@@ -149,8 +150,10 @@ async def _sort_out(connection: Connection, batch: Batch, row: Any, again: bool)
     left = await _left(connection, unsure)
     ok |= before | left
     applied |= left
+    moved = await _moved(connection, [commit for commit in missing if commit.run_id not in ok])
     return [
-        _FENCED if commit.run_id not in ok
+        _MOVED if commit.run_id in moved
+        else _FENCED if commit.run_id not in ok
         else _APPLIED if commit.run_id in applied or (commit.new is not None and commit.row is not None)
         else _OK
         for commit in batch.commits
@@ -167,6 +170,16 @@ async def _ours(connection: Connection, commits: Sequence[Commit]) -> set[str]:
     return {
         run for run, chain in ((str(row["run_id"]), row["chain"]) for row in rows) if chains.get(run) == chain
     }
+
+
+async def _moved(connection: Connection, commits: Sequence[Commit]) -> set[str]:
+    """Return the runs whose records were refused for a message alone."""
+    timed = [
+        (commit.run_id, commit.epoch, commit.record.seq, commit.inbox_seen)
+        for commit in commits
+        if commit.inbox_seen is not None and commit.record is not None and commit.new is None
+    ]
+    return {str(row["id"]) for row in await connection.fetch(SQL["moved"], *columns(timed, 4))} if timed else set()
 
 
 async def _left(connection: Connection, commits: Sequence[Commit]) -> set[str]:

@@ -94,6 +94,20 @@ class Ownership(Part):
                 claims += await self._chase(worker, victim)
         return claims
 
+    async def owned(self, worker: str) -> list[tuple[str, int]]:
+        """Return the runs a worker owns, with their epochs."""
+        return [(str(row["id"]), row["epoch"]) for row in await self.parts.pool.fetch("owned", worker)]
+
+    async def retake(self, worker: str, runs: Sequence[tuple[str, int]]) -> list[Claim]:
+        """Take some of our own runs anew, because nothing of them is here."""
+        asked = [(run, epoch) for run, epoch in runs if rows.is_id(run)]
+        claims: list[Claim] = []
+        for start in range(0, len(asked), STEAL_GROUP):
+            ids, epochs = zip(*asked[start : start + STEAL_GROUP], strict=True)
+            heads = await self.parts.lane.fetch("own_heads", worker, list(ids), list(epochs))
+            claims += (await self._take_over(worker, heads)).values()
+        return claims
+
     async def _chase(self, worker: str, victim: Any) -> list[Claim]:
         """Take one run that a group missed, behind whatever its old owner still managed to write."""
         for _ in range(_COLLISIONS):

@@ -159,7 +159,14 @@ with b as (select * from {records}),
 
 -- name: commit_full
 -- The same with the rare rows; all of them join the inserted records, so a fenced commit leaves nothing behind.
-with keyed as (
+-- A record that follows from time alone holds its run's row, so that no message gets in before it is stored.
+with still as (
+  select r.id
+  from unnest($81::uuid[], $82::int[]) as c(run_id, seen) join run r on r.id = c.run_id and r.id = any($81::uuid[])
+  where r.inbox_seq <= c.seen
+  order by r.id for no key update of r
+),
+keyed as (
   insert into idempotency (run_id, ns, key, digest, created_at)
   select k.*, {now} from unnest($77::uuid[], $78::text[], $79::text[], $80::text[]) as k(run_id, ns, key, digest)
   on conflict do nothing
@@ -169,7 +176,9 @@ b as (
   select b.* from {records}
     left join unnest($77::uuid[]) as k(run_id) on k.run_id = b.run_id
     left join keyed d on d.run_id = b.run_id
-  where k.run_id is null or d.run_id is not null
+    left join unnest($81::uuid[]) as c(run_id) on c.run_id = b.run_id
+    left join still s on s.id = b.run_id
+  where (k.run_id is null or d.run_id is not null) and (c.run_id is null or s.id is not null)
 ),
 {fenced_insert},
 {listed},
@@ -177,9 +186,11 @@ b as (
 {joined},
 blobs as (
   insert into blob (digest, body)
-  select x.digest, x.body from unnest($43::uuid[], $44::text[], $45::bytea[]) as x(run_id, digest, body)
+  select distinct on (x.digest) x.digest, x.body
+  from unnest($43::uuid[], $44::text[], $45::bytea[]) as x(run_id, digest, body)
   where x.run_id in (select run_id from ok)
-  on conflict do nothing
+  order by x.digest
+  on conflict (digest) do update set orphan_at = 0 where blob.orphan_at <> 0
 ),
 snapshots as (
   insert into snapshot (run_id, seq, body)
@@ -202,8 +213,9 @@ tickets as (
     expires_at = case when excluded.state = 'open' then excluded.expires_at else ticket.expires_at end,
     answer = case when excluded.state = 'open' or ticket.answer = '' then excluded.answer else ticket.answer end,
     decided_at = case when excluded.state = 'open' or ticket.decided_at = 0 then excluded.decided_at
-                      else ticket.decided_at end
-  where excluded.state <> 'open' or excluded.kind = 'dead_letter'
+                      else ticket.decided_at end,
+    unheard = false
+  where excluded.state <> 'open' or not ticket.unheard
 ),
 sent as (
   insert into outbox (run_id, ns, target, key, kind, body)
@@ -226,6 +238,14 @@ withdrawn as (
   where t.id = x.id and t.id = any($76::text[]) and x.run_id in (select run_id from ok)
 )
 {answer}
+
+-- name: moved
+-- Runs whose next position is free and whose owner was not replaced, but that got a message nobody has seen.
+select r.id
+from unnest($1::uuid[], $2::int[], $3::int[], $4::int[]) as c(run_id, epoch, seq, seen)
+     join run r on r.id = c.run_id and r.id = any($1::uuid[])
+where r.epoch <= c.epoch and r.inbox_seq > c.seen
+  and (select true from rec where rec.run_id = c.run_id and rec.seq = c.seq limit 1) is null
 
 -- name: chains
 -- Read back what stands at some positions, to tell our records from another owner's.
@@ -271,8 +291,9 @@ select seq, epoch, body, chain from rec where run_id = $1 and seq > $2 order by 
 select digest, body from blob where digest = any($1::text[])
 
 -- name: put_blobs
--- Store values under their digests.
-insert into blob (digest, body) select * from unnest($1::text[], $2::bytea[]) on conflict do nothing
+-- Store values under their digests; whatever stores one uses it.
+insert into blob (digest, body) select * from unnest($1::text[], $2::bytea[])
+on conflict (digest) do update set orphan_at = 0 where blob.orphan_at <> 0
 
 -- part: run_columns
 id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels, parent, replay_of,
@@ -479,15 +500,28 @@ from run r
      left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
 where r.id = $1 and r.epoch = $2 and r.state is not distinct from 'owned'
 
+-- name: owned
+-- Runs of a worker.
+select id, epoch from run where state = 'owned' and worker = $1
+
+-- name: own_heads
+-- Some runs of a worker in given epochs, with the last record of each.
+select r.id, r.epoch, r.worker, h.seq, h.chain, h.body, {clock} as now
+from unnest($2::uuid[], $3::int[]) as c(run_id, epoch)
+     join run r on r.id = c.run_id and r.epoch = c.epoch and r.id = any($2::uuid[])
+     left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
+where r.state = 'owned' and r.worker = $1
+
 -- name: steal
--- Take runs from dead owners and occupy the positions those would write next; runs that moved on are left out.
+-- Take runs from dead owners, or from ourselves, and occupy the positions those would write next; runs that moved on
+-- are left out.
 with v as (
   select * from unnest($1::uuid[], $2::int[], $3::int[], $4::bytea[], $5::bytea[]) as v(run_id, epoch, seq, body, chain)
 ),
 old as (
   select r.id from run r join v on v.run_id = r.id and v.epoch = r.epoch
   where r.id = any($1::uuid[]) and r.state is not distinct from 'owned'
-    and not exists (select from worker w where w.id = r.worker and w.lease_until > {clock})
+    and (r.worker = $6 or not exists (select from worker w where w.id = r.worker and w.lease_until > {clock}))
     and exists (select from worker w where w.id = $6 and w.lease_until > {clock})
   for update of r skip locked
 ),
@@ -588,7 +622,7 @@ from ticket where ns = $1 and id = $2
 -- name: decide_ticket
 -- Decide an open ticket and tell its run unless that has ended. No row: it was not open.
 with t as (
-  update ticket set state = 'decided', answer = $3, decided_at = {now}
+  update ticket set state = 'decided', answer = $3, decided_at = {now}, unheard = true
   where ns = $1 and id = $2 and state = 'open'
   returning *
 ),
@@ -621,6 +655,74 @@ from task where worker = $1 and taken = $2
 -- name: drop_task
 -- Remove an attempt we hold.
 delete from task where id = $1 and worker = $2 returning true
+
+-- ================================================================================================ upkeep
+
+-- name: prune_tail
+-- Forget groups that every projection is past and that were their writer's newest long enough ago, then note which are
+-- the newest now. Each writer keeps one group, so that its number is known.
+with old as (
+  select w.id, least(w.mark, s.n, b.n - 1) as upto, b.n as newest
+  from writer w
+    cross join lateral (select n from batch b where b.writer = w.id order by n desc limit 1) b
+    cross join lateral (
+      select coalesce(min(coalesce(p.n, 0)), 0) as n
+      from (select distinct name from projection) k left join projection p on p.name = k.name and p.writer = w.id) s
+  where w.marked_at <= {now} - $1::bigint
+),
+gone as (
+  delete from batch where ctid = any(array(
+    select b.ctid
+    from old cross join lateral (select ctid from batch b where b.writer = old.id and b.n <= old.upto
+                                 order by b.n limit $2) b
+    limit $2))
+  returning 1
+),
+marked as (
+  update writer w set mark = old.newest, marked_at = {now} from old
+  where w.id = old.id and (select count(*) from gone) < $2::bigint
+)
+select count(*) from gone
+
+-- name: prune_keys
+-- Forget idempotency keys of long ago.
+with gone as (
+  delete from idempotency where ctid = any(array(
+    select ctid from idempotency where created_at < $1 limit $2))
+  returning 1
+)
+select count(*) from gone
+
+-- name: run_ids
+-- Ids of runs in order.
+select id from run where ($1::uuid is null or id > $1) order by id limit $2
+
+-- part: names_blob
+position('sha256:'::bytea in body) > 0
+
+-- name: moving
+-- Messages and attempts under way that may name blobs. One moment shows them all, so nothing moves on unseen.
+select body from outbox where {names_blob}
+union all select body from task where {names_blob}
+union all select body from inbox where {names_blob}
+
+-- name: naming
+-- Records of some runs that may name blobs.
+select body from rec where run_id = any($1::uuid[]) and {names_blob}
+
+-- name: list_blobs
+-- Digests in order.
+select digest from blob where digest > $1 order by digest limit $2
+
+-- name: sweep_blobs
+-- Note which values are used, delete those unused for long, note which others seem unused.
+with used as (update blob set orphan_at = 0 where digest = any($1::text[]) and orphan_at <> 0),
+gone as (
+  delete from blob where digest = any($2::text[]) and orphan_at between 1 and $3::bigint - 1
+  returning 1
+),
+unused as (update blob set orphan_at = {now} where digest = any($2::text[]) and orphan_at = 0)
+select count(*) from gone
 
 -- =========================================================================================== projections
 

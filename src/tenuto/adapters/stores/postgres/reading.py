@@ -63,6 +63,11 @@ class Reading(Part):
         """Return how many runs have each status."""
         return {row["status"]: row["count"] for row in await self.parts.pool.fetch("count_runs", ns)}
 
+    async def run_ids(self, after: str = "", limit: int = 1000) -> list[str]:
+        """Return ids of runs of all namespaces greater than `after`, in order."""
+        found = await self.parts.pool.fetch("run_ids", after if rows.is_id(after) else None, limit)
+        return [str(row["id"]) for row in found]
+
     async def delete_runs(
         self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000
     ) -> int:

@@ -13,6 +13,7 @@ from tenuto.adapters.stores.postgres.messages import Messages
 from tenuto.adapters.stores.postgres.ownership import Ownership
 from tenuto.adapters.stores.postgres.parts import Parts
 from tenuto.adapters.stores.postgres.reading import Definitions, Projections, Reading
+from tenuto.adapters.stores.postgres.upkeep import Upkeep
 from tenuto.adapters.stores.postgres.url import place_of
 from tenuto.errors import InvalidSettings
 
@@ -21,7 +22,7 @@ LEASE_MS = 10_000
 READERS = 3
 
 
-class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projections):
+class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep):
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 
     Args:

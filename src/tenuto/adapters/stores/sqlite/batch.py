@@ -14,6 +14,7 @@ from tenuto.ports.store import Commit, Committed, RowChange, RunRow
 _OK = Committed("ok")
 _APPLIED = Committed("ok", True)
 _FENCED = Committed("fenced")
+_MOVED = Committed("moved")
 
 _place = struct.Struct(">16si").pack
 ids = Ids()
@@ -23,12 +24,16 @@ class _Fenced(Exception):
     """The position is taken, or the owner was replaced."""
 
 
+class _Moved(Exception):
+    """A message came in that the record should have known."""
+
+
 def store(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
     """Store commits, each wholly or not at all; one answer per commit, in order."""
     if not tx.careful:
         try:
             return _together(tx, commits)
-        except _Fenced:
+        except (_Fenced, _Moved):
             raise NeedsCare from None
     return [_single(tx, commit) for commit in commits]
 
@@ -39,6 +44,8 @@ def _single(tx: Tx, commit: Commit) -> Committed:
         return answer
     if isinstance(error, _Fenced):
         return _stored_before(tx, commit)
+    if isinstance(error, _Moved):
+        return _MOVED
     return Committed("poison", error=f"{type(error).__name__}: {error}")
 
 
@@ -58,15 +65,17 @@ def _stored_before(tx: Tx, commit: Commit) -> Committed:
 
 
 def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
-    """Store commits none of which is fenced.
+    """Store commits none of which is refused.
 
     Raises:
-        _Fenced: One of them is; the caller undoes what was done.
+        _Fenced: One of them is fenced; the caller undoes what was done.
+        _Moved: One of them has not seen its newest message; the caller undoes what was done.
     """
     db, owners = tx.db, tx.owners
     records: list[Any] = []
     packed: list[bytes] = []
     unsure: list[Any] = []
+    timed: list[Any] = []
     rest: list[Commit] = []
     for commit in commits:
         run = ids[commit.run_id]
@@ -76,6 +85,8 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
             packed.append(_place(run, record.seq))
         if commit.new is None and owners.get(run) != commit.epoch:
             unsure += (run, commit.epoch)
+        if commit.inbox_seen is not None:
+            timed += (run, commit.inbox_seen)
         if (
             record is None
             or commit.row is not None
@@ -93,6 +104,8 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
         _check_owners(tx, unsure)
     if sql.BULK["rec_add"].run(db, records) != len(packed):
         raise _Fenced
+    if timed and sql.BULK["moved"].total(db, timed):
+        raise _Moved
     unapplied = _rest(tx, rest) if rest else ()
     tx.packed += packed
     if not unapplied:
@@ -186,7 +199,7 @@ def _rare(tx: Tx, run: bytes, commit: Commit) -> None:
         sql.changes(db, "ticket_put", [
             (t.ns, t.id, run, t.step, t.kind, t.state, t.message, t.body, t.answer, t.created_at, t.expires_at,
              t.decided_at)
-            for t in commit.tickets
+            for t in {(t.ns, t.id): t for t in commit.tickets}.values()
         ])  # fmt: skip
     if commit.outbox:
         tx.woke = True

@@ -107,6 +107,22 @@ class Ownership(Part):
 
         return await self.parts.writer.run(take)
 
+    async def owned(self, worker: str) -> list[tuple[str, int]]:
+        """Return the runs a worker owns, with their epochs."""
+        return [(rows.id_text(run), epoch) for run, epoch in await self.parts.readers.rows("owned", worker)]
+
+    async def retake(self, worker: str, runs: Sequence[tuple[str, int]]) -> list[Claim]:
+        """Take some of our own runs anew, because nothing of them is here."""
+        asked = [(run, epoch) for run, epoch in ((rows.stored_id(name), epoch) for name, epoch in runs) if run]
+
+        def take(tx: Tx) -> list[Claim]:
+            if sql.first(tx.db, "alive", worker, tx.now) is None:
+                return []
+            found = [sql.first(tx.db, "own", run, worker, epoch) for run, epoch in asked]
+            return [_take_over(tx, worker, row) for row in found if row is not None]
+
+        return await self.parts.writer.run(take) if asked else []
+
     async def poll(self, worker: str) -> Poll:
         """Return as of one moment what there is to do."""
         now = self.parts.clock()

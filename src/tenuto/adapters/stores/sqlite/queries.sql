@@ -64,6 +64,10 @@ insert into rec (run_id, seq, epoch, chain, body) values {rows 5} on conflict do
 -- How many of some commits are for a run that exists and whose owner was not replaced.
 select count(*) from (values {rows 2}) as v cross join run r on r.id = v.column1 and r.epoch <= v.column2
 
+-- name: moved
+-- How many of some runs got a message after the one that was seen last.
+select count(*) from (values {rows 2}) as v cross join run r on r.id = v.column1 and r.inbox_seq > v.column2
+
 -- name: chain
 -- What stands at a position, to know our own record again.
 select chain from rec where run_id = ? and seq = ?
@@ -95,8 +99,8 @@ select 1 from run where id = ? and epoch = ? and inbox_seq = ?
 delete from inbox where (run_id, n) in (values {rows 2})
 
 -- name: blob_add
--- Store values under their digests.
-insert into blob (digest, body) values (?, ?) on conflict do nothing
+-- Store values under their digests; whatever stores one uses it.
+insert into blob (digest, body) values (?, ?) on conflict (digest) do update set orphan_at = 0 where orphan_at <> 0
 
 -- name: snapshot_put
 -- Keep the newest state of a run.
@@ -104,7 +108,7 @@ insert into snapshot (run_id, seq, body) values (?, ?, ?)
 on conflict (run_id) do update set seq = excluded.seq, body = excluded.body where excluded.seq >= snapshot.seq
 
 -- name: ticket_put
--- Open a ticket, or close or decide it; an answer given before is kept, a dead letter may open again.
+-- Ask, or be done with a question; an answer the run has not heard of yet keeps it from being asked again.
 insert into ticket (ns, id, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (ns, id) do update set
@@ -114,8 +118,9 @@ on conflict (ns, id) do update set
   created_at = case when excluded.state = 'open' then excluded.created_at else created_at end,
   expires_at = case when excluded.state = 'open' then excluded.expires_at else expires_at end,
   answer = case when excluded.state = 'open' or answer = x'' then excluded.answer else answer end,
-  decided_at = case when excluded.state = 'open' or decided_at = 0 then excluded.decided_at else decided_at end
-where excluded.state <> 'open' or excluded.kind = 'dead_letter'
+  decided_at = case when excluded.state = 'open' or decided_at = 0 then excluded.decided_at else decided_at end,
+  unheard = 0
+where excluded.state <> 'open' or not unheard
 
 -- name: outbox_add
 -- Leave a message for another run.
@@ -149,8 +154,9 @@ select id from run where ns = ? and business_key = ? and state <> 'done'
 select seq, body from snapshot where run_id = ?
 
 -- name: records
--- A page of one journal.
-select seq, epoch, body, chain from rec where run_id = ? and seq > ? order by seq limit ?
+-- A page of one journal. A value of another type was not written by us; as bytes, it is found out by its chain.
+select seq, cast(epoch as integer), cast(coalesce(body, '') as blob), cast(coalesce(chain, '') as blob)
+from rec where run_id = ? and seq > ? order by seq limit ?
 
 -- name: blobs
 -- Stored values by digest.
@@ -329,6 +335,14 @@ update run set state = 'owned', status = 'running', worker = v.column2, epoch = 
 from (values {rows 3}) as v
 where run.id = v.column1
 
+-- name: owned
+-- Runs of a worker.
+select id, epoch from run where state = 'owned' and worker = ?
+
+-- name: own
+-- A run as it is taken, if it is a worker's in an epoch.
+select id, ns, epoch, digest, inbox_seq, worker from run where id = ? and state = 'owned' and worker = ? and epoch = ?
+
 -- name: take_over
 -- Own a run whose owner is gone.
 update run set worker = ?2, epoch = ?3 where id = ?1
@@ -429,7 +443,7 @@ select {ticket_columns} from ticket where ns = ? and id = ?
 
 -- name: ticket_decide
 -- Decide a ticket.
-update ticket set state = 'decided', answer = ?3, decided_at = ?4 where ns = ?1 and id = ?2
+update ticket set state = 'decided', answer = ?3, decided_at = ?4, unheard = 1 where ns = ?1 and id = ?2
 
 -- name: task_free
 -- Attempts that wait, or whose executor's lease has ended, with that executor.
@@ -445,6 +459,69 @@ update task set worker = ? where id = ?
 -- name: task_drop
 -- Remove an attempt we hold.
 delete from task where id = ? and worker = ?
+
+-- ================================================================================================ upkeep
+
+-- name: tail_old
+-- Writers whose newest group was noted long enough ago: that group, what every projection is past, and the newest.
+select w.id, w.mark,
+  coalesce((select min(coalesce(p.n, 0))
+            from (select distinct name from projection) k left join projection p on p.name = k.name and p.writer = w.id),
+           0),
+  (select max(n) from batch b where b.writer = w.id)
+from writer w
+where w.marked_at <= ? and exists (select 1 from batch b where b.writer = w.id)
+
+-- name: tail_drop
+-- Forget a writer's groups up to one, a part at a time.
+delete from batch where writer = ?1 and n in (select n from batch where writer = ?1 and n <= ?2 order by n limit ?3)
+
+-- name: tail_mark
+-- Note a writer's newest group.
+update writer set mark = ?2, marked_at = ?3 where id = ?1
+
+-- name: keys_drop
+-- Forget idempotency keys of long ago.
+delete from idempotency where (ns, key) in (select ns, key from idempotency where created_at < ? limit ?)
+
+-- name: run_ids
+-- Ids of runs in order.
+select id from run where id > ? order by id limit ?
+
+-- part: names_blob
+instr(body, x'7368613235363a') > 0
+
+-- name: moving_outbox
+-- Messages on their way that may name blobs.
+select body from outbox where {names_blob}
+
+-- name: moving_task
+-- Attempts for any worker that may name blobs.
+select body from task where {names_blob}
+
+-- name: moving_inbox
+-- Unread messages that may name blobs.
+select body from inbox where {names_blob}
+
+-- name: naming
+-- Records of some runs that may name blobs.
+select body from rec where run_id between ? and ? and {names_blob}
+
+-- name: blob_list
+-- Digests in order.
+select digest from blob where digest > ? order by digest limit ?
+
+-- name: blob_used
+-- Note that values are used.
+update blob set orphan_at = 0 where digest in (select value from json_each(?)) and orphan_at <> 0
+
+-- name: blob_drop
+-- Delete values unused for long.
+delete from blob where digest in (select value from json_each(?1)) and orphan_at between 1 and ?2 - 1
+
+-- name: blob_orphan
+-- Note that values seem unused.
+update blob set orphan_at = ?2 where digest in (select value from json_each(?1)) and orphan_at = 0
 
 -- =========================================================================================== projections
 

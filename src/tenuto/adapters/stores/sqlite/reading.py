@@ -82,6 +82,11 @@ class Reading(Part):
         """Return how many runs have each status."""
         return dict(await self.parts.readers.rows("run_count", ns))
 
+    async def run_ids(self, after: str = "", limit: int = 1000) -> list[str]:
+        """Return ids of runs of all namespaces greater than `after`, in order."""
+        found = await self.parts.readers.rows("run_ids", stored_id(after) or b"", limit)
+        return [rows.id_text(row[0]) for row in found]
+
     async def delete_runs(
         self, ns: str, *, run_id: str | None = None, before: int = 0, limit: int = 1000
     ) -> int:

@@ -23,6 +23,7 @@ from tenuto.adapters.stores.sqlite.messages import Messages
 from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
 from tenuto.adapters.stores.sqlite.reading import Definitions, Projections, Reading
+from tenuto.adapters.stores.sqlite.upkeep import Upkeep
 from tenuto.errors import InvalidSettings
 
 READERS = 3
@@ -35,7 +36,7 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projections):
+class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep):
     """All that outlives a process, in one file, safe for several processes of one machine.
 
     Args:
