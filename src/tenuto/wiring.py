@@ -23,7 +23,7 @@ from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.election import Election
 from tenuto.runtime.outage import tell_outages
 from tenuto.runtime.projector import Projector
-from tenuto.runtime.retention import keep_for
+from tenuto.runtime.retention import keep_small
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
@@ -141,9 +141,8 @@ async def start_runtime(
         runtime.worker.heard = runtime.projector.hear
         runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
         runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
-        if retention_days:
-            keeping = keep_for(retention_days, store, clock, ns)
-            runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
+        keeping = keep_small(store, clock, ns, days=retention_days, leads=election.leads)
+        runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
     return runtime
 
 

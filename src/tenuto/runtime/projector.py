@@ -27,6 +27,7 @@ RUNS_OPEN = 2000
 LOAD_AT_ONCE = 200
 RECORDS_AT_ONCE = 2000
 HEARD = 20_000
+_LAST = 2**31 - 1
 _ABSORBING = frozenset({ev.RunCompleted, ev.RunCancelled})
 
 
@@ -86,6 +87,9 @@ class Projector:
             self._open.clear()
             self._loaded = True
         groups = await self._store.tail(self.cursors, GROUPS)
+        if self._misses_some(groups):
+            await self.rebuild()
+            return True
         if not groups:
             self._heard.clear()
             return False
@@ -103,8 +107,26 @@ class Projector:
     async def rebuild(self) -> None:
         """Drop the rows and build them anew from the journals; the answers are the same afterwards."""
         await self._store.reset_projection(NAME)
+        self._open.clear()
+        self._heard.clear()
+        heads, after = await self._store.tail_heads(), ""
+        while runs := await self._store.run_ids(after, LOAD_AT_ONCE):
+            after = runs[-1]
+            everything = TailRow(0, 0, tuple((run_id, _LAST) for run_id in runs))
+            await self._store.project_steps(NAME, await self._advance([everything]), {})
+        # Only now: a rebuilding that breaks off before is noticed, for old groups may be gone, and done again.
+        await self._store.project_steps(NAME, [], heads)
         self._loaded = False
         await self.drain()
+
+    def _misses_some(self, groups: Iterable[TailRow]) -> bool:
+        """Return whether groups we have not seen were forgotten, as for a projection begun when others were done."""
+        before = dict(self.cursors)
+        for group in groups:
+            if group.n != before.get(group.writer, 0) + 1:
+                return True
+            before[group.writer] = group.n
+        return False
 
     async def lag(self) -> int:
         """Return how many committed groups are not projected yet."""

@@ -1,25 +1,57 @@
-"""Deleting runs that ended longer ago than they are kept."""
+"""Keeping a store small: old runs, keys and groups, and blobs nothing names any more, a part at a time.
+
+Everything here may be done by several processes at once, and broken off anywhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections.abc import Callable
 
+from tenuto.errors import TenutoError
 from tenuto.ports.clock import Clock
 from tenuto.ports.store import Store
 
 log = logging.getLogger("tenuto.retention")
 EVERY_S = 3600.0
 AT_ONCE = 1000
+CANDIDATES = 100_000
+HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+KEY_MS = DAY_MS
+"""An idempotency key is kept at least so long."""
+
+_digests = re.compile(rb"sha256:[0-9a-f]{64}").findall
 
 
-async def keep_for(days: float, store: Store, clock: Clock, ns: str, *, every_s: float = EVERY_S) -> None:
-    """Delete what is older than some days, now and every hour, until cancelled. Several processes may do it."""
+async def keep_small(
+    store: Store, clock: Clock, ns: str, *, days: float = 0, leads: Callable[[], bool] | None = None,
+    every_s: float = EVERY_S,
+) -> None:  # fmt: skip
+    """Delete what nobody needs, now and every hour, until cancelled; look for unused blobs once a day.
+
+    Args:
+        days: How long ended runs and their keys are kept; 0 keeps them for ever.
+        leads: Whether this process should do the work now; `None` = always.
+    """
+    sweep_at = clock.now() + HOUR_MS
     while True:
-        count = await prune(store, ns, clock.now() - int(days * DAY_MS))
-        if count:
-            log.info("deleted %d runs that ended more than %g days ago", count, days)
+        if leads is None or leads():
+            try:
+                now = clock.now()
+                if days:
+                    count = await prune(store, ns, now - int(days * DAY_MS))
+                    await forget_keys(store, now - int(days * DAY_MS), now)
+                    if count:
+                        log.info("deleted %d runs that ended more than %g days ago", count, days)
+                await forget_groups(store)
+                if now >= sweep_at:
+                    sweep_at = now + DAY_MS
+                    await sweep(store, now - DAY_MS)
+            except (TenutoError, OSError):
+                log.exception("the store is not tidied up just now")
         await asyncio.sleep(every_s)
 
 
@@ -31,3 +63,52 @@ async def prune(store: Store, ns: str, before: int) -> int:
         total += count
         if count < AT_ONCE:
             return total
+
+
+async def tidy(store: Store, before: int, now: int) -> None:
+    """Forget all that is left behind by what was deleted: keys as old, groups everybody has seen, unused blobs."""
+    await forget_keys(store, before, now)
+    await forget_groups(store)
+    await sweep(store, now - DAY_MS)
+
+
+async def forget_keys(store: Store, before: int, now: int) -> int:
+    """Forget idempotency keys used before a moment, never one of the last day; return how many."""
+    total = 0
+    while count := await store.prune_keys(min(before, now - KEY_MS), AT_ONCE):
+        total += count
+    return total
+
+
+async def forget_groups(store: Store) -> int:
+    """Forget groups that all projections are past and nobody who follows can want any more; return how many."""
+    total = 0
+    while count := await store.prune_tail(HOUR_MS, AT_ONCE):
+        total += count
+    return total
+
+
+async def sweep(store: Store, before: int) -> int:
+    """Delete blobs that no text in the store has named in two looks, the first before a moment; return how many.
+
+    A commit under way cannot lose a blob: storing one takes back that it was unused, and a value named without
+    being stored anew stands in a text the next look meets.
+    """
+    total, after = 0, ""
+    while digests := await store.list_blobs(after, CANDIDATES):
+        after = digests[-1]
+        unused = set(digests)
+        place = ""
+        while True:
+            texts, place = await store.references(place)
+            for text in texts:
+                unused.difference_update(name.decode() for name in _digests(text))
+            if not place:
+                break
+        for start in range(0, len(digests), AT_ONCE):
+            part = digests[start : start + AT_ONCE]
+            used = [digest for digest in part if digest not in unused]
+            total += await store.sweep_blobs(used, [digest for digest in part if digest in unused], before)
+    if total:
+        log.info("deleted %d blobs that nothing names", total)
+    return total

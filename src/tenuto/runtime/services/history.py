@@ -170,11 +170,17 @@ class History:
         return not await self._c.store.records(run_id, last, 1)
 
     async def stream_all(self, *, cursors: Mapping[int, int] | None = None) -> AsyncIterator[Tailed]:
-        """Yield the events of all runs as they are committed; from now on when `cursors` is `None`."""
+        """Yield the events of all runs as they are committed; from now on when `cursors` is `None`.
+
+        Raises:
+            Gone: Groups after `cursors` were forgotten; begin anew, or read the runs one by one.
+        """
         at = dict(cursors) if cursors is not None else await self._c.store.tail_heads()
         while True:
             groups = await self._c.store.tail(at, 200)
             for group in groups:
+                if group.n != at.get(group.writer, 0) + 1:
+                    raise Gone("what happened after this place is not kept in one line any more; follow from now on")
                 at[group.writer] = group.n
                 async for event in self._of_group(group):
                     yield Tailed(event, dict(at))

@@ -21,6 +21,7 @@ from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.domain.runs.views import RunSummary, RunView, instant
 from tenuto.errors import Conflict, Corrupt, Invalid, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
+from tenuto.runtime.retention import tidy
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
 from tenuto.runtime.services.halted import halt_of, halted_view
@@ -221,10 +222,13 @@ class Runs:
         return DeletedView(deleted=deleted)
 
     async def prune(self, *, before: int, limit: int = 1000) -> DeletedView:
-        """Delete runs that finished before a time (ms)."""
+        """Delete runs that finished before a time (ms); once there are none, what they left behind is looked for."""
         if before <= 0:
             raise Invalid("'before' is a time after 1970", code="request.invalid")
-        return DeletedView(deleted=await self._c.store.delete_runs(self._c.ns, before=before, limit=limit))
+        deleted = await self._c.store.delete_runs(self._c.ns, before=before, limit=limit)
+        if not deleted:
+            await tidy(self._c.store, before, self._c.clock())
+        return DeletedView(deleted=deleted)
 
     async def replay(self, run_id: str, request: Replay | None = None) -> Started:
         """Start a new run that takes over part of an old one.

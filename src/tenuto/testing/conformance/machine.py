@@ -164,6 +164,13 @@ class StoreMachine(RuleBasedStateMachine):
         """Steal all that can be stolen."""
         self.take(lambda s, _: s.steal(worker, 100))
 
+    @rule(worker=_workers)
+    def retake(self, worker: str) -> None:
+        """Take anew one of the runs a worker owns, and one it does not own in that epoch."""
+        owned = sorted(self.both(lambda s, _: s.owned(worker), sorted))
+        asked = [*owned[:1], *((run, epoch + 1) for run, epoch in owned[1:2])]
+        self.take(lambda s, _: s.retake(worker, asked))
+
     def take(self, call: Callable[[Store, int], Awaitable[Any]]) -> None:
         """Believe in the runs just taken; whoever had them before is a zombie now."""
         for claim in sorted(self.both(call, _shown_claims), key=lambda claim: claim.run_id):
@@ -188,6 +195,40 @@ class StoreMachine(RuleBasedStateMachine):
             tasks=[TaskRow(id=f"{run}/{name}", ns="default", run_id=run, step="s", attempt=1, handler="h",
                            body=b"", created_at=self.t)] if task else [],
             outbox=[OutboxRow(ns="default", target="x", key=name, kind="send", body=b"")] if message else [],
+        )  # fmt: skip
+
+    @precondition(lambda self: self.beliefs)
+    @rule(index=_indexes, name=st.integers(0, 2), states=st.lists(st.sampled_from(("open", "decided", "closed")), min_size=1,
+          max_size=2))  # fmt: skip
+    def ask(self, index: int, name: int, states: list[str]) -> None:
+        """Ask, ask again, or be done with a question, in one record or several."""
+        belief = self.pick(index)
+        rows = [
+            TicketRow(id=f"{belief.run_id}/{name}", ns="default", run_id=belief.run_id, step="s", kind="approval",
+                      state=state, answer=b"x" if state == "decided" else b"", created_at=self.t)
+            for state in states
+        ]  # fmt: skip
+        self.commit(belief, tickets=rows)
+
+    @precondition(lambda self: self.beliefs)
+    @rule(index=_indexes, name=st.integers(0, 2), answer=st.sampled_from((b"yes", b"no")))
+    def answer(self, index: int, name: int, answer: bytes) -> None:
+        """Answer a question, asked or not."""
+        ticket = f"{self.pick(index).run_id}/{name}"
+        self.both(lambda s, _: s.decide_ticket("default", ticket, answer, f"a{name}", b"{}"), _without_times)
+
+    @precondition(lambda self: self.beliefs)
+    @rule(index=_indexes, behind=st.integers(0, 1), ticket=st.booleans(), leaves=st.booleans())
+    def time_out(self, index: int, behind: int, ticket: bool, leaves: bool) -> None:
+        """Write a record that time alone calls for, sometimes without having seen the newest message."""
+        belief = self.pick(index)
+        row = self.run(self.model.get_run(belief.run_id))
+        seen = max(0, row.inbox_seq - behind) if row is not None else 0
+        self.commit(
+            belief,
+            inbox_seen=seen, row=RowChange(state="waiting", status="waiting", inbox_seen=seen) if leaves else None,
+            tickets=[TicketRow(id=f"{self.t}", ns="default", run_id=belief.run_id, step="s", kind="approval")]
+            if ticket else [],
         )  # fmt: skip
 
     @precondition(lambda self: self.beliefs)
@@ -257,6 +298,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert [row.key for row in found] == [row.key for row in expected]
         self.run(self.model.delivered([row.id for row in expected[:2]]))
         self.run(self.store.delivered([row.id for row in found[:2]]))
+
+    @rule()
+    def forget_keys(self) -> None:
+        """Forget all idempotency keys."""
+        self.both(lambda s, _: s.prune_keys(2**50))
 
     @precondition(lambda self: self.beliefs)
     @rule(index=_indexes)

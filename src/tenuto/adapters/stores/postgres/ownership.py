@@ -81,7 +81,7 @@ class Ownership(Part):
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
         """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""
-        victims = await self.parts.lane.fetch("stealable", worker, limit)
+        victims = await self.parts.lane.fetch("stealable", limit)
         # Several workers steal from one dead worker: each begins elsewhere.
         random.shuffle(victims)
         claims: list[Claim] = []

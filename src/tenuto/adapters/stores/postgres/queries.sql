@@ -480,7 +480,7 @@ recursive owner(worker) as (
 ),
 dead as (
   select worker from owner o
-  where worker is not null and worker <> $1
+  where worker is not null
     and not exists (select from worker w where w.id = o.worker and w.lease_until > {clock})
 )
 
@@ -489,9 +489,9 @@ dead as (
 with {dead_owners}
 select r.*, h.seq, h.chain, h.body, {clock} as now
 from dead d
-     cross join lateral (select id, epoch, worker from run r where r.state = 'owned' and r.worker = d.worker limit $2) r
+     cross join lateral (select id, epoch, worker from run r where r.state = 'owned' and r.worker = d.worker limit $1) r
      left join lateral (select seq, chain, body from rec where rec.run_id = r.id order by seq desc limit 1) h on true
-limit $2
+limit $1
 
 -- name: head
 -- The last record of a run that can still be stolen as read before.
