@@ -18,7 +18,8 @@ import pytest
 from tenuto.adapters.stores.sqlite import SqliteStore, sql
 from tenuto.adapters.stores.sqlite import connection as connections
 from tenuto.domain.runs import wire
-from tenuto.errors import InvalidSettings
+from tenuto.domain.runs.check import check_run
+from tenuto.errors import Corrupt, InvalidSettings
 from tenuto.ports.store import WorkerRow
 from tenuto.testing.conformance import kit
 
@@ -264,3 +265,22 @@ async def test_hot_statements_use_an_index(tmp_path: Path, name: str) -> None:
         for step in plan:
             words = step.split()
             assert words[0] != "SCAN" or words[1] not in LARGE or "USING" in words, plan
+
+
+async def test_a_body_of_another_type_is_found_out(tmp_path: Path) -> None:
+    """A tampered record may hold text, a number or nothing: its chain tells, and nothing raises."""
+    path = tmp_path / "runs.db"
+    store = SqliteStore(path)
+    await store.open()
+    try:
+        for altered in ("'{}'", "7", "1.5"):
+            journal = await kit.created(store)
+            with sqlite3.connect(path) as db:
+                db.execute(f"update rec set body = {altered} where run_id = ?", (bytes.fromhex(journal.id.replace("-", "")),))
+            records = await store.records(journal.id)
+            with pytest.raises(Corrupt, match="altered"):
+                wire.verify(journal.id, wire.ZERO, records)
+            found = check_run(journal.id, records, {}.__getitem__)
+            assert found[0].rule == "I1.chain"
+    finally:
+        await store.close()

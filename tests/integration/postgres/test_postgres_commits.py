@@ -12,6 +12,7 @@ from tenuto.adapters.stores.postgres import PostgresStore
 from tenuto.domain.runs import wire
 from tenuto.errors import InvalidSettings, KeyReused
 from tenuto.ports.store import Claim, Commit, RowChange, TicketRow, WorkerRow
+from tenuto.testing.conformance import kit
 
 pytestmark = pytest.mark.postgres
 
@@ -193,3 +194,23 @@ async def test_new_work_wakes_who_waits(store: PostgresStore, postgres_url: str,
         await store.commit([journals.create()])
         await asyncio.wait(waiting, timeout=0.02)
     await other.close()
+
+
+async def test_a_message_under_way_holds_up_a_record_of_time(
+    store: PostgresStore, direct: asyncpg.Connection, journals: Journals
+):
+    """A message whose transaction began first is waited for; the record that did not know of it is refused."""
+    await store.commit([creation := journals.create()])
+    (claim,) = await store.claim("w", 1)
+    timed = kit.Journal(run_id=creation.run_id)
+    await timed.catch_up(store)
+    timed.epoch = claim.epoch
+    sending = direct.transaction()
+    await sending.start()
+    await direct.execute("update run set inbox_seq = inbox_seq + 1 where id = $1", creation.run_id)
+    committing = asyncio.create_task(timed.write(store, timed.next(inbox_seen=0)))
+    while not await direct.fetchval("select count(*) from pg_locks where not granted"):
+        assert not committing.done()
+    await sending.commit()
+    assert (await committing).outcome == "moved"
+    assert len(await store.records(creation.run_id)) == 1
