@@ -126,7 +126,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.count += 1
         run = f"018bcfe5-{self.count:04x}-7000-8000-000000000000"
         event = RunCreated(ns="default", workflow="lifecycle", digest=self.digest, input=Raw(b"null"))
-        self._run(self.cluster.store.commit([creation(run, event, self.cluster.db.clock())]))
+        self._run(self.cluster.store.commit([creation(run, event, self.cluster.db.clock()).commit()]))
         self.models[run], self.keys[run] = Model(), []
         self._settle()
         return run
