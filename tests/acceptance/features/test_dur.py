@@ -742,6 +742,41 @@ async def test_dur29_an_altered_journal_halts_its_run_and_no_other(sqlite_url: s
         assert [run.id for run in (await engine.runs.list(ListRuns(status=("paused",)))).items] == [bad]
 
 
+async def test_dur27_a_failed_run_goes_round_again_and_then_is_a_dead_letter_itself(both_url: str):
+    app, first = App("t"), []
+
+    @app.step
+    async def before() -> int:
+        first.append(1)
+        return 1
+
+    done = fails_then(app, 4)
+    flow = app.workflow("w").step(before).step("work", after="before")
+    flow.retry(2, backoff_s=0.01)
+    async with app.engine(both_url) as engine:
+        view = await ran(engine, "w")
+        assert (view.status, len(done), len(first)) == ("failed", 2, 1)
+        again = [event for event in await events(engine, view.id) if event.type == "run.retrying"]
+        assert [event.data["attempt"] for event in again] == [1]
+        assert again[0].data["error"]["message"] == "failure 1"
+        letters = {letter.step: letter for letter in (await engine.dead_letters.list(run=view.id)).items}
+        assert set(letters) == {"", "work"}, "the run itself is listed beside its step"
+        last = (await events(engine, view.id))[-1].id
+        for _ in range(4):
+            broken = (await engine.dead_letters.list(run=view.id)).items
+            await engine.dead_letters.redrive(next(letter.id for letter in broken if letter.step == ""))
+            async with asyncio.timeout(20):
+                async for event in engine.history.stream(view.id, after=last):
+                    last = event.id
+                    if event.type in ("run.failed", "run.completed"):
+                        break
+            if event.type == "run.completed":
+                break
+        view = await engine.runs.get(view.id)
+        assert (await engine.dead_letters.list(run=view.id)).items == []
+    assert (view.status, view.output, len(first)) == ("completed", {"work": "ok"}, 1)
+
+
 async def test_dur30_an_effect_with_a_lost_outcome_waits_for_a_person(
     sqlite_url: str, killed: dict[str, str], ledger: Ledger
 ):
