@@ -14,7 +14,7 @@ from tenuto.wiring import open_store
 
 async def offer(store: Store) -> TaskRow:
     run = str(uuid4())
-    commit = creation(run, RunCreated(ns="default", workflow="w", digest="0" * 64, input=Raw(b"null")), 1)
+    commit = creation(run, RunCreated(ns="default", workflow="w", digest="0" * 64, input=Raw(b"null")), 1).commit()
     task = TaskRow(id=f"{run}/a/1", ns="default", run_id=run, step="a", attempt=1, handler="h", body=b"{}")
     commit.tasks = [task]
     assert [answer.outcome for answer in await store.commit([commit])] == ["ok"]
