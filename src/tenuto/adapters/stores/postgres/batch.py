@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tenuto.adapters.stores.postgres.rows import packed_digest
 from tenuto.adapters.stores.postgres.sql import SQL
 from tenuto.ports.store import Commit, RowChange, RunRow
 
@@ -132,7 +133,7 @@ class Batch:
                 new.id,
                 new.ns,
                 new.workflow,
-                new.digest,
+                packed_digest(new.digest),
                 state,
                 status,
                 new.priority,

@@ -72,7 +72,7 @@ class Ownership(Part):
                 found = await connection.fetch(SQL["claimed"], worker, taken)
                 if found:
                     return found
-            return await connection.fetch(SQL["claim"], worker, wanted, list(exclude), taken)
+            return await connection.fetch(SQL["claim"], worker, wanted, [rows.packed_digest(one) for one in exclude], taken)
 
         if wanted <= 0:
             return []

@@ -122,7 +122,7 @@ born as (
          coalesce(n.started_at, 0), coalesce(n.finished_at, 0),
          case when n.state = 'ready' then greatest(coalesce(n.wake_at, 0), least(coalesce(n.created_at, 0), {now}))
               when n.state = 'waiting' and n.wake_at > 0 then n.wake_at end
-  from unnest($22::uuid[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::smallint[],
+  from unnest($22::uuid[], $23::text[], $24::text[], $25::bytea[], $26::text[], $27::text[], $28::smallint[],
               $29::bigint[], $30::text[], $31::int[], $32::int[], $33::text[], $34::jsonb[], $35::text[], $36::text[],
               $37::text[], $38::text[], $39::bigint[], $40::bigint[], $41::bigint[])
          as n(id, ns, workflow, digest, state, status, priority, wake_at, worker, epoch, inbox_seq, goal, labels,
@@ -309,7 +309,7 @@ select {run_columns} from run
 where ns = $1
   and ($2::text[] is null or status = any($2))
   and ($3::text is null or workflow = $3)
-  and ($4::text is null or digest = $4)
+  and ($4::bytea is null or digest = $4)
   and ($5::jsonb is null or (labels @> $5 and labels <> '{}'))
   and ($6::text is null or replay_of = $6)
   and ($7::text is null or parent = $7)
@@ -437,12 +437,12 @@ select count(*) from run where state = 'owned' and worker = $1
 
 -- part: claimable_of
 select due_at, id from run
-  where due_at is not null and priority = v.priority and due_at <= {now} and digest <> all($3::text[])
+  where due_at is not null and priority = v.priority and due_at <= {now} and digest <> all($3::bytea[])
   order by due_at, id limit $2
 
 -- part: claim_of
 select id, due_at + priority * 60000 as turn from run
-  where due_at is not null and due_at <= {now} and digest <> all($3::text[])
+  where due_at is not null and due_at <= {now} and digest <> all($3::bytea[])
 
 -- part: claim_answer
 run.id, ns, epoch, digest, inbox_seq

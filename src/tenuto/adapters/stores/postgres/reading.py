@@ -52,8 +52,9 @@ class Reading(Part):
     async def list_runs(self, where: RunFilter, *, after: str = "", limit: int = 50) -> list[RunRow]:
         """Return runs, newest first; `after` is the `cursor` of the last one seen."""
         labels = msgspec.json.encode(dict(where.labels)).decode() if where.labels else None
+        version = None if where.digest is None else rows.packed_digest(where.digest)
         found = await self.parts.pool.fetch(
-            "list_runs", where.ns, list(where.statuses) or None, where.workflow, where.digest, labels,
+            "list_runs", where.ns, list(where.statuses) or None, where.workflow, version, labels,
             where.replay_of, where.parent, where.text, where.created_after, where.created_before,
             *rows.run_cursor(after), limit,
         )  # fmt: skip

@@ -1,7 +1,8 @@
 -- The tables of the first release. Ids of runs are UUIDv7, so keys grow with time.
 
 -- Written at creation, claim, parking and end only. `due_at` is the time from which a run may be claimed, null when
--- it may not; `taken` numbers the claim, so that one whose answer got lost can be found again.
+-- it may not; `taken` numbers the claim, so that one whose answer got lost can be found again; `digest` is packed, see
+-- `rows.packed_digest`.
 create table run (
     id uuid primary key,
     created_at bigint not null,
@@ -17,7 +18,7 @@ create table run (
     status text not null,
     ns text not null,
     workflow text not null,
-    digest text not null,
+    digest bytea not null,
     worker text,
     goal text not null,
     labels jsonb not null,
@@ -25,7 +26,7 @@ create table run (
     parent text,
     replay_of text,
     business_key text
-) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 create index run_due on run (priority, due_at, id) where due_at is not null;
 create index run_owned on run (worker) where state = 'owned';
@@ -179,10 +180,10 @@ create table projection (
 
 create table step_view (
     run_id uuid not null,
-    step text not null,
     started_at bigint not null,
     finished_at bigint not null,
     attempt int not null,
+    step text not null,
     ns text not null,
     node text not null,
     kind text not null,
