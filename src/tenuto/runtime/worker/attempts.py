@@ -153,6 +153,8 @@ class Attempt:
         if attempts.get(self.key) is self:
             del attempts[self.key]
         self.worker.finished(self)
+        # The task's context names the attempt; a ring of the two would wait for the cycle collector.
+        self.task = None
 
     # --- from the actor ---------------------------------------------------------------------------------------
 
