@@ -29,7 +29,7 @@ from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.worker.worker import Worker, WorkerOptions
 
-GC_THRESHOLD = 20_000
+GC_THRESHOLD = 50_000
 SWITCH_S = 0.0005
 DEFAULT_URL = "sqlite:///.tenuto/tenuto.db"
 
