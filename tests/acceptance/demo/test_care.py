@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -72,7 +73,8 @@ def test_pending_steps_are_reported_and_not_applied(place: Path) -> None:
     for _ in range(2):
         done = tenuto(place, "doctor", "--output", "json")
         assert done.returncode == 1, done.stdout
-        assert checks(done)["schema"]["says"] == "1 of 2 steps are not applied: 0002_expand_answers"
+        says = checks(done)["schema"]["says"]
+        assert re.fullmatch(r"1 of \d+ steps are not applied: 0002_expand_answers", says)
         assert checks(done)["schema"]["do"].startswith("tenuto migrate")
     assert tenuto(place, "migrate").returncode == 0
     done = tenuto(place, "doctor", "--output", "json")
