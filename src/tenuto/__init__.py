@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tenuto.errors import Permanent, RunEnded, StepError, TenutoError
     from tenuto.runtime.services.engine import Engine
     from tenuto.runtime.worker.context import Context, SyncContext
-    from tenuto.runtime.worker.worker import WorkerOptions
+    from tenuto.runtime.worker.options import WorkerOptions
     from tenuto.sdk.app import App
     from tenuto.sdk.running import run
 
@@ -33,7 +33,7 @@ _EXPORTS: dict[str, str] = {
     "StepError": "tenuto.errors",
     "SyncContext": "tenuto.runtime.worker.context",
     "TenutoError": "tenuto.errors",
-    "WorkerOptions": "tenuto.runtime.worker.worker",
+    "WorkerOptions": "tenuto.runtime.worker.options",
     "run": "tenuto.sdk.running",
 }
 

@@ -27,7 +27,8 @@ from tenuto.runtime.retention import keep_small
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
-from tenuto.runtime.worker.worker import Worker, WorkerOptions
+from tenuto.runtime.worker.options import WorkerOptions
+from tenuto.runtime.worker.worker import Worker
 
 GC_THRESHOLD = 50_000
 SWITCH_S = 0.0005
@@ -138,7 +139,7 @@ async def start_runtime(
         election = Election(store, lambda: working.id)
         await election.look()
         runtime.projector = Projector(store, definitions, leads=election.leads)
-        runtime.worker.heard = runtime.projector.hear
+        runtime.worker.runs.heard = runtime.projector.hear
         runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
         runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
         keeping = keep_small(store, clock, ns, days=retention_days, leads=election.leads)

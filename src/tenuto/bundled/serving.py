@@ -11,7 +11,7 @@ from contextlib import suppress
 from tenuto.api.server import serve
 from tenuto.bundled.workers import Workers
 from tenuto.runtime.tools.catalog import Catalog
-from tenuto.runtime.worker.worker import WorkerOptions
+from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.settings import Settings
 from tenuto.wiring import start_runtime
 

@@ -8,7 +8,9 @@ from typing import Any
 from tenuto.ports.store import Committed
 from tenuto.runtime.worker.deliver import deliver_outbox as _deliver
 
-WORKER_CLASS = "tenuto.runtime.worker.worker:Worker"
+INBOX = "tenuto.runtime.worker.inbox:Inbox"
+OPENING = "tenuto.runtime.worker.opening:Opening"
+RUNS = "tenuto.runtime.worker.runs:Runs"
 ACTOR = "tenuto.runtime.worker.actor:Actor"
 
 
@@ -34,11 +36,12 @@ def _ack_first(original: Any) -> Any:
 
 
 def _forget_first(_: Any) -> Any:
-    async def deliver(worker: Any) -> None:
-        rows = await worker.store.outbox(256)
+    async def deliver(runs: Any) -> None:
+        store = runs.resources.store
+        rows = await store.outbox(256)
         if rows:
-            await worker.store.delivered([row.id for row in rows])
-            outbox, delivered = worker.store.outbox, worker.store.delivered
+            await store.delivered([row.id for row in rows])
+            outbox, delivered = store.outbox, store.delivered
 
             async def taken(_: int) -> Any:
                 return rows
@@ -46,11 +49,11 @@ def _forget_first(_: Any) -> Any:
             async def nothing(_: Any) -> None:
                 return None
 
-            worker.store.outbox, worker.store.delivered = taken, nothing
+            store.outbox, store.delivered = taken, nothing
             try:
-                await _deliver(worker)
+                await _deliver(runs)
             finally:
-                worker.store.outbox, worker.store.delivered = outbox, delivered
+                store.outbox, store.delivered = outbox, delivered
 
     return deliver
 
@@ -65,7 +68,7 @@ def _never_due(_: Any) -> Any:
 def _skips_messages(original: Any) -> Any:
     async def messages(self: Any, actor: Any) -> Any:
         found = await original(self, actor)
-        return found if actor.st.worker == self.id else []
+        return found if actor.st.worker == actor.worker.lease.id else []
 
     return messages
 
@@ -79,7 +82,7 @@ def _parent_not_told(original: Any) -> Any:
 
 def _always_starts(_: Any) -> Any:
     def start(self: Any, key: str) -> None:
-        self.worker.attempt(self, key)
+        self._attempt(key)
 
     return start
 
@@ -87,7 +90,7 @@ def _always_starts(_: Any) -> Any:
 def _counts_anew(original: Any) -> Any:
     async def opened(self: Any, claim: Any, history: Any) -> None:
         await original(self, claim, history)
-        actor = self.actors.get(claim.run_id)
+        actor = self._runs.actors.get(claim.run_id)
         if actor is not None and not actor.attempts:
             actor.inbox_seen = 0
 
@@ -120,14 +123,14 @@ WORKER: tuple[Any, ...] = (
     ("ack_first", "acknowledged before it is durable", ("tenuto.runtime.committer:Committer._group", _ack_first)),
     (
         "forget_first", "messages between runs are forgotten before they are delivered",
-        ("tenuto.runtime.worker.worker:deliver_outbox", _forget_first),
+        ("tenuto.runtime.worker.claims:deliver_outbox", _forget_first),
     ),
     ("never_due", "a run is parked without its timer", (f"{ACTOR}.next_due", _never_due)),
-    ("skips_messages", "messages waiting at a claim are passed over", (f"{WORKER_CLASS}.messages", _skips_messages)),
+    ("skips_messages", "messages waiting at a claim are passed over", (f"{INBOX}.messages", _skips_messages)),
     ("parent_not_told", "a failed sub-flow tells nobody", ("tenuto.runtime.worker.actor:outbox_of", _parent_not_told)),
     ("always_starts", "an attempt that runs is started again", (f"{ACTOR}._start", _always_starts)),
-    ("counts_anew", "consumed messages count as unread after a claim", (f"{WORKER_CLASS}._open", _counts_anew)),
-    ("drops_creation", "a creation taken over is lost with the lease", (f"{WORKER_CLASS}.hand_on", _nothing)),
+    ("counts_anew", "consumed messages count as unread after a claim", (f"{OPENING}._open", _counts_anew)),
+    ("drops_creation", "a creation taken over is lost with the lease", (f"{RUNS}.hand_on", _nothing)),
     (
         "forgets_children", "a message for a run still being created is dropped",
         ("tenuto.runtime.worker.deliver:_is_young", _false),

@@ -22,7 +22,7 @@ from random import Random
 import msgspec
 
 from tenuto.runtime.worker import actor as actor_module
-from tenuto.runtime.worker import worker as worker_module
+from tenuto.runtime.worker import lease as lease_module
 from tenuto.testing.faulty import MOMENTS, POINTS, Fault
 from tenuto.testing.loop import NODE, Stalled, VirtualLoop, cancel_all
 from tenuto.testing.report import Report
@@ -188,8 +188,8 @@ def _stage(cluster: SimCluster) -> Generator[_Logged]:
 
     log = logging.getLogger("tenuto")
     handler = _Logged(cluster)
-    before = worker_module.new_worker_id, actor_module.SNAPSHOT_BYTES, log.propagate, log.level
-    worker_module.new_worker_id, actor_module.SNAPSHOT_BYTES = name_worker, SNAPSHOT_BYTES
+    before = lease_module.new_worker_id, actor_module.SNAPSHOT_BYTES, log.propagate, log.level
+    lease_module.new_worker_id, actor_module.SNAPSHOT_BYTES = name_worker, SNAPSHOT_BYTES
     log.propagate = False
     log.setLevel(logging.WARNING)
     log.addHandler(handler)
@@ -197,7 +197,7 @@ def _stage(cluster: SimCluster) -> Generator[_Logged]:
         yield handler
     finally:
         log.removeHandler(handler)
-        worker_module.new_worker_id, actor_module.SNAPSHOT_BYTES, log.propagate = before[:3]
+        lease_module.new_worker_id, actor_module.SNAPSHOT_BYTES, log.propagate = before[:3]
         log.setLevel(before[3])
 
 

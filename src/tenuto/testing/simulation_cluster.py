@@ -23,7 +23,8 @@ from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.creation import Creation
 from tenuto.runtime.definitions import Definitions
-from tenuto.runtime.worker.worker import Worker, WorkerOptions
+from tenuto.runtime.worker.options import WorkerOptions
+from tenuto.runtime.worker.worker import Worker
 from tenuto.testing.clock import VirtualClock, store_clock
 from tenuto.testing.faulty import MOMENTS, Fault, Faults, FaultyStore
 from tenuto.testing.loop import NODE, VirtualLoop

@@ -8,7 +8,7 @@ import pytest
 
 from tenuto import App, Context
 from tenuto.runtime.worker import tasks
-from tenuto.runtime.worker.worker import WorkerOptions
+from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.wiring import start_runtime
 
 OPTIONS = WorkerOptions(lease_ms=900, idle_s=0.1)

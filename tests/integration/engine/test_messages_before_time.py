@@ -7,7 +7,7 @@ from typing import Any
 
 from tenuto import App, Context
 from tenuto.ports.store import Commit, Committed
-from tenuto.runtime.worker.worker import WorkerOptions
+from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.wiring import Runtime, start_runtime
 
 

@@ -6,7 +6,7 @@ import os
 
 from tenuto.bundled.chaos import steps
 from tenuto.domain.graph.model import Retry
-from tenuto.runtime.worker.worker import Worker
+from tenuto.runtime.worker.lease import Lease
 from tenuto.sdk.app import App
 from tenuto.sdk.builder import Graph
 
@@ -120,10 +120,10 @@ def _trust_the_clock() -> None:
     Then only the store's fence stands between its late writes and the journal.
     """
 
-    def believes(self: Worker) -> bool:
+    def believes(self: Lease) -> bool:
         return True
 
-    Worker.has_lease = believes
+    Lease.holds = believes
 
 
 _register()

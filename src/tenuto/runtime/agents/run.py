@@ -4,26 +4,62 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.base.nearest import nearest
+from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.calls import refusal
 from tenuto.domain.runs.events import Charge
+from tenuto.domain.runs.state import RunState
 from tenuto.errors import Permanent
 from tenuto.ports.model import Message, Model, ModelReply, ModelRequest, ToolSpec
-from tenuto.runtime.tools.call import call_tool, find_tool
-from tenuto.runtime.tools.catalog import Tool
-
-if TYPE_CHECKING:
-    from tenuto.runtime.worker.attempts import Attempt
-    from tenuto.runtime.worker.context import Context
+from tenuto.runtime.tools.call import Journaled, call_tool, find_tool
+from tenuto.runtime.tools.catalog import Catalog, Tool
 
 CORRECTIONS = 1
 DEFAULT_MODEL = "offline:echo"
+
+
+class Advised(Journaled, Protocol):
+    """What an agent needs of its step's context.
+
+    Attributes:
+        guidance: What a person wrote when sending the step round again; empty otherwise.
+    """
+
+    guidance: str
+
+
+class Step(Protocol):
+    """What an agent needs of the step it is.
+
+    Attributes:
+        node: Its node, with the edges that leave it.
+    """
+
+    node: PlanNode
+
+    @property
+    def st(self) -> RunState:
+        """Return the state of the run."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return what the worker can serve."""
+        ...
+
+    def model(self, name: str) -> Model:
+        """Return the model of a name."""
+        ...
+
+    async def render(self, template: Any) -> Any:
+        """Return a template of the node's config with its references filled in."""
+        ...
 
 
 class ChoiceRefused(Permanent):
@@ -38,13 +74,13 @@ class AnswerInvalid(Permanent):
     code = "agent.answer_invalid"
 
 
-async def run_agent(attempt: Attempt, ctx: Context, config: dict[str, Any], value: Any) -> dict[str, Any]:
+async def run_agent(step: Step, ctx: Advised, config: dict[str, Any], value: Any) -> dict[str, Any]:
     """Run an agent node by its pattern.
 
     Returns:
         pipeline `{content, data?, tools}`, supervisor `{decision, content, tools}`, swarm `{branches, merged, tools}`.
     """
-    agent = _Agent(attempt, ctx, config, value)
+    agent = _Agent(step, ctx, config, value)
     await agent.prepare()
     return await PATTERNS[config["pattern"]](agent)
 
@@ -52,12 +88,12 @@ async def run_agent(attempt: Attempt, ctx: Context, config: dict[str, Any], valu
 class _Agent:
     """One execution of an agent node."""
 
-    def __init__(self, attempt: Attempt, ctx: Context, config: dict[str, Any], value: Any) -> None:
-        self.attempt = attempt
+    def __init__(self, step: Step, ctx: Advised, config: dict[str, Any], value: Any) -> None:
+        self.step = step
         self.ctx = ctx
         self.config = config
         self.value = value
-        self.catalog = attempt.worker.catalog
+        self.catalog = step.catalog
         self.name = config.get("model") or DEFAULT_MODEL
         self.prompt = ""
         self.args: Mapping[str, Any] = {}
@@ -68,12 +104,12 @@ class _Agent:
         if prompt is None:
             self.prompt = canonical_json(self.value).decode()
         else:
-            rendered = await self.attempt.render(prompt)
+            rendered = await self.step.render(prompt)
             self.prompt = rendered if isinstance(rendered, str) else canonical_json(rendered).decode()
-        self.args = await self.attempt.render(self.config.get("args", {}))
+        self.args = await self.step.render(self.config.get("args", {}))
         for name in self.tool_names():
             ask = Charge(tool_calls=1, tool=name)
-            refused = refusal_of(self.attempt, ask)
+            refused = refusal_of(self.step, ask)
             if refused:
                 await self.ctx.perform("tool", name, {}, _never, key=f"{name}:refused", effect="effect", hold=ask)
 
@@ -98,7 +134,7 @@ class _Agent:
 
     async def ask(self, request: ModelRequest, key: str) -> ModelReply:
         """Make one journaled model request."""
-        model: Model = self.attempt.worker.model(self.name)
+        model: Model = self.step.model(self.name)
         tokens, cost = model.bound(request)
 
         async def make(idempotency_key: str) -> ModelReply:
@@ -167,7 +203,7 @@ async def _pipeline(agent: _Agent) -> dict[str, Any]:
 
 
 async def _supervisor(agent: _Agent) -> dict[str, Any]:
-    choices = tuple(agent.config.get("choices") or _successors(agent.attempt))
+    choices = tuple(agent.config.get("choices") or _successors(agent.step))
     reply = await agent.ask_valid("model", choices=choices)
     decision = reply.choice or reply.content.strip()
     if choices and decision not in choices:
@@ -195,13 +231,13 @@ def _merge(how: str, branches: list[str]) -> Any:
     return branches
 
 
-def _successors(attempt: Attempt) -> list[str]:
-    return list(dict.fromkeys(edge.dst for edge in attempt.node.out if edge.on in ("success", "default")))
+def _successors(step: Step) -> list[str]:
+    return list(dict.fromkeys(edge.dst for edge in step.node.out if edge.on in ("success", "default")))
 
 
-def refusal_of(attempt: Attempt, ask: Charge) -> bool:
+def refusal_of(step: Step, ask: Charge) -> bool:
     """Return whether a cap is already used up for an ask."""
-    refused = refusal(attempt.actor.st, ask)
+    refused = refusal(step.st, ask)
     return refused is not None and refused.final
 
 

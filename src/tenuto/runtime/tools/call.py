@@ -6,14 +6,33 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from tenuto.domain.base.nearest import nearest
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge
 from tenuto.errors import Permanent
 from tenuto.runtime.tools.catalog import Catalog, Tool
-from tenuto.runtime.worker.context import Context
+
+
+class Journaled(Protocol):
+    """What a tool needs of the step it serves: calls that are made once and for all."""
+
+    async def perform(
+        self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
+        effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
+        used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ...,
+    ) -> Any:
+        """Make one journaled call: reserve, record the intent, call, settle.
+
+        Args:
+            make: Gets the idempotency key and makes the call.
+            hold: Upper bound of what it may cost.
+            used: What it did cost, from its result.
+            meta: Facts for usage reports, from its result.
+        """
+        ...
 
 
 class ToolMissing(Permanent):
@@ -41,7 +60,7 @@ def find_tool(catalog: Catalog, name: str) -> Tool:
     return tool
 
 
-async def call_tool(ctx: Context, catalog: Catalog, name: str, arguments: Any, *, key: str | None = None) -> Any:
+async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any, *, key: str | None = None) -> Any:
     """Call a tool for a step; the result is recorded, and a refused call never reaches the tool.
 
     Raises:

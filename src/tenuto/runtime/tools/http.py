@@ -12,11 +12,10 @@ import msgspec
 
 from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.addresses import Resolve, safe_address, system_resolve
+from tenuto.runtime.tools.call import Journaled
 
 if TYPE_CHECKING:
     import httpx
-
-    from tenuto.runtime.worker.context import Context
 
 MAX_REDIRECTS = 5
 SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -58,7 +57,7 @@ class HttpStatus(Permanent):
 
 
 async def run_http(
-    ctx: Context, config: dict[str, Any], policy: HttpPolicy, *, effect: str | None = None, on_unknown: str = ""
+    ctx: Journaled, config: dict[str, Any], policy: HttpPolicy, *, effect: str | None = None, on_unknown: str = ""
 ) -> dict[str, Any]:
     """Make a node's request once; its answer is recorded.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tenuto.domain.base.values import blob_digest
 from tenuto.domain.graph.plan import Plan
@@ -16,17 +16,61 @@ from tenuto.domain.runs.state import ENDED, RunState, encode_state, public_statu
 from tenuto.domain.runs.wire import ZERO, Record, encode_body, link
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
 from tenuto.runtime.creation import Creation
+from tenuto.runtime.worker.attempts import Attempt, Host
+from tenuto.runtime.worker.inbox import Inbox
 from tenuto.runtime.worker.rows import RARE, outbox_of, task_id, task_row, tickets_of
+from tenuto.runtime.worker.timers import Timers
 from tenuto.runtime.worker.values import RunEnv
-
-if TYPE_CHECKING:
-    from tenuto.runtime.worker.attempts import Attempt
-    from tenuto.runtime.worker.worker import Worker
 
 log = logging.getLogger("tenuto.worker")
 SNAPSHOT_BYTES = 64 * 1024
 LINGER_MS = 200
 EARLY_S = 0.02
+
+
+class Again(Protocol):
+    """Decides again what came to nothing."""
+
+    def with_values(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
+        """Load values a decision needs first."""
+        ...
+
+    def with_messages(self, actor: Actor, inputs: list[io.Input]) -> None:
+        """Read the messages it should have known first."""
+        ...
+
+
+class Owner(Host, Protocol):
+    """What a run needs of the worker that owns it.
+
+    Attributes:
+        nudge: Set when there is work that a poll finds.
+    """
+
+    timers: Timers
+    inbox: Inbox
+    nudge: asyncio.Event
+
+    @property
+    def redo(self) -> Again:
+        """Return what decides again."""
+        ...
+
+    def committed(self, st: RunState, body: Body) -> None:
+        """Announce a durable record."""
+        ...
+
+    def parked(self, actor: Actor) -> None:
+        """Forget a run that has left by its own record."""
+        ...
+
+    def refused(self, actor: Actor, result: Committed) -> None:
+        """Let go of a run whose record was refused."""
+        ...
+
+    def quarantine(self, actor: Actor, why: str) -> None:
+        """Stop a run the engine itself failed on."""
+        ...
 
 
 class Actor:
@@ -47,7 +91,7 @@ class Actor:
         "inbox_seen", "inputs", "marked", "new", "plan", "releasing", "snapshot_at", "st", "timed", "waiters", "worker",
     )
 
-    def __init__(self, worker: Worker, st: RunState, plan: Plan, env: RunEnv, inbox_seen: int) -> None:
+    def __init__(self, worker: Owner, st: RunState, plan: Plan, env: RunEnv, inbox_seen: int) -> None:
         """Take over a restored state; the first input is a `Begin`."""
         self.worker = worker
         self.st = st
@@ -86,7 +130,12 @@ class Actor:
         """Ask for a turn in the next group."""
         if not self.marked and not self.in_flight and not self.dropped:
             self.marked = True
-            self.worker.committer.mark(self)
+            self.worker.resources.committer.mark(self)
+
+    def _ring(self) -> None:
+        """Let time itself move the run."""
+        if not self.dropped:
+            self.push(io.Tick())
 
     # --- a turn -----------------------------------------------------------------------------------------------
 
@@ -96,19 +145,19 @@ class Actor:
         if self.dropped:
             return None
         inputs, self.inputs = self.inputs, []
-        if not self.worker.group_has_lease:
-            self.worker.lose_lease()
+        if not self.worker.lease.group_holds:
+            self.worker.lease.lose()
             return None
         if self.releasing:
             inputs.append(io.Release())
         try:
-            decision = decide(self.st, self.plan, inputs, self.worker.group_now, self.env)
+            decision = decide(self.st, self.plan, inputs, self.worker.lease.group_now, self.env)
         except io.NeedValues as need:
             for inp in inputs:
                 # What an input brings is in no store yet, and may be what the decision reads.
                 blob = getattr(inp, "blob", None)
                 if isinstance(blob, bytes):
-                    self.worker.values.put(blob_digest(blob), blob)
+                    self.worker.resources.values.put(blob_digest(blob), blob)
             self.worker.redo.with_values(self, inputs, need.digests)
             return None
         except Exception as exc:
@@ -121,9 +170,9 @@ class Actor:
             row = self._parking(decision)
             if row is None:
                 self.decision = None
-                if not self.inputs and self.next_due():
+                if not self.inputs and (due := self.next_due()):
                     # The clock was set back after the timer was armed, so it rang too early.
-                    self.worker.watch(self, EARLY_S)
+                    self.worker.timers.watch(self.st.id, due, self._ring, EARLY_S)
                 return None
             self.in_flight = True
             return Commit(run_id=self.st.id, ns=self.st.ns, epoch=self.st.epoch, row=row)
@@ -175,7 +224,7 @@ class Actor:
     def _new_row(self, row: RunRow) -> RunRow:
         row.state = "owned"
         row.status = "running"
-        row.worker = self.worker.id
+        row.worker = self.worker.lease.id
         row.epoch = self.st.epoch
         row.started_at = self.st.started_at
         return row
@@ -250,29 +299,29 @@ class Actor:
         if body is not None:
             self.worker.committed(self.st, body)
             if decision is not None:
-                if not self.worker.has_lease():
+                if not self.worker.lease.holds():
                     # The record stands, but its effects belong to whoever takes the run over.
-                    self.worker.lose_lease()
+                    self.worker.lease.lose()
                     return
                 self._act(decision)
                 if decision.children or decision.stop_children or (self.st.parent is not None and result.row_applied):
-                    self.worker.nudge()
+                    self.worker.nudge.set()
         if result.row_applied:
             self.worker.parked(self)
             return
         if self.st.status in ENDED and not self.inputs:
-            self.worker.read_inbox(self)
+            self.worker.inbox.read(self)
             return
         if self.held and decision is not None and decision.events:
             self.inputs.extend(self.held)
             self.held.clear()
         if self.inputs:
             self.touch()
-        elif self.next_due():
-            self.worker.watch(self)
+        elif due := self.next_due():
+            self.worker.timers.watch(self.st.id, due, self._ring)
         if not self.inputs and not self.attempts:
             # Nothing runs here, yet parking was refused: a message came in between.
-            self.worker.read_inbox(self)
+            self.worker.inbox.read(self)
 
     def _act(self, decision: io.Decision) -> None:
         """Let the effects of a durable decision happen."""
@@ -299,7 +348,12 @@ class Actor:
         if self.st.status == "cancelling":
             self.inputs.append(io.Stopped(key, step.attempt))
         elif attempt is None or attempt.n != step.attempt:
-            self.worker.attempt(self, key)
+            self._attempt(key)
+
+    def _attempt(self, key: str) -> None:
+        """Let a step's code run, now or when there is room."""
+        attempt = self.attempts[key] = Attempt(self, key)
+        self.worker.slots.enter(attempt)
 
     def _wake(self, step: str, call: str) -> None:
         """Give a durable wait's value to the code that waits, or run that code again from the top."""
@@ -307,7 +361,7 @@ class Actor:
         if attempt is not None:
             attempt.woken(call)
         elif self.st.steps[step].status == "running":
-            self.worker.attempt(self, step)
+            self._attempt(step)
 
     def drop(self) -> None:
         """Let go of the run: its code is cancelled, its outcomes are ignored."""

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from msgspec import Raw
 
 from tenuto.domain.base.values import TooLarge, pack
-from tenuto.domain.graph.plan import PlanNode
+from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Failure
 from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.present import step_idempotency_key
-from tenuto.domain.runs.state import Step
+from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import ArtifactMissing, ControlSignal
+from tenuto.ports.model import Model
 from tenuto.runtime.bus import Line
-from tenuto.runtime.worker.context import Token
+from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.failures import describe
+from tenuto.runtime.worker.lease import Lease
+from tenuto.runtime.worker.resources import Resources
 from tenuto.runtime.worker.said import LONGEST, plain, speaking
-
-if TYPE_CHECKING:
-    from tenuto.runtime.worker.actor import Actor
-    from tenuto.runtime.worker.worker import Worker
+from tenuto.runtime.worker.slots import Slots
+from tenuto.runtime.worker.token import Token
+from tenuto.runtime.worker.values import RunEnv
 
 log = logging.getLogger("tenuto.step")
 
@@ -37,6 +40,43 @@ class Answered:
     def __init__(self, inp: io.Input) -> None:
         """Hand an input to the actor as it is."""
         self.input = inp
+
+
+class Host(Protocol):
+    """What an attempt needs of the worker its code runs on.
+
+    Attributes:
+        execute: Runs the code of an attempt and returns its value.
+    """
+
+    resources: Resources
+    lease: Lease
+    slots: Slots
+    execute: Callable[[Attempt], Awaitable[Any]]
+
+
+class Run(Protocol):
+    """What an attempt needs of its run.
+
+    Attributes:
+        dropped: The worker owns the run no more.
+        attempts: Attempts whose code is on this worker, by step.
+    """
+
+    st: RunState
+    plan: Plan
+    env: RunEnv
+    dropped: bool
+    attempts: dict[str, Attempt]
+
+    @property
+    def worker(self) -> Host:
+        """Return the worker that owns the run."""
+        ...
+
+    def push(self, inp: io.Input) -> None:
+        """Take an input; it is decided with the next group."""
+        ...
 
 
 class Attempt:
@@ -54,10 +94,10 @@ class Attempt:
     _beat: asyncio.TimerHandle | None = None
     _limit = 0.0
 
-    def __init__(self, actor: Actor, key: str) -> None:
+    def __init__(self, actor: Run, key: str) -> None:
         """Prepare the try that the journal says has begun."""
         self.actor = actor
-        self.worker: Worker = actor.worker
+        self.worker: Host = actor.worker
         self.key = key
         step = actor.st.steps[key]
         self.n = step.attempt
@@ -68,14 +108,33 @@ class Attempt:
         self.node: PlanNode = actor.plan.node_of(key)
         self.waiting: dict[str, asyncio.Future[None]] = {}
 
+    @property
+    def over(self) -> bool:
+        """Return whether the code need not begin any more."""
+        return self.stopping or self.evicted or self.actor.dropped
+
+    @property
+    def st(self) -> RunState:
+        """Return the state of the run."""
+        return self.actor.st
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return what the worker can serve."""
+        return self.worker.resources.catalog
+
+    def model(self, name: str) -> Model:
+        """Return the model of a name."""
+        return self.worker.resources.model(name)
+
     def begin(self) -> None:
         """Let the code run as a task of its own."""
-        self.began = self.worker.clock.now()
+        self.began = self.worker.resources.clock.now()
         self.task = asyncio.get_running_loop().create_task(self._main())
 
     async def _main(self) -> None:
-        if not self.worker.has_lease():
-            self.worker.lose_lease()
+        if not self.worker.lease.holds():
+            self.worker.lease.lose()
             self._forget()
             return
         speaking.set(self)
@@ -100,7 +159,7 @@ class Attempt:
             # SystemExit and KeyboardInterrupt in a step are its failure; the worker goes on.
             self._failed(Failure(code="step.exited", type=type(exc).__name__, message=f"the step raised {exc!r}"))
         else:
-            now = self.worker.clock.now()
+            now = self.worker.resources.clock.now()
             queued = max(0, self.began - self.ready_at) if self.n == 1 else 0
             self._end(io.Succeeded(self.key, self.n, out, blob, queued, max(0, now - self.began)))
 
@@ -125,7 +184,7 @@ class Attempt:
             self._cancelled()
             return
         try:
-            resolution, value = await self.worker.ask_hook(hook, self.step_key)
+            resolution, value = await self.worker.resources.ask_hook(hook, self.step_key)
             out, blob = pack(value)
         except (Exception, asyncio.CancelledError):
             log.warning("the status hook %s did not answer", hook, exc_info=True, extra={"run": st.id, "step": self.key})
@@ -152,7 +211,7 @@ class Attempt:
         attempts = self.actor.attempts
         if attempts.get(self.key) is self:
             del attempts[self.key]
-        self.worker.finished(self)
+        self.worker.slots.leave(self)
         # The task's context names the attempt; a ring of the two would wait for the cycle collector.
         self.task = None
 
@@ -216,7 +275,8 @@ class Attempt:
         Raises:
             ArtifactMissing: The store does not have them (any more).
         """
-        if not await self.worker.values.fetch(self.worker.store, need.digests):
+        resources = self.worker.resources
+        if not await resources.values.fetch(resources.store, need.digests):
             raise ArtifactMissing(f"stored values are gone: {need}")
 
     def given(self) -> Any:
@@ -289,9 +349,9 @@ class Attempt:
 
     def say(self, level: str, message: str, fields: dict[str, Any]) -> None:
         """Tell those who watch the run in this process; nothing is kept. May be called on any thread."""
-        bus, run_id = self.worker.bus, self.actor.st.id
+        bus, run_id = self.worker.resources.bus, self.actor.st.id
         if self.task is not None and bus.watches(run_id):
-            line = Line(run_id, self.key, self.n, self.worker.clock.now(), level, message[:LONGEST], plain(fields))
+            line = Line(run_id, self.key, self.n, self.worker.resources.clock.now(), level, message[:LONGEST], plain(fields))
             self.task.get_loop().call_soon_threadsafe(bus.say, line)
 
     def log(self, message: str, fields: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
 from tenuto.runtime.worker.failures import describe
+from tenuto.runtime.worker.token import Token
 
 if TYPE_CHECKING:
     from tenuto.runtime.worker.attempts import Attempt
@@ -27,22 +28,6 @@ class CallFailed(StepError):
     """A call inside a step failed; `details` hold its code and type."""
 
     code = "call.failed"
-
-
-class Token:
-    """Carries the engine's answer back to the code that asked."""
-
-    __slots__ = ("asked", "future")
-
-    def __init__(self) -> None:
-        """Begin unanswered."""
-        self.future: asyncio.Future[io.Reply] = asyncio.get_running_loop().create_future()
-        self.asked: Any = None
-
-    def resolve(self, answer: io.Reply) -> None:
-        """Give the answer, unless the code has gone meanwhile."""
-        if not self.future.done():
-            self.future.set_result(answer)
 
 
 class Context:
@@ -161,9 +146,9 @@ class Context:
         used: Callable[[Any], Charge | None], meta: Callable[[Any], dict[str, Any]],
     ) -> io.Reply:
         worker = self._attempt.worker
-        clock = worker.clock
-        if not worker.has_lease():
-            worker.lose_lease()
+        clock = worker.resources.clock
+        if not worker.lease.holds():
+            worker.lease.lose()
             raise LeaseRevoked(f"call {asked.call!r} was not made: the worker's lease had ended")
         token = Token()
         began = clock.now()
@@ -187,7 +172,7 @@ class Context:
         return await self._attempt.ask(done, token)
 
     async def _settle(self, asked: io.CallAsked, answer: io.AskHook) -> io.Reply:
-        resolution, value = await self._attempt.worker.ask_hook(answer.hook, answer.key)
+        resolution, value = await self._attempt.worker.resources.ask_hook(answer.hook, answer.key)
         out, blob = pack(value)
         token = Token()
         settled = io.CallSettled(step=self.step, call=asked.call, token=token, resolution=resolution, out=out, blob=blob)
@@ -210,19 +195,19 @@ class Context:
 
     async def sleep(self, seconds: float, *, key: str | None = None) -> None:
         """Wait; the wait survives restarts and holds no worker."""
-        until = self._attempt.actor.worker.clock.now() + int(seconds * 1000)
+        until = self._attempt.worker.resources.clock.now() + int(seconds * 1000)
         await self._wait("timer", key or self._next("sleep"), until=until)
 
     async def wait_signal(self, name: str, *, timeout_s: float | None = None, key: str | None = None) -> Any:
         """Wait for a signal and return its payload; `None` after `timeout_s` seconds without one."""
-        until = self._attempt.actor.worker.clock.now() + int(timeout_s * 1000) if timeout_s else 0
+        until = self._attempt.worker.resources.clock.now() + int(timeout_s * 1000) if timeout_s else 0
         return await self._wait("signal", key or self._next(f"signal:{name}"), name=name, until=until)
 
     async def approve(
         self, message: str, *, data: dict[str, Any] | None = None, timeout_s: float | None = None, key: str | None = None,
     ) -> dict[str, Any]:
         """Ask a person and wait for the answer: `{decision, approved, reason, data, by}`; nobody in time = rejected."""
-        until = self._attempt.actor.worker.clock.now() + int(timeout_s * 1000) if timeout_s else 0
+        until = self._attempt.worker.resources.clock.now() + int(timeout_s * 1000) if timeout_s else 0
         return await self._wait("approval", key or self._next("approve"), until=until, message=message, data=data or {})
 
     async def _wait(self, kind: str, call: str, **rest: Any) -> Any:

@@ -54,7 +54,7 @@ async def execute(attempt: Attempt) -> Any:
     except io.NeedValues:
         value = await attempt.input()
     if node.kind == "function":
-        handler = attempt.worker.catalog.handlers.get(node.config.get("handler", ""))
+        handler = attempt.worker.resources.catalog.handlers.get(node.config.get("handler", ""))
         if handler is not None and _is_plain(attempt, handler):
             args, kwargs = handler.bind(None, value)
             return await handler.fn(*args, **kwargs)
@@ -78,7 +78,7 @@ async def settle_doubt(attempt: Attempt) -> Known | None:
         return None
     node = attempt.node.node
     attempt.limit(node.timeout_s, None)
-    resolution, value = await ask_hook(attempt.worker.ask_hook, hook, attempt.step_key)
+    resolution, value = await ask_hook(attempt.worker.resources.ask_hook, hook, attempt.step_key)
     attempt.hold_clock()
     return Known(value) if resolution == "succeeded" else None
 
@@ -108,8 +108,8 @@ async def _function(attempt: Attempt, value: Any) -> Any:
         if "args" in config:
             arguments = await attempt.render(config["args"])
         attempt.limit(attempt.node.node.timeout_s, attempt.node.node.heartbeat_s)
-        return await call_tool(ctx, attempt.worker.catalog, config["tool"], arguments or {})
-    handler = attempt.worker.catalog.handler(config["handler"])
+        return await call_tool(ctx, attempt.worker.resources.catalog, config["tool"], arguments or {})
+    handler = attempt.worker.resources.catalog.handler(config["handler"])
     if handler is None:
         raise Permanent(f"this worker has no handler {config['handler']!r}", code="handler.unknown")
     attempt.limit(attempt.node.node.timeout_s or handler.timeout_s, attempt.node.node.heartbeat_s)
@@ -125,7 +125,7 @@ async def run_handler(attempt: Attempt, handler: Handler, value: Any) -> Any:
     loop = asyncio.get_running_loop()
     args, kwargs = handler.bind(SyncContext(ctx, loop) if ctx is not None else None, value)
     bound = functools.partial(contextvars.copy_context().run, handler.fn, *args, **kwargs)
-    return await loop.run_in_executor(attempt.worker.threads, bound)
+    return await loop.run_in_executor(attempt.worker.resources.threads, bound)
 
 
 async def _agent(attempt: Attempt, value: Any) -> Any:
@@ -138,7 +138,7 @@ async def _http(attempt: Attempt, value: Any) -> Any:
     config, node = await attempt.render(config_of(attempt)), attempt.node.node
     attempt.limit(node.timeout_s, node.heartbeat_s)
     ctx = Context(attempt, value)
-    return await run_http(ctx, config, attempt.worker.http, effect=node.effect, on_unknown=node.on_unknown)
+    return await run_http(ctx, config, attempt.worker.resources.http, effect=node.effect, on_unknown=node.on_unknown)
 
 
 # --- expressions -----------------------------------------------------------------------------------------------
@@ -239,13 +239,13 @@ async def _open_map(attempt: Attempt) -> Any:
 
 async def _subflow(attempt: Attempt, value: Any) -> Any:
     config = config_of(attempt)
-    worker, ns = attempt.worker, attempt.actor.st.ns
+    resources, ns = attempt.worker.resources, attempt.actor.st.ns
     name = config["workflow"]
     tag = config.get("version") or config.get("tag") or "latest"
-    digest = await worker.store.resolve_tag(ns, name, tag)
+    digest = await resources.store.resolve_tag(ns, name, tag)
     if digest is None:
         raise TenutoError(f"sub-flow {name!r} has no version or tag {tag!r}", code="workflow.unknown")
-    plan = await worker.definitions.plan(ns, digest)
+    plan = await resources.definitions.plan(ns, digest)
     budget = msgspec.convert(config["budget"], Budget) if config.get("budget") else plan.definition.budget
     out, blob = pack(value)
     return Answered(

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import restore
 from tenuto.domain.runs.state import RunState
-
-if TYPE_CHECKING:
-    from tenuto.runtime.worker.actor import Actor
-    from tenuto.runtime.worker.worker import Worker
+from tenuto.runtime.worker.actor import Actor
+from tenuto.runtime.worker.background import Background
+from tenuto.runtime.worker.inbox import Inbox
+from tenuto.runtime.worker.resources import Resources
 
 log = logging.getLogger("tenuto.worker")
+
+
+class Exit(Protocol):
+    """The ways out for a run whose decision cannot be made again."""
+
+    def quarantine(self, actor: Actor, why: str) -> None:
+        """Stop the run for a person."""
+        ...
+
+    def hand_on(self, actor: Actor) -> None:
+        """Let a run that was dropped meanwhile be created without an owner."""
+        ...
 
 
 class Redo:
     """Restores the states of one worker's runs. A run whose state cannot be had is stopped for a person."""
 
-    def __init__(self, worker: Worker) -> None:
-        """Serve a worker."""
-        self._w = worker
+    def __init__(self, owner: Exit, resources: Resources, inbox: Inbox, background: Background) -> None:
+        """Serve the owner of the runs."""
+        self._owner = owner
+        self._store = resources.store
+        self._values = resources.values
+        self._inbox = inbox
+        self._background = background
 
     def with_values(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
         """Load values a decision needs, and decide again."""
@@ -36,29 +52,29 @@ class Redo:
 
     def _begin(self, actor: Actor, work: Callable[..., Awaitable[None]], *given: Any) -> None:
         actor.in_flight = True
-        self._w.spawn(self._or_halt(actor, work, *given))
+        self._background.spawn(self._or_halt(actor, work, *given))
 
     async def _or_halt(self, actor: Actor, work: Callable[..., Awaitable[None]], *given: Any) -> None:
         try:
             await work(actor, *given)
         except Exception as exc:
             log.exception("run %s cannot be rebuilt", actor.st.id, extra={"run": actor.st.id})
-            self._w.quarantine(actor, repr(exc))
+            self._owner.quarantine(actor, repr(exc))
 
     async def _load(self, actor: Actor, inputs: list[io.Input], digests: tuple[str, ...]) -> None:
-        if not await self._w.values.fetch(self._w.store, digests):
-            self._w.quarantine(actor, f"stored values are gone: {', '.join(digests)}")
+        if not await self._values.fetch(self._store, digests):
+            self._owner.quarantine(actor, f"stored values are gone: {', '.join(digests)}")
             return
         await self._restore(actor)
         self._again(actor, inputs)
 
     async def _read(self, actor: Actor, inputs: list[io.Input]) -> None:
         await self._restore(actor)
-        self._again(actor, [*inputs, *await self._w.messages(actor)])
+        self._again(actor, [*inputs, *await self._inbox.messages(actor)])
 
     async def _restore(self, actor: Actor) -> None:
         if actor.new is None:
-            history = (await self._w.store.load([actor.st.id]))[0]
+            history = (await self._store.load([actor.st.id]))[0]
             epoch = actor.st.epoch
             plan: Plan = actor.plan
             actor.st = restore(actor.st.id, history.snapshot, history.records, lambda _: plan)
@@ -71,6 +87,6 @@ class Redo:
     def _again(self, actor: Actor, inputs: list[io.Input]) -> None:
         actor.in_flight = False
         if actor.dropped:
-            self._w.hand_on(actor)
+            self._owner.hand_on(actor)
         actor.inputs[:0] = inputs
         actor.touch()
