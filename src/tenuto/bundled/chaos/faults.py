@@ -50,7 +50,9 @@ class Harm:
         killed: Time of each kill by process id, ms.
         stopped: Spans in which a process stood still, ms.
         live: Live runs when each fault struck.
-        held: Stops that caught a process with SQLite's write lock in its hands, and were cut short for it.
+        down: Spans in which the database was restarted, ms.
+        held: Stops that caught a process with SQLite's write lock in its hands; all but the first were cut short for it.
+        blocked: The span of that first one, in which the store was as good as down, ms.
         died: Workers that died of a step.
     """
 
@@ -59,6 +61,7 @@ class Harm:
     down: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     live: list[int] = field(default_factory=list[int])
     held: int = 0
+    blocked: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     died: dict[int, int] = field(default_factory=dict[int, int])
 
     def timeline(self) -> list[str]:
@@ -165,13 +168,16 @@ class Chaos:
             began = now_ms()
             if str(victim.pid) not in (await ask(op="waiting"))["pids"]:
                 return
-            if self._database is not None and await asyncio.to_thread(_is_locked, self._database):
+            holds = self._database is not None and await asyncio.to_thread(_is_locked, self._database)
+            if holds:
                 self.harm.held += 1
                 if self.harm.held != 1:  # once it may stay: the store is down for as long
                     return
             await asyncio.sleep(self._lease_s * self._random.uniform(1.6, 2.2) + 0.5)
             self.harm.live.append(live)
             self.harm.stopped.append((victim.pid, began, now_ms()))
+            if holds:
+                self.harm.blocked.append((began, now_ms()))
         finally:
             victim.signal(signal.SIGCONT)
             victim.stopped = False

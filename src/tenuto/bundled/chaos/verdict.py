@@ -109,6 +109,7 @@ def _step(group: list[Entry], journals: Journals) -> list[str]:
 def takeovers(journals: Journals, harm: Harm, lease_ms: int) -> Takeovers:
     """Return how long runs of killed and stopped workers waited for a new owner."""
     began = {**harm.died, **harm.killed}
+    away = [*harm.down, *harm.blocked]  # nobody can take over while the store is down or its write lock stands still
     took: list[int] = []
     late: list[str] = []
     by_cause: Counter[str] = Counter()
@@ -117,7 +118,7 @@ def takeovers(journals: Journals, harm: Harm, lease_ms: int) -> Takeovers:
         causes += [(began[one.pid], "killed")] if one.pid in began else []
         since, cause = max(((start, cause) for start, cause in causes if start <= one.t), default=(0, "other"))
         by_cause[cause] += 1
-        if not since or any(start - lease_ms <= one.t and since <= end + lease_ms for start, end in harm.down):
+        if not since or any(start - lease_ms <= one.t and since <= end + lease_ms for start, end in away):
             continue
         took.append(one.t - since)
         if took[-1] > lease_ms + MARGIN_MS:
