@@ -188,6 +188,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     Attributes:
         stolen_from: The worker whose lease had ended; `None` for a clean claim.
+        status: What the row of a run claimed cleanly said before.
     """
 
     run_id: str
@@ -196,6 +197,7 @@ class Claim(msgspec.Struct, frozen=True):
     digest: str
     inbox_seq: int
     stolen_from: str | None = None
+    status: str = ""
 
 
 class InboxRow(msgspec.Struct, frozen=True):
@@ -320,12 +322,14 @@ class Once(msgspec.Struct, frozen=True):
     Attributes:
         digest: Of what was asked; the same key with another is somebody's mistake.
         answer: What whoever asks again is told.
+        run: The run it speaks to; filled by `answered`.
     """
 
     ns: str
     key: str
     digest: str
     answer: str = ""
+    run: str = ""
 
 
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]

@@ -7,6 +7,7 @@ group is made up, which folds everything that happened to a run meanwhile into o
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 from tenuto.ports.store import Commit, Committed, Store
 from tenuto.runtime.creation import Creation
 
+log = logging.getLogger("tenuto.committer")
 GROUP = 512
 GROUP_BYTES = 4 * 1024 * 1024
 
@@ -112,7 +114,14 @@ class Committer:
             self.before_group()
         while dirty and len(batch) < GROUP and size < GROUP_BYTES:
             source = dirty.popleft()
-            commit = source.propose()
+            try:
+                commit = source.propose()
+            except Exception as exc:
+                # Everybody else's commits go on; what this source has in the store is found again without it.
+                log.exception("a commit could not be made")
+                if source.announce is not None and not source.announce.done():
+                    source.announce.set_exception(exc)
+                continue
             if commit is not None:
                 batch.append(commit)
                 owners.append(source)

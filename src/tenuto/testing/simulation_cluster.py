@@ -294,6 +294,8 @@ class SimCluster:
                 self.faults.seen["commit.moved"] += 1
             elif result.outcome == "ok" and commit.record is not None:
                 self._by_time(commit)
+                if b'"run.lease_taken"' in commit.record.body:
+                    self.wrong.append(f"{commit.run_id}@{commit.record.seq}: work in flight was free to be claimed (I2)")
             seq = commit.record.seq if commit.record is not None else "-"
             row = f" {commit.row.state}{'' if result.row_applied else ' not'}" if commit.row is not None else ""
             self.note(node, f"commit {commit.run_id[-6:]} {seq}@{commit.epoch} {result.outcome}{row}")

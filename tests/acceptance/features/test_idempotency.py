@@ -114,3 +114,24 @@ async def test_a_decision_answers_as_before(tmp_path: Path, both_url: str) -> No
 
         body = {"decision": "approve", "reason": "fine"}
         await twice(client, f"/tickets/{ticket}/decision", body, {"decision": "reject", "reason": "no"}, end)
+
+
+async def test_a_start_answers_as_before_after_its_workflow_was_changed_or_retired(tmp_path: Path, both_url: str) -> None:
+    async with served(app(), both_url, tmp_path) as (engine, client):
+        body = {"workflow": "listens", "input": {"a": 1}}
+        first = await client.post("/runs", json=body, headers=KEY)
+        strict = {
+            "name": "listens", "input_schema": {"type": "object", "required": ["b"]},
+            "nodes": [{"id": "w", "kind": "wait", "config": {"signal": "go"}}],
+        }
+        await engine.workflows.publish(strict)
+        changed = await client.post("/runs", json=body, headers=KEY)
+        assert (await client.post("/runs", json=body)).status_code == 422
+        await engine.workflows.retire("listens")
+        retired = await client.post("/runs", json=body, headers=KEY)
+        for again in (changed, retired):
+            assert (again.status_code, again.headers.get(REPLAYED)) == (first.status_code, "true"), again.text
+            assert again.json()["id"] == first.json()["id"]
+        assert (await client.post("/runs", json=body)).status_code == 404
+        other = await client.post("/runs", json={**body, "input": {}}, headers=KEY)
+        assert other.status_code in (404, 409), other.text

@@ -35,6 +35,22 @@ async def test_a_stream_of_pruned_history_answers_410(tmp_path: Path, both_url: 
         problem(await client.get("/runs/nope/stream", params={"after": last}), 404, "run.unknown")
 
 
+async def test_a_stream_over_all_runs_answers_410_before_it_begins(tmp_path: Path, both_url: str) -> None:
+    async with served(app(), both_url, tmp_path) as (engine, client):
+        heads = await engine.store.tail_heads()
+        await ran(engine, "one")
+        await ran(engine, "one")
+        await engine.store.project_steps("steps", [], await engine.store.tail_heads())
+        await engine.store.prune_tail(0)
+        assert await engine.store.prune_tail(0) > 0
+        place = ",".join(f"{writer}:{n}" for writer, n in heads.items()) or "-"
+        for answer in (
+            await client.get("/stream", headers={"Last-Event-ID": place}),
+            await client.get("/stream", params={"after": "-"}),
+        ):
+            problem(answer, 410, "history.gone")
+
+
 async def test_the_command_line_is_told_too(tmp_path: Path, sqlite_url: str) -> None:
     async with listening(app(), sqlite_url, tmp_path) as (_, command):
         done = await command("logs", "stream", STRANGER, "--after", "3.0")

@@ -93,6 +93,9 @@ class ScriptedHistory:
         finally:
             self.closed = True
 
+    async def check_place(self, cursors: dict[int, int]) -> None:
+        """Every place is known."""
+
     async def stream_all(self, *, cursors: dict[int, int] | None = None) -> AsyncIterator[Tailed]:
         for n, item in enumerate(self.stored, 5):
             yield Tailed(event=item, cursors={1: n})

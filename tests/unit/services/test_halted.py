@@ -88,3 +88,50 @@ async def test_a_message_that_comes_while_a_run_is_halted_is_not_lost(
     (question,) = (await engine.tickets.list(kind="approval", run=run)).items
     await engine.tickets.decide(question.id, "approve")
     assert (await engine.runs.result(run, timeout_s=10)).status == "completed"
+
+
+def broken(*_: Any) -> Any:
+    raise ZeroDivisionError("the engine divided by nothing")
+
+
+async def open_tickets(engine: Engine) -> list[str]:
+    return [ticket.id for ticket in (await engine.tickets.list(kind="integrity", state="open")).items]
+
+
+async def halt(engine: Engine, monkeypatch: pytest.MonkeyPatch, run: str) -> str:
+    """Let the engine fail on a run that takes a message; return the ticket."""
+    with monkeypatch.context() as patch:
+        patch.setattr(actor, "decide", broken)
+        await engine.runs.signal(run, "anything")
+        await halted(engine, run)
+    (ticket,) = await open_tickets(engine)
+    return ticket
+
+
+async def test_any_message_that_makes_a_stopped_run_go_on_closes_the_ticket(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    run = (await engine.runs.submit(StartRun(definition=ASK, input={}))).id
+    await until(engine, run, "ticket.opened")
+    await halt(engine, monkeypatch, run)
+    (question,) = (await engine.tickets.list(kind="approval", run=run)).items
+    await engine.tickets.decide(question.id, "approve")
+    assert (await engine.runs.result(run, timeout_s=10)).status == "completed"
+    assert await open_tickets(engine) == []
+
+
+async def test_a_run_that_cannot_go_on_after_all_asks_again(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    run = (await engine.runs.submit(StartRun(definition=ASK, input={}))).id
+    await until(engine, run, "ticket.opened")
+    first = await halt(engine, monkeypatch, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(actor, "decide", broken)
+        await engine.runs.resume(run)
+        async with asyncio.timeout(10):
+            while (await engine.tickets.get(first)).state == "open":
+                await asyncio.sleep(0)
+        view = await halted(engine, run)
+    assert await open_tickets(engine) == [view.waiting_for.name] != [first]
+    await engine.runs.cancel(run)
+    assert (await engine.runs.result(run, timeout_s=10)).status == "cancelled"
+    assert await open_tickets(engine) == []

@@ -37,7 +37,7 @@ _SSE: Documented = {
     **gives_media(EVENT_STREAM, "Events as they are committed; `data` is JSON of the schema `Event`.",
                   schema={"type": "string", "x-data": "#/components/schemas/Event"}),
     204: {"description": "The run has ended and there is nothing after the event named."},
-    410: {"description": "The run, whose event is named as the last one seen, was deleted or pruned since."},
+    410: {"description": "What follows the event named as the last one seen was deleted or pruned since."},
 }
 _MARKS = {"x-media": EVENT_STREAM}
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -78,6 +78,8 @@ async def stream_all(request: Request, after: After = "") -> Response:
     last = request.headers.get("last-event-id", "") or after
     engine = engine_of(request)
     cursors = _cursors(last) if last else await engine.store.tail_heads()
+    if last:
+        await engine.history.check_place(cursors)
     source = engine.history.stream_all(cursors=cursors)
     return StreamingResponse(_all_lines(request, source, cursors), media_type=EVENT_STREAM, headers=HEADERS)
 

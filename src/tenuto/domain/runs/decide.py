@@ -72,6 +72,10 @@ def pending(st: RunState) -> list[str]:
 
 def _begin(d: Draft, inp: io.Begin) -> None:
     st = d.st
+    lost = inp.lost
+    if not lost and _left_without_word(st):
+        lost = True
+        d.emit(ev.LeaseTaken(epoch=inp.epoch, by=inp.worker, from_=st.worker))
     d.emit(ev.Claimed(worker=inp.worker, epoch=inp.epoch))
     if st.status == "queued":
         d.emit(ev.RunStarted())
@@ -79,7 +83,18 @@ def _begin(d: Draft, inp: io.Begin) -> None:
     if st.status in ENDED:
         return
     for key in [key for key, step in st.steps.items() if step.status == "running"]:
-        _take_up(d, key, lost=inp.lost)
+        _take_up(d, key, lost=lost)
+
+
+def _left_without_word(st: RunState) -> bool:
+    """Say whether the former owner neither ended nor interrupted what it ran, though the run was free to be claimed.
+
+    So it is where the engine stopped the run, or where a worker that had taken the run over could not go on with it.
+    """
+    return st.status not in ENDED and any(
+        step.status == "running" and key not in st.maps and not step.task and not suspended(step)
+        for key, step in st.steps.items()
+    )
 
 
 def _take_up(d: Draft, key: str, *, lost: bool) -> None:

@@ -120,7 +120,7 @@ class Claimed(Event, frozen=True, tag="run.claimed"):
 
 
 class LeaseTaken(Event, frozen=True, tag="run.lease_taken"):
-    """The run was taken from a worker whose lease had ended."""
+    """The run was taken from a worker whose lease had ended, or that had left it with work in flight."""
 
     epoch: int
     by: str

@@ -179,13 +179,25 @@ class History:
         while True:
             groups = await self._c.store.tail(at, 200)
             for group in groups:
-                if group.n != at.get(group.writer, 0) + 1:
-                    raise Gone("what happened after this place is not kept in one line any more; follow from now on")
+                _next_to(group, at)
                 at[group.writer] = group.n
                 async for event in self._of_group(group):
                     yield Tailed(event, dict(at))
             if not groups:
                 await asyncio.sleep(INTERVAL_S)
+
+    async def check_place(self, cursors: Mapping[int, int]) -> None:
+        """Look whether the stream over all runs can go on from a place, before it begins.
+
+        Raises:
+            Gone: Groups after it were forgotten.
+        """
+        heads = await self._c.store.tail_heads()
+        for writer, newest in heads.items():
+            if newest > cursors.get(writer, 0):
+                at = {**heads, writer: cursors.get(writer, 0)}
+                for group in await self._c.store.tail(at, 1):
+                    _next_to(group, at)
 
     async def _of_group(self, group: TailRow) -> AsyncIterator[PublicEvent]:
         for run_id, seq in group.runs:
@@ -217,6 +229,12 @@ class History:
         if len(self._mine) > NAMESPACES_KNOWN:
             self._mine.popitem(last=False)
         return plan
+
+
+def _next_to(group: TailRow, at: Mapping[int, int]) -> None:
+    """Refuse a group that others, forgotten meanwhile, stood before."""
+    if group.n != at.get(group.writer, 0) + 1:
+        raise Gone("what happened after this place is not kept in one line any more; follow from now on")
 
 
 def final_of(body: Body, past: int) -> str:

@@ -13,7 +13,7 @@ from tenuto.domain.graph.plan import Plan
 from tenuto.domain.graph.rules.budgets import budget_problems
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs import events as ev
-from tenuto.errors import Invalid, InvalidInput, Problem, Unavailable
+from tenuto.errors import Invalid, InvalidInput, Problem, TenutoError, Unavailable
 from tenuto.ports.store import PRIORITIES
 from tenuto.runtime.creation import Creation, creation
 from tenuto.runtime.services.context import Context
@@ -28,20 +28,40 @@ TEXT = 4096
 
 async def submit(context: Context, workflows: Workflows, request: StartRun) -> Started:
     """Start a run as asked; a refused request creates nothing but, at most, an unused version of a definition."""
-    _check_request(request)
-    plan = await _plan_of(context, workflows, request)
-    event, blobs = first_event(context, plan, request)
+    try:
+        _check_request(request)
+        plan = await _plan_of(context, workflows, request)
+        event, blobs = first_event(context, plan, request)
+    except TenutoError:
+        # What was accepted under the key once is answered so again, though it could not be asked anew today.
+        if known := await _started_before(context, request):
+            return known
+        raise
     run_id = request.id or context.ids.new()
     new = creation(run_id, event, context.clock(), blobs, business_key=request.business_key)
     if request.idempotency_key:
         body = request.body_digest or _digest_of(request)
-        key = f"POST /runs {request.idempotency_key}"
-        run_id, created = await context.store.create_once(new.commit(), key, body)
+        run_id, created = await context.store.create_once(new.commit(), _key_of(request), body)
         return Started(id=run_id, status="queued", replayed=not created)
     if request.business_key:
         run_id, created = await context.store.create_business(new.commit())
         return Started(id=run_id, status="queued", attached=not created)
     return Started(id=await make_durable(context, new), status="queued")
+
+
+async def _started_before(context: Context, request: StartRun) -> Started | None:
+    if not request.idempotency_key:
+        return None
+    known = await context.store.answered(context.ns, _key_of(request))
+    try:
+        same = known is not None and known.digest == (request.body_digest or _digest_of(request))
+    except (TypeError, ValueError, RecursionError):  # an input without a JSON form started nothing
+        return None
+    return Started(id=known.run, status="queued", replayed=True) if known is not None and same else None
+
+
+def _key_of(request: StartRun) -> str:
+    return f"POST /runs {request.idempotency_key}"
 
 
 async def make_durable(context: Context, new: Creation) -> str:

@@ -151,7 +151,7 @@ class Actor:
         if self.releasing:
             inputs.append(io.Release())
         try:
-            decision = decide(self.st, self.plan, inputs, self.worker.lease.group_now, self.env)
+            return self._decided(inputs)
         except io.NeedValues as need:
             for inp in inputs:
                 # What an input brings is in no store yet, and may be what the decision reads.
@@ -159,11 +159,14 @@ class Actor:
                 if isinstance(blob, bytes):
                     self.worker.resources.values.put(blob_digest(blob), blob)
             self.worker.redo.with_values(self, inputs, need.digests)
-            return None
         except Exception as exc:
+            # Whatever cannot be decided or written is this run's affair; the others' records go on.
             log.exception("a decision failed", extra={"run": self.st.id})
             self.worker.quarantine(self, repr(exc))
-            return None
+        return None
+
+    def _decided(self, inputs: list[io.Input]) -> Commit | None:
+        decision = decide(self.st, self.plan, inputs, self.worker.lease.group_now, self.env)
         self.decision = decision
         if not decision.events and not decision.eaten:
             self._act(decision)
@@ -176,8 +179,8 @@ class Actor:
                 return None
             self.in_flight = True
             return Commit(run_id=self.st.id, ns=self.st.ns, epoch=self.st.epoch, row=row)
-        self.in_flight = True
         commit = self._commit(decision)
+        self.in_flight = True
         if decision.by_time:
             self.timed, commit.inbox_seen = inputs, self.inbox_seen
         return commit

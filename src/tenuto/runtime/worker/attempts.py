@@ -24,7 +24,7 @@ from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.lease import Lease
 from tenuto.runtime.worker.resources import Resources
-from tenuto.runtime.worker.said import LONGEST, plain, speaking
+from tenuto.runtime.worker.said import plain, speaking, text
 from tenuto.runtime.worker.slots import Slots
 from tenuto.runtime.worker.token import Token
 from tenuto.runtime.worker.values import RunEnv
@@ -208,6 +208,7 @@ class Attempt:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
+            self._beat = None
         attempts = self.actor.attempts
         if attempts.get(self.key) is self:
             del attempts[self.key]
@@ -349,10 +350,10 @@ class Attempt:
 
     def say(self, level: str, message: str, fields: dict[str, Any]) -> None:
         """Tell those who watch the run in this process; nothing is kept. May be called on any thread."""
-        bus, run_id = self.worker.resources.bus, self.actor.st.id
-        if self.task is not None and bus.watches(run_id):
-            line = Line(run_id, self.key, self.n, self.worker.resources.clock.now(), level, message[:LONGEST], plain(fields))
-            self.task.get_loop().call_soon_threadsafe(bus.say, line)
+        bus, run_id, task = self.worker.resources.bus, self.actor.st.id, self.task
+        if task is not None and bus.watches(run_id):
+            line = Line(run_id, self.key, self.n, self.worker.resources.clock.now(), level, text(message), plain(fields))
+            task.get_loop().call_soon_threadsafe(bus.say, line)
 
     def log(self, message: str, fields: dict[str, Any]) -> None:
         """Write a log line of the step, and tell those who watch its run."""

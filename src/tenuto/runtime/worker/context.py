@@ -211,6 +211,8 @@ class Context:
         return await self._wait("approval", key or self._next("approve"), until=until, message=message, data=data or {})
 
     async def _wait(self, kind: str, call: str, **rest: Any) -> Any:
+        # What no journal can hold is the step's mistake, and fails here, in the step.
+        msgspec.json.encode([call, rest])
         token = Token()
         asked = io.WaitAsked(step=self.step, n=self.attempt, call=call, token=token, kind=kind, **rest)
         token.asked = asked

@@ -49,13 +49,25 @@ def describe(exc: BaseException) -> Failure:
         if isinstance(found, Failure):
             return found
         return Failure(
-            code=exc.reason, type=type(exc).__name__, message=exc.message[:LONGEST], retryable=exc.retryable,
+            code=exc.reason, type=type(exc).__name__, message=_text(exc.message), retryable=exc.retryable,
             unknown=bool(exc.details.get("unknown")),
         )
     if isinstance(exc, (TypeError, ValueError)) and _is_encoding(exc):
         message = f"the step returned something with no JSON form: {exc}"
-        return Failure(code="output.invalid", type=type(exc).__name__, message=message[:LONGEST], retryable=False)
-    return Failure(code="step.failed", type=type(exc).__name__, message=(str(exc) or repr(exc))[:LONGEST])
+        return Failure(code="output.invalid", type=type(exc).__name__, message=_text(message), retryable=False)
+    return Failure(code="step.failed", type=_text(type(exc).__name__), message=_text(_said(exc)))
+
+
+def _said(exc: BaseException) -> str:
+    try:
+        return str(exc) or repr(exc)
+    except Exception:
+        return f"a {type(exc).__name__} that cannot be shown"
+
+
+def _text(text: str) -> str:
+    """Return text a journal can hold; half a character, as in a file name that is no UTF-8, becomes a question mark."""
+    return text[:LONGEST].encode(errors="replace").decode()
 
 
 def _is_encoding(exc: BaseException) -> bool:

@@ -1,7 +1,8 @@
 """Taking a run that cannot go on off its worker: it is paused with the reason, and a person is told.
 
 What stops it stands beside the journal, on the run's row and in a ticket: a journal that is not what was written
-cannot be added to. The run goes on when somebody resumes it, which closes the ticket.
+cannot be added to. The run is tried again when somebody resumes it, or a message comes for it, which closes the
+ticket; a run that cannot go on even so is stopped anew, with a new one.
 """
 
 from __future__ import annotations
@@ -40,10 +41,16 @@ class Exits:
         row = RowChange(state="waiting", status="paused", inbox_seen=claim.inbox_seq, error=error_text)
         await self._leave(claim, row, tickets)
 
-    async def give_back(self, claim: Claim, why: str) -> None:
-        """Leave a run to another worker."""
+    async def give_back(self, claim: Claim, why: str, *, after_ms: int = 0) -> None:
+        """Leave a run to another worker.
+
+        Args:
+            after_ms: Nobody takes it sooner; for runs that this worker would take again itself.
+        """
         log.warning("run %s is left to another worker: %s", claim.run_id, why, extra={"run": claim.run_id})
-        await self._leave(claim, RowChange(state="ready", status="queued", inbox_seen=claim.inbox_seq), [])
+        wake_at = self._clock.now() + after_ms if after_ms else 0
+        row = RowChange(state="ready", status="queued", inbox_seen=claim.inbox_seq, wake_at=wake_at)
+        await self._leave(claim, row, [])
 
     async def _leave(self, claim: Claim, row: RowChange, tickets: list[TicketRow]) -> None:
         """Let go of a run; one that got a message meanwhile is given to whoever reads that next."""
@@ -55,7 +62,7 @@ class Exits:
             now = await self._store.get_run(claim.run_id)
             if now is None or now.epoch != claim.epoch:
                 return
-            row = RowChange(state="ready", status="queued", inbox_seen=now.inbox_seq)
+            row = RowChange(state="ready", status="queued", inbox_seen=now.inbox_seq, wake_at=row.wake_at)
 
     async def go_on(self, claim: Claim) -> None:
         """Close the questions about a run that goes on again."""

@@ -25,6 +25,8 @@ log = logging.getLogger("tenuto.worker")
 
 _reuse = msgspec.json.Decoder(dict[str, Reused]).decode
 _UNHALTING = (msg.Resume, msg.Cancel)
+NEWER_MS = 1000
+"""How long a run this version cannot read is left to workers of a newer one, before it is looked at again."""
 
 
 class Opening:
@@ -67,7 +69,7 @@ class Opening:
         try:
             actor = await self._restore(claim, history)
         except UnknownEvent:
-            await exits.give_back(claim, "the journal holds events of a newer version")
+            await exits.give_back(claim, "the journal holds events of a newer version", after_ms=NEWER_MS)
             return
         except WorkflowMissing as exc:
             await exits.give_back(claim, str(exc))
@@ -83,9 +85,12 @@ class Opening:
             # All up to the claim's number were read now or consumed by a former owner; parking compares with it.
             actor.inbox_seen = max(actor.inbox_seen, claim.inbox_seq)
         begin.append(io.Tick())
+        if claim.status == "paused" or any(
+            isinstance(inp, io.Arrived) and isinstance(inp.message, _UNHALTING) for inp in begin
+        ):
+            # Before it can be stopped again: the question about that is another one.
+            await exits.go_on(claim)
         actor.begin(begin)
-        if any(isinstance(inp, io.Arrived) and isinstance(inp.message, _UNHALTING) for inp in begin):
-            self._runs.background.spawn(exits.go_on(claim))
 
     async def _restore(self, claim: Claim, history: History) -> Actor:
         digest = digest_of_history(history.snapshot, history.records)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from tenuto.domain.runs import wire
 from tenuto.ports.store import Once, OutboxRow, RowChange, Store, TicketRow
 from tenuto.testing.conformance import kit
@@ -66,7 +68,7 @@ class MessageSuite:
         ))  # fmt: skip
         assert sorted(outcomes) == ["accepted"] + ["duplicate"] * 7
         taken = asked[outcomes.index("accepted")]
-        assert await store.answered("default", "key") == taken
+        assert await store.answered("default", "key") == msgspec.structs.replace(taken, run=journal.id)
         assert await store.answered("other", "key") is None
         assert [m.key for m in await store.inbox(journal.id)] == [f"k{outcomes.index('accepted')}"]
         await journal.write(store, journal.next(eaten=[1]))

@@ -40,13 +40,13 @@ class OwnershipSuite:
                 assert row is not None and (row.state, row.worker) == ("owned", f"w{n}")
 
     async def test_a_claim_says_what_is_needed(self, store: Store) -> None:
-        """A claim carries namespace, epoch, definition and the newest message's number."""
+        """A claim carries namespace, epoch, definition, the newest message's number, and how the run stood before."""
         journal = await kit.created(store, "team", digest="sha256:d")
         await store.send(journal.id, "k", b"{}")
         await kit.enlist(store, "w")
         (claim,) = await store.claim("w", 1)
         assert (claim.run_id, claim.ns, claim.epoch, claim.digest) == (journal.id, "team", 1, "sha256:d")
-        assert (claim.inbox_seq, claim.stolen_from) == (1, None)
+        assert (claim.inbox_seq, claim.stolen_from, claim.status) == (1, None, "queued")
         row = await store.get_run(journal.id)
         assert row is not None and (row.status, row.worker) == ("running", "w")
 

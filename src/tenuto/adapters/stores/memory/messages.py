@@ -30,7 +30,7 @@ class Messages:
     async def answered(self, ns: str, key: str) -> Once | None:
         """Return what is kept under an idempotency key."""
         found = self.tables.keys.get((ns, key))
-        return None if found is None else Once(ns, key, found[1], found[2])
+        return None if found is None else Once(ns, key, found[1], found[2], found[0])
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
         """Return unconsumed messages with `n > after`, in order."""

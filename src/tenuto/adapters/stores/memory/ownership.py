@@ -74,8 +74,9 @@ class Ownership:
         turns.sort()
         claims: list[Claim] = []
         for _, run_id in turns[: min(max(limit, 0), _MAX_CLAIMS)]:
-            tables.runs[run_id].status = "running"
-            claims.append(self._own(worker, tables.runs[run_id]))
+            run, before = tables.runs[run_id], tables.runs[run_id].status
+            run.status = "running"
+            claims.append(msgspec.structs.replace(self._own(worker, run), status=before))
         return claims
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:

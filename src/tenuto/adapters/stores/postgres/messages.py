@@ -40,7 +40,7 @@ class Messages(Part):
     async def answered(self, ns: str, key: str) -> Once | None:
         """Return what is kept under an idempotency key."""
         row = await self.parts.pool.first("idempotent_run", ns, key)
-        return None if row is None else Once(ns, key, row["digest"], row["answer"])
+        return None if row is None else Once(ns, key, row["digest"], row["answer"], str(row["run_id"]))
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
         """Return unconsumed messages with `n > after`, in order."""

@@ -77,7 +77,7 @@ class Ownership(Part):
         if wanted <= 0:
             return []
         found = await self.parts.lane.call(take)
-        return [rows.claim(row) for row in sorted(found, key=_turn)]
+        return [rows.claim(row, status=row["before"]) for row in sorted(found, key=_turn)]
 
     async def steal(self, worker: str, limit: int) -> list[Claim]:
         """Take runs whose owner's lease has ended: epoch + 1 and a `LeaseTaken` record, wholly or not at all each."""

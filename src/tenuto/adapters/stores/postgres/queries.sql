@@ -441,7 +441,7 @@ select due_at, id from run
   order by due_at, id limit $2
 
 -- part: claim_of
-select id, due_at + priority * 60000 as turn from run
+select id, status as before, due_at + priority * 60000 as turn from run
   where due_at is not null and due_at <= {now} and digest <> all($3::bytea[])
 
 -- part: claim_answer
@@ -464,11 +464,11 @@ c2 as ({claim_of} and priority = 2 order by due_at, id limit (select n2 from tur
 c as (select * from c0 union all select * from c1 union all select * from c2)
 update run set state = 'owned', status = 'running', worker = $1, epoch = epoch + 1, taken = $4, due_at = null, wake_at = 0
 from c where run.id = c.id and run.id = any(array(select id from c))
-returning {claim_answer}, c.turn
+returning {claim_answer}, c.before, c.turn
 
 -- name: claimed
--- Find again what a claim took whose answer got lost.
-select {claim_answer}, 0::bigint as turn from run where state = 'owned' and worker = $1 and taken = $2
+-- Find again what a claim took whose answer got lost; what the rows said before is lost with it.
+select {claim_answer}, '' as before, 0::bigint as turn from run where state = 'owned' and worker = $1 and taken = $2
 
 -- part: dead_owners
 -- Owners of runs without a running lease, found by hopping over the index of owned runs, not by reading it all.

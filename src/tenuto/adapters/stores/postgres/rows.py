@@ -58,9 +58,11 @@ def record(row: Any) -> Record:
     return Record(row["seq"], row["epoch"], row["body"], row["chain"])
 
 
-def claim(row: Any, stolen_from: str | None = None) -> Claim:
+def claim(row: Any, stolen_from: str | None = None, status: str = "") -> Claim:
     """Return a run that is now ours."""
-    return Claim(str(row["id"]), row["ns"], row["epoch"], plain_digest(row["digest"]), row["inbox_seq"], stolen_from)
+    return Claim(
+        str(row["id"]), row["ns"], row["epoch"], plain_digest(row["digest"]), row["inbox_seq"], stolen_from, status
+    )
 
 
 def ticket(row: Any) -> TicketRow:

@@ -29,7 +29,7 @@ class Messages(Part):
     async def answered(self, ns: str, key: str) -> Once | None:
         """Return what is kept under an idempotency key."""
         row = await self.parts.readers.first("key_find", ns, key)
-        return None if row is None else Once(ns, key, row[1], row[2])
+        return None if row is None else Once(ns, key, row[1], row[2], rows.id_text(row[0]))
 
     async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
         """Return unconsumed messages with `n > after`, in order."""

@@ -85,10 +85,10 @@ class Ownership(Part):
             found = sql.rows(tx.db, "claimable", tx.now, excluded, wanted)
             flat: list[Any] = []
             claims: list[Claim] = []
-            for run, ns, epoch, digest, inbox_seq, _turn in found:
+            for run, ns, epoch, digest, inbox_seq, status, _turn in found:
                 flat += (run, worker, epoch + 1)
                 tx.owners[run] = epoch + 1
-                claims.append(Claim(rows.id_text(run), ns, epoch + 1, digest, inbox_seq))
+                claims.append(Claim(rows.id_text(run), ns, epoch + 1, digest, inbox_seq, status=status))
             sql.BULK["claim"].run(tx.db, flat)
             return claims
 

@@ -314,7 +314,7 @@ select count(*) from run where state = 'owned' and worker = ?
 due_at is not null and due_at <= ?1 and digest not in (select value from json_each(?2)) order by due_at, id limit ?3
 
 -- part: claim_columns
-id, ns, epoch, digest, inbox_seq, due_at + priority * 60000 as turn
+id, ns, epoch, digest, inbox_seq, status, due_at + priority * 60000 as turn
 
 -- name: claimable
 -- Ready or due runs: first by priority, softened by a minute of waiting a step, then the longest waiting.
