@@ -192,7 +192,8 @@ class Probe(Peer):
             waiting.release()
             await asyncio.get_running_loop().create_future()
 
-        self._parked = [asyncio.ensure_future(one(i)) for i in range(n)]
+        first = len(self._parked)
+        self._parked += [asyncio.ensure_future(one(first + i)) for i in range(n)]
         for _ in range(n):
             await waiting.acquire()
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from tenuto.errors import Unavailable
 from tenuto.ports.store import Commit, Committed, Store
 from tenuto.runtime.creation import Creation
 
@@ -35,6 +36,10 @@ class Source(Protocol):
 
     def concluded(self, result: Committed) -> None:
         """Learn what became of the commit proposed last."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go without knowing what became of the commit proposed last; the store is read before anything follows."""
         ...
 
 
@@ -121,6 +126,7 @@ class Committer:
                 log.exception("a commit could not be made")
                 if source.announce is not None and not source.announce.done():
                     source.announce.set_exception(exc)
+                source.abandon()
                 continue
             if commit is not None:
                 batch.append(commit)
@@ -130,14 +136,37 @@ class Committer:
             # Replies were given without a record; let the code they belong to run before asking again.
             await asyncio.sleep(0)
             return
-        results = await self.store.commit(batch)
+        try:
+            results = await self.store.commit(batch)
+        except Exception:
+            # A store waits out what passes by, so this is a mistake of its own, and nobody knows what it stored.
+            log.exception("a group of %d commits failed as no store may fail", len(batch))
+            for owner in owners:
+                _let_go(owner)
+            return
         self.groups += 1
         for owner, result in zip(owners, results, strict=True):
             if isinstance(owner, asyncio.Future):
                 if not owner.done():
                     owner.set_result(result)
-            else:
+                continue
+            try:
                 owner.concluded(result)
+            except Exception:
+                log.exception("what follows a commit could not be done")
+                owner.abandon()
+
+
+def _let_go(owner: Source | asyncio.Future[Committed]) -> None:
+    if not isinstance(owner, asyncio.Future):
+        owner.abandon()
+    elif not owner.done():
+        owner.set_exception(outcome_unknown())
+
+
+def outcome_unknown() -> Unavailable:
+    """Return what whoever waits for a commit is told when nobody knows whether it was stored."""
+    return Unavailable("it is not known whether this was stored; look before asking again", code="commit.unknown")
 
 
 def weight(commit: Commit) -> int:

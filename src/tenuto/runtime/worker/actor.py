@@ -15,6 +15,7 @@ from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import ENDED, RunState, encode_state, public_status, suspended
 from tenuto.domain.runs.wire import ZERO, Record, encode_body, link
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
+from tenuto.runtime.committer import outcome_unknown
 from tenuto.runtime.creation import Creation
 from tenuto.runtime.worker.attempts import Attempt, Host
 from tenuto.runtime.worker.inbox import Inbox
@@ -66,6 +67,10 @@ class Owner(Host, Protocol):
 
     def refused(self, actor: Actor, result: Committed) -> None:
         """Let go of a run whose record was refused."""
+        ...
+
+    def forget(self, actor: Actor) -> None:
+        """Let go of a run without a word; it is taken anew if it is still ours."""
         ...
 
     def quarantine(self, actor: Actor, why: str) -> None:
@@ -325,6 +330,15 @@ class Actor:
         if not self.inputs and not self.attempts:
             # Nothing runs here, yet parking was refused: a message came in between.
             self.worker.inbox.read(self)
+
+    def abandon(self) -> None:
+        """Let go of the run without knowing what became of its record; it is taken anew and its journal read."""
+        self.in_flight = False
+        self.decision = self.body = self.new = None
+        announce, self.announce = self.announce, None
+        if announce is not None and not announce.done():
+            announce.set_exception(outcome_unknown())
+        self.worker.forget(self)
 
     def _act(self, decision: io.Decision) -> None:
         """Let the effects of a durable decision happen."""
