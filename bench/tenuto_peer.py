@@ -19,10 +19,12 @@ from bench import tenuto_app, tenuto_server
 from bench.http1 import Connection
 from bench.measure import StepClock
 from bench.peer import Peer, Stage, drive
+from tenuto.runtime.services.requests import ListRuns
 
 AT_A_TIME = 1_000
 HTTP_CONNECTIONS = 32
 WAIT_S = 60.0
+LOOK_S = 0.1
 SAMPLE = 100
 """Every so many runs one is looked at: holding every id would be counted as the engine's memory."""
 
@@ -50,6 +52,11 @@ class Api:
     async def execute(self, workflow: str, value: Any = None) -> Any:
         """Start a run and return how it ended."""
         return await self._engine.runs.execute(workflow, value)
+
+    async def unended(self) -> bool:
+        """Return whether any run is still to be done."""
+        where = ListRuns(status=("queued", "running", "waiting"))
+        return bool((await self._engine.runs.list(where, limit=1)).items)
 
     async def status(self, run: str, wait_s: float = 0) -> tuple[str, Any]:
         """Return status and output, waiting for the end for up to `wait_s`."""
@@ -144,7 +151,9 @@ class Tenuto(Peer):
     async def drain(self, n: int) -> None:
         self._api = Api(self._url)
         await self._api.open()
-        for run in self._cold:
+        while await self._api.unended():
+            await asyncio.sleep(LOOK_S)
+        for run in self._cold[::SAMPLE]:
             await self._ended(run)
 
     async def over_http(self, n: int) -> dict[str, float]:
