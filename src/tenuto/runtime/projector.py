@@ -59,10 +59,11 @@ class Projector:
         self._heard: dict[tuple[str, int], ev.Body] = {}
         self.cursors: dict[int, int] = {}
         self._loaded = False
+        self._hears = True
 
     def hear(self, run_id: str, seq: int, body: ev.Body) -> None:
         """Keep a record this process has just committed, so that it need not be read back; never more than a few."""
-        if len(self._heard) < HEARD and (self._leads is None or self._leads()):
+        if self._hears and len(self._heard) < HEARD:
             self._heard[run_id, seq] = body
 
     async def run(self, interval_s: float = 0.5) -> None:
@@ -70,7 +71,8 @@ class Projector:
         while True:
             busy = False
             try:
-                if self._leads is None or self._leads():
+                self._hears = self._leads is None or self._leads()
+                if self._hears:
                     busy = await self.step()
                 else:
                     self._loaded = False  # whoever leads now moves the stored cursors on

@@ -10,7 +10,7 @@ import msgspec
 
 from tenuto.adapters.stores.sqlite import rows, sql
 from tenuto.adapters.stores.sqlite.parts import Part
-from tenuto.adapters.stores.sqlite.rows import stored_id
+from tenuto.adapters.stores.sqlite.rows import Ids, stored_id
 from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow, WorkflowRow
 
@@ -18,6 +18,12 @@ _OWNED = (
     "rec_delete", "inbox_delete", "snapshot_delete", "ticket_delete", "task_delete", "key_delete", "view_delete",
     "run_delete",
 )  # fmt: skip
+
+_ids = Ids()
+
+
+def _place(row: StepRow) -> tuple[str, str]:
+    return row.run_id, row.step
 
 
 def _list(values: Sequence[str]) -> str | None:
@@ -129,9 +135,9 @@ class Projections(Part):
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
         """Upsert step rows and the projection's cursors in one transaction; of repeats of a step the last counts."""
         flat: list[Any] = []
-        for row in rows:
+        for row in sorted(rows, key=_place):  # neighbours in the table are written together
             flat += (
-                name, row.ns, stored_id(row.run_id), row.step, row.node, row.kind, row.status, row.attempt,
+                name, row.ns, _ids[row.run_id], row.step, row.node, row.kind, row.status, row.attempt,
                 row.started_at, row.finished_at, row.error,
             )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from tenuto.ports.store import RunRow, StepRow, TaskRow, TicketRow, WorkerRow, W
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID_BYTES = 16
-_KEPT_IDS = 65_536
+_KEPT_IDS = 8192
 
 encode_labels = msgspec.json.Encoder().encode
 _labels = msgspec.json.Decoder(dict[str, str]).decode
@@ -40,6 +41,7 @@ def stored_id(run_id: str) -> bytes | None:
     return bytes.fromhex(run_id.replace("-", "")) if _UUID.fullmatch(run_id) else None
 
 
+@lru_cache(maxsize=4096)
 def id_text(stored: bytes) -> str:
     """Return an id as text."""
     digits = stored.hex()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenuto.adapters.stores.sqlite.connection import data_version, is_broken, outage
 
-_MOST_OWNERS = 65_536
+_MOST_OWNERS = 8192
 
 
 class NeedsCare(Exception):
