@@ -57,6 +57,43 @@ async def test_a_run_claimed_and_not_opened_is_opened_after_all(url: str):
         await runtime.close()
 
 
+async def test_a_run_claimed_under_a_lease_that_ended_meanwhile_is_not_opened(url: str):
+    """Under its next name a worker owns nothing of what it asked for under the last; the run is taken over."""
+    app = App("t")
+
+    @app.step
+    async def wait(ctx: Context) -> Any:
+        return await ctx.wait_signal("go")
+
+    app.workflow("w").step(wait, id="wait")
+    runtime = await start_runtime(url, app.catalog(), options=OPTIONS)
+    assert runtime.worker is not None
+    store, lease = runtime.store, runtime.worker.runs.lease
+    claim = store.claim
+    lost: list[str] = []
+
+    async def loses_once(*args: Any) -> Any:
+        claims = await claim(*args)
+        if claims and not lost:
+            lost.append(lease.id)
+            lease.lose()
+        return claims
+
+    try:
+        run = (await runtime.engine.runs.start("w", {})).id
+        while (await store.get_run(run)).state != "waiting":  # type: ignore[union-attr]
+            await store.wait_hint(0.05)
+        store.claim = loses_once  # type: ignore[method-assign]
+        await runtime.engine.runs.signal(run, "go", 7)
+        view = await runtime.engine.runs.get(run, wait_s=15)
+        assert (view.status, view.output) == ("completed", {"wait": 7})
+        row = await store.get_run(run)
+        assert lost and row is not None and row.epoch == 3, "claimed under the old name, taken over under the new"
+        assert (await runtime.engine.audit.verify(run)).ok
+    finally:
+        await runtime.close()
+
+
 async def test_a_result_is_reported_as_soon_as_the_store_takes_it(url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tasks, "AGAIN_S", 0.01)
     app = App("t")

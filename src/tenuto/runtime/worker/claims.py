@@ -55,7 +55,7 @@ class Claims:
 
     async def _look(self) -> bool:
         """Do what one poll finds; return whether there may be more right away."""
-        runs, lease = self._runs, self._runs.lease
+        runs, lease, owner = self._runs, self._runs.lease, self._runs.lease.id
         if not lease.holds():
             return False
         if not runs.draining:
@@ -77,23 +77,23 @@ class Claims:
         free = self._options.max_runs - len(runs.actors)
         busy = False
         if found.expired and free > 0:
-            stolen = await self._store.steal(lease.id, min(free, 64))
+            stolen = await self._store.steal(owner, min(free, 64))
             self.takeovers += len(stolen)
-            await self._opening.take(stolen)
+            await self._opening.take(stolen, owner)
             busy = bool(stolen)
         if found.claimable and free > 0:
-            claims = await self._store.claim(lease.id, min(free, 256), sorted(self._opening.excluded))
-            await self._opening.take(claims)
+            claims = await self._store.claim(owner, min(free, 256), sorted(self._opening.excluded))
+            await self._opening.take(claims, owner)
             busy = busy or len(claims) > 0
         return busy
 
     async def _retake(self) -> None:
         """Take anew what the store says is ours though nobody here has it: a claim whose opening failed half way."""
         runs, lease = self._runs, self._runs.lease
-        held = set(runs.actors)
-        owned = await self._store.owned(lease.id)
+        held, owner = set(runs.actors), lease.id
+        owned = await self._store.owned(owner)
         # Absent before and after: a run that is parked meanwhile was here before, one created meanwhile is here now.
         lost = [(run_id, epoch) for run_id, epoch in owned if run_id not in held and run_id not in runs.actors]
         if lost:
             log.warning("taking %d runs anew that were claimed and never opened", len(lost))
-            await self._opening.take(await self._store.retake(lease.id, lost))
+            await self._opening.take(await self._store.retake(owner, lost), owner)

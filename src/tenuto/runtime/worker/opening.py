@@ -43,12 +43,15 @@ class Opening:
         self._resources = runs.resources
         self._served: dict[str, bool] = {}
 
-    async def take(self, claims: Sequence[Claim]) -> None:
-        """Open the runs that were claimed."""
+    async def take(self, claims: Sequence[Claim], owner: str) -> None:
+        """Open the runs that were claimed, unless the lease they were claimed under has ended since.
+
+        Args:
+            owner: The worker's id when it asked for them; under a later one they are not ours.
+        """
         if not claims:
             return
         exits, lease = self._runs.exits, self._runs.lease
-        owner = lease.id
         found = await self._resources.store.load([c.run_id for c in claims])
         histories = {history.run_id: history for history in found}
         for claim in claims:
@@ -59,12 +62,12 @@ class Opening:
                 await exits.halt(claim, Corrupt(f"run {claim.run_id}: there is no journal", run=claim.run_id))
                 continue
             try:
-                await self._open(claim, history)
+                await self._open(claim, history, owner)
             except Exception as exc:
                 log.exception("run %s cannot be opened", claim.run_id, extra={"run": claim.run_id})
                 await exits.halt(claim, Halted(f"the engine cannot open the run: {exc!r}"))
 
-    async def _open(self, claim: Claim, history: History) -> None:
+    async def _open(self, claim: Claim, history: History, owner: str) -> None:
         exits = self._runs.exits
         try:
             actor = await self._restore(claim, history)
@@ -77,9 +80,7 @@ class Opening:
         except Corrupt as exc:
             await exits.halt(claim, exc)
             return
-        begin: list[io.Input] = [
-            io.Begin(worker=self._runs.lease.id, epoch=claim.epoch, lost=claim.stolen_from is not None)
-        ]
+        begin: list[io.Input] = [io.Begin(worker=owner, epoch=claim.epoch, lost=claim.stolen_from is not None)]
         if claim.inbox_seq:
             begin += await self._runs.inbox.messages(actor)
             # All up to the claim's number were read now or consumed by a former owner; parking compares with it.
@@ -90,7 +91,10 @@ class Opening:
         ):
             # Before it can be stopped again: the question about that is another one.
             await exits.go_on(claim)
-        actor.begin(begin)
+        if self._runs.lease.id == owner:
+            actor.begin(begin)
+        else:
+            self._runs.forget(actor)
 
     async def _restore(self, claim: Claim, history: History) -> Actor:
         digest = digest_of_history(history.snapshot, history.records)
