@@ -11,10 +11,11 @@ from tenuto.settings import describe
 def page() -> str:
     """Return the page."""
     text = opening(
-        "Settings", "tenuto/settings.py",
+        "Settings", "tenuto/settings",
         "A flag beats an environment variable, which beats `tenuto.toml` in the working directory (or the file `TENUTO_CONFIG` names), which beats the default.",
         "An unknown key or a bad value is refused at the start, all of them at once.",
         "Lists are separated by commas in variables and are arrays in the file.",
+        "A key with dots is in a table of the file; its first word is also a variable, such as `TENUTO_CAPS`, that holds the whole table as JSON.",
     )  # fmt: skip
     rows = [
         (
@@ -28,13 +29,13 @@ def page() -> str:
     text += "\n" + table(["key", "default", "what it does", "variables"], rows)
     return text + (
         "\nA file looks like this:\n\n"
-        '```toml title="tenuto.toml"\ndatabase = "sqlite:///.tenuto/tenuto.db"\nport = 8321\nlog_format = "json"\n```\n\n'
+        '```toml title="tenuto.toml"\ndatabase = "sqlite:///.tenuto/tenuto.db"\nport = 8321\nlog_format = "json"\n\n[caps]\nday_usd = 20\n```\n\n'
         "The command line also reads `TENUTO_API_URL` (the server to talk to) and `TENUTO_TOKEN` (the token to show there).\n"
     )
 
 
 def _default(value: Any) -> str:
-    if value in ("", ()):
+    if value in ("", ()) or value == {}:
         return "none"
     return code(
         str(value).lower()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from tenuto.bundled import examples_ledger as ledger
-from tenuto.ports.model import ModelReply, ModelRequest
+from tenuto.ports.model import ModelReply, ModelRequest, OnDelta
 
 Answer = Callable[[str, ModelRequest], ModelReply]
 """Makes the answer from the text of the prompt and the request."""
@@ -34,7 +34,7 @@ class OfflineModel:
         self._think_s = think_s
         self._counted = counted
 
-    async def request(self, request: ModelRequest, *, key: str) -> ModelReply:
+    async def request(self, request: ModelRequest, *, key: str, on_delta: OnDelta | None = None) -> ModelReply:
         """Return the answer that follows from the request alone."""
         if self._counted:
             await asyncio.to_thread(ledger.write, "model", key, {"model": request.model})

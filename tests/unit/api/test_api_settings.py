@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tenuto.errors import InvalidSettings
-from tenuto.settings import describe, load
+from tenuto.settings import describe, environment, load
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +118,24 @@ def test_every_setting_is_described() -> None:
     listed = {item["name"]: item for item in describe()}
     assert listed["database"]["variables"] == ["TENUTO_DATABASE", "TENUTO_DATABASE_URL"]
     assert all(item["help"] for item in listed.values())
+
+
+def test_sections_come_from_tables_of_the_file_or_json_of_a_variable(tmp_path: Path) -> None:
+    """A section's keys are checked like any other, and a child process is told the same."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[caps]\nday_usd = 2.5\n[project_caps.alpha]\nmonth_usd = 7\n")
+    settings = load({}, {}, file)
+    assert settings.caps.day_usd == 2.5
+    assert settings.project_caps["alpha"].month_usd == 7
+    assert load({}, environment(settings)) == settings
+    assert load({}, {"TENUTO_CAPS": '{"day_usd": 3}'}, file).caps.day_usd == 3
+
+
+def test_faults_of_sections_are_named_by_their_place(tmp_path: Path) -> None:
+    """Every fault of every table is reported, with the nearest key."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[caps]\nday_usdd = 2\n[project_caps]\nalpha = 3\n[project_caps.beta]\nmonth_usd = 'x'\n")
+    found = _problems(file=file)
+    assert "did you mean 'day_usd'" in found[f"{file}: caps.day_usdd"]
+    assert "not a table" in found[f"{file}: project_caps.alpha"]
+    assert "not a number" in found[f"{file}: project_caps.beta.month_usd"]

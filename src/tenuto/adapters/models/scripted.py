@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from tenuto.ports.model import ModelReply, ModelRequest
+from tenuto.ports.model import ModelReply, ModelRequest, OnDelta
 
 ECHO = 200
 Script = Callable[[ModelRequest], ModelReply | str]
@@ -30,7 +30,7 @@ class ScriptedModel:
         self._function = script if callable(script) else None
         self._list = None if script is None or callable(script) else iter(script)
 
-    async def request(self, request: ModelRequest, *, key: str) -> ModelReply:
+    async def request(self, request: ModelRequest, *, key: str, on_delta: OnDelta | None = None) -> ModelReply:
         """Return the scripted answer, or the echo."""
         self.requests.append(request)
         answer: ModelReply | str | None = None

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from tenuto.errors import InvalidSettings, Problem
+from tenuto.settings import keys
+from tenuto.settings.keys import between, key, meant, one_of, section, table
+from tenuto.settings.money import Caps
 
 FILE_NAME = "tenuto.toml"
 MIN_TOKEN = 16
@@ -27,33 +28,6 @@ MEBIBYTE = 1024 * 1024
 # Read by other parts of the program, so no misspelling of ours.
 _OTHER_VARIABLES = frozenset({"TENUTO_API_URL", "TENUTO_CONFIG", "TENUTO_EXTRAS", "TENUTO_OUTPUT"})
 _OTHER_PREFIXES = ("TENUTO_TEST_", "TENUTO_BENCH_", "TENUTO_CHAOS_")
-
-T = TypeVar("T")
-
-
-def _key(
-    default: Any, help_: str, check: Callable[[Any], str] | None = None, *, env: Sequence[str] = (), secret: bool = False
-) -> Any:
-    """Declare a setting: its default, what it does, a check that returns what is wrong, its other variables."""
-    metadata = {"help": help_, "check": check, "env": tuple(env)}
-    return field(default=default, metadata=metadata, repr=not secret)
-
-
-def _between(low: float, high: float, unit: str = "") -> Callable[[Any], str]:
-    def check(value: float) -> str:
-        return "" if low <= value <= high else f"must be {low:,} to {high:,}{unit}"
-
-    return check
-
-
-def _one_of(*allowed: str) -> Callable[[Any], str]:
-    def check(value: str) -> str:
-        if value in allowed:
-            return ""
-        return f"must be one of {', '.join(allowed)}" + _meant(value, allowed)
-
-    return check
-
 
 def _strong(value: str) -> str:
     if not value:
@@ -107,31 +81,33 @@ class Settings:
         token: Fixed by the operator; empty means the one kept in `data_dir`, made at first start.
     """
 
-    host: str = _key("127.0.0.1", "address to listen on", _host)
-    port: int = _key(8321, "port to listen on; 0 takes a free one", _between(0, 65_535))
-    database: str = _key(
+    host: str = key("127.0.0.1", "address to listen on", _host)
+    port: int = key(8321, "port to listen on; 0 takes a free one", between(0, 65_535))
+    database: str = key(
         "sqlite:///.tenuto/tenuto.db", "URL of the store: sqlite:///FILE or postgresql://…", _database,
         env=("TENUTO_DATABASE_URL",), secret=True,
     )  # fmt: skip
-    data_dir: str = _key(".tenuto", "directory of the token, the server's address and the default database",
+    data_dir: str = key(".tenuto", "directory of the token, the server's address and the default database",
                          env=("TENUTO_HOME",))  # fmt: skip
-    token: str = _key("", "the bearer token clients must show", _strong, secret=True)
-    no_auth: bool = _key(False, "let everybody in; only on a loopback address")
-    cors_origins: tuple[str, ...] = _key((), "origins of pages elsewhere that may call the API", _origins)
-    allowed_hosts: tuple[str, ...] = _key((), "host names the server is reached by behind a proxy", _hosts)
-    http_allow: tuple[str, ...] = _key((), "hosts, as host or host:port, that steps may call although not public")
-    log_level: str = _key("info", "least severe log line that is written", _one_of("debug", "info", "warning", "error"))
-    log_format: str = _key("text", "how log lines are written", _one_of("text", "json"))
-    lease_s: float = _key(10.0, "seconds after which a silent worker's runs are taken over", _between(1, 3600, " s"))
-    workers: int = _key(1, "workers of the server: 1 works inside it, more are processes of their own, 0 is none",
-                        _between(0, 64))  # fmt: skip
-    concurrency: int = _key(256, "steps one worker executes at a time", _between(1, 100_000))
-    max_runs: int = _key(1000, "runs one worker holds in memory at a time", _between(1, 1_000_000))
-    max_body_bytes: int = _key(32 * MEBIBYTE, "largest request body", _between(1024, 1024 * MEBIBYTE, " bytes"))
-    max_yaml_bytes: int = _key(MEBIBYTE, "largest YAML body", _between(1024, 16 * MEBIBYTE, " bytes"))
-    rate_limit: float = _key(0.0, "requests a second from one address; 0 sets no limit", _between(0, 1_000_000))
-    stop_grace_s: float = _key(30.0, "seconds running steps get to finish at shutdown", _between(0, 3600, " s"))
-    retention_days: float = _key(0.0, "days an ended run is kept; 0 keeps it for ever", _between(0, 36_500, " days"))
+    token: str = key("", "the bearer token clients must show", _strong, secret=True)
+    no_auth: bool = key(False, "let everybody in; only on a loopback address")
+    cors_origins: tuple[str, ...] = key((), "origins of pages elsewhere that may call the API", _origins)
+    allowed_hosts: tuple[str, ...] = key((), "host names the server is reached by behind a proxy", _hosts)
+    http_allow: tuple[str, ...] = key((), "hosts, as host or host:port, that steps may call although not public")
+    log_level: str = key("info", "least severe log line that is written", one_of("debug", "info", "warning", "error"))
+    log_format: str = key("text", "how log lines are written", one_of("text", "json"))
+    lease_s: float = key(10.0, "seconds after which a silent worker's runs are taken over", between(1, 3600, " s"))
+    workers: int = key(1, "workers of the server: 1 works inside it, more are processes of their own, 0 is none",
+                        between(0, 64))  # fmt: skip
+    concurrency: int = key(256, "steps one worker executes at a time", between(1, 100_000))
+    max_runs: int = key(1000, "runs one worker holds in memory at a time", between(1, 1_000_000))
+    max_body_bytes: int = key(32 * MEBIBYTE, "largest request body", between(1024, 1024 * MEBIBYTE, " bytes"))
+    max_yaml_bytes: int = key(MEBIBYTE, "largest YAML body", between(1024, 16 * MEBIBYTE, " bytes"))
+    rate_limit: float = key(0.0, "requests a second from one address; 0 sets no limit", between(0, 1_000_000))
+    stop_grace_s: float = key(30.0, "seconds running steps get to finish at shutdown", between(0, 3600, " s"))
+    caps: Caps = section(Caps, "what all runs together may spend")
+    project_caps: Mapping[str, Caps] = table(Caps, "what the runs labelled `project=NAME` may spend together")
+    retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
 
     def is_loopback(self) -> bool:
         """Return whether only this machine can reach the server."""
@@ -173,7 +149,7 @@ def load(
     for name, value in (flags or {}).items():
         if value is not None:
             _take(given, problems, name, value, f"--{name.replace('_', '-')}")
-    values = {name: _checked(name, where, raw, problems) for name, (where, raw) in given.items()}
+    values = {name: keys.read(_FIELDS[name], where, raw, problems) for name, (where, raw) in given.items()}
     if problems:
         raise InvalidSettings(_headline(problems), problems=tuple(problems))
     settings = Settings(**values)
@@ -187,26 +163,21 @@ def load(
 
 
 def describe() -> list[dict[str, Any]]:
-    """Return name, variables, default and help of every setting, for flags, docs and `doctor`."""
-    return [
-        {
-            "name": name,
-            "variables": [variable for variable, target in VARIABLES.items() if target == name],
-            "default": item.default,
-            "help": item.metadata["help"],
-        }
-        for name, item in _FIELDS.items()
-    ]
+    """Return name, variables, default and help of every setting, for flags, docs and `doctor`.
+
+    Keys of sections are named `section.key`, those of tables `table.NAME.key`.
+    """
+    found: list[dict[str, Any]] = []
+    for name, item in _FIELDS.items():
+        variables = [variable for variable, target in VARIABLES.items() if target == name]
+        found += keys.described(name, item, variables)
+    return found
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables from which `load` reads these very settings, whatever a file says."""
     values = {name: getattr(settings, name) for name in _FIELDS}
-    return {f"TENUTO_{name.upper()}": _as_text(value) for name, value in values.items()}
-
-
-def _as_text(value: Any) -> str:
-    return ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
+    return {f"TENUTO_{name.upper()}": keys.as_text(value) for name, value in values.items()}
 
 
 def _headline(problems: Sequence[Problem]) -> str:
@@ -237,7 +208,7 @@ def _from_environment(env: Mapping[str, str], given: dict[str, tuple[str, Any]],
             continue
         name = VARIABLES.get(variable)
         if name is None:
-            hint = _meant(variable, tuple(VARIABLES))
+            hint = meant(variable, tuple(VARIABLES))
             problems.append(
                 Problem(variable, "is no setting of this version", hint=hint.lstrip("; "), code="settings.unknown")
             )
@@ -251,77 +222,8 @@ def _take(
     if name in _FIELDS:
         given[name] = (where, value)
         return
-    hint = _meant(name, tuple(_FIELDS)).lstrip("; ") or f"settings are {', '.join(_FIELDS)}"
+    hint = meant(name, tuple(_FIELDS)).lstrip("; ") or f"settings are {', '.join(_FIELDS)}"
     problems.append(Problem(where, "is no setting of this version", hint=hint, code="settings.unknown"))
-
-
-def _meant(word: str, known: Sequence[str]) -> str:
-    close = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _checked(name: str, where: str, raw: Any, problems: list[Problem]) -> Any:
-    item = _FIELDS[name]
-    try:
-        value = _convert(str(item.type), raw)
-    except ValueError as error:
-        shown = "the value" if not item.repr else repr(raw)
-        problems.append(Problem(where, f"{shown} is not {error}", code="settings.type"))
-        return item.default
-    check = cast("Callable[[Any], str] | None", item.metadata["check"])
-    if check is not None and (wrong := check(value)):
-        shown = "the value" if not item.repr else repr(raw)
-        problems.append(Problem(where, f"{shown} {wrong}", code="settings.value"))
-    return value
-
-
-def _convert(kind: str, raw: Any) -> Any:
-    """Return a raw value as the setting's type; text from the environment is read, other types must fit."""
-    match kind:
-        case "bool":
-            return _as_bool(raw)
-        case "int":
-            return _as_number(raw, int, "a whole number")
-        case "float":
-            return _as_number(raw, float, "a number")
-        case "str":
-            if isinstance(raw, str | os.PathLike):
-                return str(cast("object", raw))
-            raise ValueError("text")
-        case _:
-            return _as_texts(raw)
-
-
-def _as_bool(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if isinstance(raw, str) and raw.lower() in words:
-        return words[raw.lower()]
-    raise ValueError("true or false")
-
-
-def _as_number(raw: Any, number: Callable[[Any], T], name: str) -> T:
-    fits = isinstance(raw, str | int) or (number is float and isinstance(raw, float))
-    if isinstance(raw, bool) or not fits:
-        raise ValueError(name)
-    try:
-        value = number(raw)
-    except ValueError:
-        raise ValueError(name) from None
-    if not math.isfinite(cast("float", value)):
-        raise ValueError(f"{name} with an end")
-    return value
-
-
-def _as_texts(raw: Any) -> tuple[str, ...]:
-    if isinstance(raw, str):
-        return tuple(part.strip() for part in raw.split(",") if part.strip())
-    if isinstance(raw, list | tuple):
-        items = cast("Sequence[Any]", raw)
-        if all(isinstance(item, str) for item in items):
-            return tuple(items)
-    raise ValueError("a list of texts")
 
 
 def _together(settings: Settings, given: Mapping[str, tuple[str, Any]]) -> list[Problem]:
