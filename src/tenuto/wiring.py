@@ -7,7 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from tenuto.runtime.outage import tell_outages
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.retention import keep_small
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.tools.builtin.kit import Kit
+from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.worker.options import WorkerOptions
@@ -106,8 +108,12 @@ class Runtime:
 async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
     store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (), retention_days: float = 0,
+    kit: Kit | None = None,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
+
+    Args:
+        kit: What the built-in tools work with; `None` is the defaults, with `http_allow`.
 
     Raises:
         InvalidGraph: A workflow of the catalog breaks rules.
@@ -115,6 +121,8 @@ async def start_runtime(
     """
     tune_interpreter()
     opts = options or WorkerOptions()
+    http = HttpPolicy(allowed=frozenset(host.lower() for host in http_allow))
+    catalog = replace(catalog, builtin=builtin_tools(kit or Kit(http=http)))
     store = store or open_store(url, lease_ms=opts.lease_ms)
     await store.open()
     clock = SystemClock()
@@ -132,7 +140,7 @@ async def start_runtime(
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
             pool=ProcessPool(), liveness=LockFiles(store.url),
-            http=HttpPolicy(allowed=frozenset(host.lower() for host in http_allow)),
+            http=http,
         )
         await runtime.worker.start()
         working = runtime.worker

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from tenuto.api.server import serve
+from tenuto.bundled.toolbox import kit_of
 from tenuto.bundled.workers import Workers
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.options import WorkerOptions
@@ -35,7 +36,7 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
     alone = settings.workers == 1
     runtime = await start_runtime(
         settings.database, catalog, worker=alone, options=worker_options(settings),
-        http_allow=settings.http_allow, retention_days=settings.retention_days,
+        http_allow=settings.http_allow, retention_days=settings.retention_days, kit=kit_of(settings),
     )
     try:
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
@@ -57,7 +58,7 @@ async def work_app(settings: Settings, catalog: Catalog, *, told: Callable[[], A
     """
     runtime = await start_runtime(
         settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
-        retention_days=settings.retention_days,
+        retention_days=settings.retention_days, kit=kit_of(settings),
     )
     assert runtime.worker is not None
     log.info("worker %s is ready", runtime.worker.id)

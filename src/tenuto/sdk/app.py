@@ -16,6 +16,7 @@ from tenuto.domain.graph.validate import load_definition, require_valid
 from tenuto.errors import InvalidGraph, Problem, RunEnded
 from tenuto.runtime.services import documents
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.sdk.builder import Graph, Workflow
 from tenuto.sdk.registry import Registry, taken
@@ -199,17 +200,19 @@ class App:
 
     def engine(
         self, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
+        kit: Kit | None = None,
     ) -> AbstractAsyncContextManager[Engine]:
         """Return an engine on a store for as long as an `async with` block lasts.
 
         Args:
             url: `sqlite:///path.db`, `postgresql://user@host/db` or `memory:`; `None` is `.tenuto/tenuto.db`.
             worker: Whether this process also does the work; `False` leaves it to `tenuto worker` processes.
+            kit: What the built-in tools work with; `None` is files below `.tenuto` and public addresses.
 
         Raises:
             InvalidGraph: A workflow of the app is not valid.
         """
-        return engine_of(self.catalog(), url, worker=worker, options=options, ns=ns)
+        return engine_of(self.catalog(), url, worker=worker, options=options, ns=ns, kit=kit)
 
     async def run(self, workflow: str | Definition, input: Any = None, *, url: str | None = None, **options: Any) -> Any:
         """Run a workflow to its end in this process and return its output, the outputs of its last nodes by id.

@@ -12,7 +12,7 @@ import msgspec
 
 from tenuto.domain.base.values import blob_digest
 from tenuto.errors import InvalidGraph, InvalidInput, Problem
-from tenuto.runtime.tools.catalog import Arguments, Bind
+from tenuto.runtime.tools.catalog import Arguments, Bind, CallInfo
 from tenuto.sdk.types import describe_types, reader_of, schema_of_type, takes_whole_input
 
 _CONTEXT_NAMES = ("ctx", "context")
@@ -151,11 +151,11 @@ def bind_step(signature: Signature, name: str) -> Bind:
 
 
 def bind_tool(signature: Signature, name: str) -> Bind:
-    """Return what makes a tool's arguments from the caller's and the idempotency key; unknown ones are refused."""
+    """Return what makes a tool's arguments from the caller's and the call's key; unknown ones are refused."""
 
-    def bind(arguments: Any, key: Any) -> Arguments:
+    def bind(arguments: Any, info: CallInfo) -> Arguments:
         positional, named = _fill(signature, arguments, name, strict=True)
-        return positional, ({**named, KEY_NAME: key} if signature.wants_key else named)
+        return positional, ({**named, KEY_NAME: info.key} if signature.wants_key else named)
 
     return bind
 

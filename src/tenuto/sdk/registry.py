@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import Known
 from tenuto.errors import InvalidGraph, Problem
+from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.catalog import Catalog, Handler, Tool
 from tenuto.sdk import functions
 from tenuto.sdk.predicates import read_predicate
@@ -112,6 +113,7 @@ class Registry:
         return Catalog(
             handlers=dict(self.handlers), tools=dict(self.tools), predicates=dict(self.predicates),
             hooks=dict(self.hooks), models=dict(self.models), workflows=workflows,
+            builtin=builtin_tools(),
         )
 
     def _free(self, fn: Function, name: str, others: dict[str, Any], what: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.wiring import DEFAULT_URL, WorkerOptions, start_runtime
 
@@ -17,13 +18,14 @@ T = TypeVar("T")
 @asynccontextmanager
 async def engine_of(
     catalog: Catalog, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
+    kit: Kit | None = None,
 ) -> AsyncGenerator[Engine]:
     """Yield an engine on a store, with a worker in this process unless others do the work.
 
     Args:
         url: `sqlite:///path.db`, `postgresql://…` or `memory:`; `None` is the default SQLite file.
     """
-    runtime = await start_runtime(url or DEFAULT_URL, catalog, worker=worker, options=options, ns=ns)
+    runtime = await start_runtime(url or DEFAULT_URL, catalog, worker=worker, options=options, ns=ns, kit=kit)
     try:
         yield runtime.engine
     finally:

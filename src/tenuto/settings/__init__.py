@@ -20,6 +20,7 @@ from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
 from tenuto.settings.keys import between, key, meant, one_of, section, table
 from tenuto.settings.money import Caps
+from tenuto.settings.tools import Workspace
 
 FILE_NAME = "tenuto.toml"
 MIN_TOKEN = 16
@@ -107,6 +108,7 @@ class Settings:
     stop_grace_s: float = key(30.0, "seconds running steps get to finish at shutdown", between(0, 3600, " s"))
     caps: Caps = section(Caps, "what all runs together may spend")
     project_caps: Mapping[str, Caps] = table(Caps, "what the runs labelled `project=NAME` may spend together")
+    workspace: Workspace = section(Workspace, "where the file tools read and write")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
 
     def is_loopback(self) -> bool:

@@ -12,6 +12,7 @@ import pydantic
 import pytest
 
 from tenuto.errors import InvalidGraph, InvalidInput
+from tenuto.runtime.tools.catalog import CallInfo
 from tenuto.sdk.app import App
 
 if TYPE_CHECKING:
@@ -171,9 +172,9 @@ def test_a_tool_is_described_by_its_signature_and_docstring() -> None:
     assert "idempotency_key" not in tool.schema["properties"]
     assert "Order" in tool.schema["$defs"]
     args = {"q": "a", "page": {"url": "u"}}
-    assert tool.bind(args, "KEY") == ([], {"q": "a", "page": Page(url="u"), "idempotency_key": "KEY"})
+    assert tool.bind(args, CallInfo(key="KEY")) == ([], {"q": "a", "page": Page(url="u"), "idempotency_key": "KEY"})
     with pytest.raises(InvalidInput) as caught:
-        tool.bind({**args, "kk": 1}, "KEY")
+        tool.bind({**args, "kk": 1}, CallInfo(key="KEY"))
     assert [problem.place for problem in caught.value.problems] == ["/kk"]
 
 

@@ -81,7 +81,7 @@ def served_by(name: str, known: Known | None = None) -> dict[str, str] | None:
         return {"handler": name if dot and prefix in PREFIXES else NOOP}
     if has_name(known.handlers, name):
         return {"handler": name}
-    tools = known.tools or frozenset[str]()
+    tools = (known.tools or frozenset[str]()) - known.builtin
     for asked in (prefix, name):
         if asked in known.handlers:
             return {"handler": asked}
@@ -95,7 +95,7 @@ def _served(step: _Step, known: Known | None, found: Findings) -> dict[str, str]
     if config is not None:
         return config
     assert known is not None
-    names = (known.handlers or frozenset[str]()) | (known.tools or frozenset[str]())
+    names = (known.handlers or frozenset[str]()) | ((known.tools or frozenset[str]()) - known.builtin)
     prefix = step.name.partition(".")[0]
     message = f"no step or tool serves {step.name!r}: there is neither {step.name!r} nor {prefix!r}"
     hint = nearest(step.name, names) or nearest(prefix, names) or (

@@ -13,7 +13,7 @@ from tenuto.domain.base.nearest import nearest
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge
 from tenuto.errors import Permanent
-from tenuto.runtime.tools.catalog import Catalog, Tool
+from tenuto.runtime.tools.catalog import CallInfo, Catalog, Tool
 
 
 class Journaled(Protocol):
@@ -32,6 +32,10 @@ class Journaled(Protocol):
             used: What it did cost, from its result.
             meta: Facts for usage reports, from its result.
         """
+        ...
+
+    def call_info(self, key: str) -> CallInfo:
+        """Return which run and step a call of this key serves."""
         ...
 
 
@@ -53,9 +57,9 @@ def find_tool(catalog: Catalog, name: str) -> Tool:
     Raises:
         ToolMissing: There is none; names the nearest.
     """
-    tool = catalog.tools.get(name)
+    tool = catalog.tool(name)
     if tool is None:
-        hint = nearest(name, catalog.tools)
+        hint = nearest(name, [*catalog.tools, *catalog.builtin])
         raise ToolMissing(f"there is no tool {name!r}" + (f"; did you mean {hint!r}?" if hint else ""))
     return tool
 
@@ -75,7 +79,7 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     charge = Charge(tool_calls=1, tool=name)
 
     async def make(idempotency_key: str) -> Any:
-        return await invoke(tool, arguments, idempotency_key)
+        return await invoke(tool, arguments, ctx.call_info(idempotency_key))
 
     return await ctx.perform(
         "tool", name, arguments, make, key=key, effect=tool.effect, on_unknown=tool.on_unknown, hold=charge,
@@ -83,9 +87,9 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     )
 
 
-async def invoke(tool: Tool, arguments: Any, idempotency_key: str) -> Any:
+async def invoke(tool: Tool, arguments: Any, info: CallInfo) -> Any:
     """Run a tool's function: coroutines on the loop, plain functions on a thread."""
-    args, kwargs = tool.bind(arguments, idempotency_key)
+    args, kwargs = tool.bind(arguments, info)
     if tool.is_async:
         return await tool.fn(*args, **kwargs)
     bound = functools.partial(contextvars.copy_context().run, tool.fn, *args, **kwargs)

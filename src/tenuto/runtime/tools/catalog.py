@@ -20,7 +20,23 @@ from tenuto.domain.graph.validate import Known
 Arguments = tuple[list[Any], dict[str, Any]]
 Bind = Callable[[Any, Any], Arguments]
 """Makes the arguments of one call, or raises `InvalidInput`: from context and input for a handler, from arguments
-and idempotency key for a tool."""
+and `CallInfo` for a tool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallInfo:
+    """Which call a tool serves.
+
+    Attributes:
+        key: Idempotency key: the same however often the call is tried.
+        project: What the run's label `project` says; empty without one.
+    """
+
+    key: str
+    ns: str = "default"
+    run: str = ""
+    step: str = ""
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +79,7 @@ class Tool(Handler):
     """A function that agents and nodes may call, described by a schema; presumed to have an effect.
 
     Attributes:
-        bind: `(arguments, idempotency_key)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
+        bind: `(arguments, CallInfo)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
     """
 
     effect: Effect = "effect"
@@ -79,6 +95,7 @@ class Catalog:
         predicates: Each takes the variables of a condition by name and returns true or false.
         hooks: Each takes the key of a call with a lost outcome and says what became of it.
         models: Model objects by `provider:model` name.
+        builtin: Tools that come with Tenuto, for nodes that name them; a tool of the app hides one of the same name.
     """
 
     handlers: Mapping[str, Handler] = field(default_factory=dict[str, Handler])
@@ -89,10 +106,15 @@ class Catalog:
     hooks: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
     models: Mapping[str, Any] = field(default_factory=dict[str, Any])
     workflows: tuple[Definition, ...] = ()
+    builtin: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
+
+    def tool(self, name: str) -> Tool | None:
+        """Return the tool of a name: the app's own, else the one that comes with Tenuto."""
+        return self.tools.get(name) or self.builtin.get(name)
 
     def handler(self, name: str) -> Handler | None:
         """Return the handler of a name: its own, else the one for its prefix, else the tool of that name."""
-        return self.handlers.get(name) or self.handlers.get(name.partition(".")[0] + ".*") or self.tools.get(name)
+        return self.handlers.get(name) or self.handlers.get(name.partition(".")[0] + ".*") or self.tool(name)
 
     def missing(self, plan: Plan) -> tuple[str, ...]:
         """Return what a plan names and this process cannot serve, sorted."""
@@ -101,10 +123,12 @@ class Catalog:
 
     def known(self) -> Known:
         """Return the names a definition may use. Models and workflows may also live elsewhere, so any name goes."""
-        by_name: dict[str, Handler] = {**self.handlers, **{TOOL + name: tool for name, tool in self.tools.items()}}
+        tools = {**self.builtin, **self.tools}
+        by_name: dict[str, Handler] = {**self.handlers, **{TOOL + name: tool for name, tool in tools.items()}}
         return Known(
             handlers=frozenset(self.handlers),
-            tools=frozenset(self.tools),
+            tools=frozenset(tools),
+            builtin=frozenset(self.builtin) - frozenset(self.tools),
             predicates=frozenset(self.predicates),
             hooks=frozenset(self.hooks),
             effects={name: handler.effect for name, handler in by_name.items()},

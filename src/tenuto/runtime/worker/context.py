@@ -15,6 +15,7 @@ from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
+from tenuto.runtime.tools.catalog import CallInfo
 from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.token import Token
 
@@ -98,6 +99,12 @@ class Context:
         """
         asked = self._asked(name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold)
         return await self._perform(asked, make, used, meta)
+
+    def call_info(self, key: str) -> CallInfo:
+        """Return which run and step a call of this key serves."""
+        state = self._attempt.actor.st
+        project = state.labels.get("project", "")
+        return CallInfo(key=key, ns=state.ns, run=self.run_id, step=self.step, project=project)
 
     def _asked(
         self, name: str, key: str | None, kind: str, effect: str, on_unknown: str, args_digest: str,

@@ -20,6 +20,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         handlers: A name that ends in `.*` stands for every handler with that prefix.
+        builtin: Those of the tools that come with Tenuto; they serve nodes that name them as tools, nothing else.
         effects: Effect class by handler or `tool:NAME`, where it is not the default.
         deterministic: Handlers that always give the same output for the same input.
         irreversible: Handlers, and tools as `tool:NAME`, that need an approval upstream.
@@ -27,6 +28,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     handlers: frozenset[str] | None = None
     tools: frozenset[str] | None = None
+    builtin: frozenset[str] = frozenset()
     models: frozenset[str] | None = None
     predicates: frozenset[str] | None = None
     hooks: frozenset[str] | None = None

@@ -1,0 +1,69 @@
+"""What the built-in tools work with, and how one is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tenuto.domain.graph.model import Effect
+from tenuto.errors import Permanent
+from tenuto.runtime.tools.catalog import Arguments, CallInfo, Tool
+from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.runtime.tools.workspace import Workspaces
+
+VERSION = "builtin:1"
+
+
+class ToolNotSetUp(Permanent):
+    """The tool is there, but a setting it needs is missing or switches it off."""
+
+    code = "tool.not_set_up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What the tools are given by whoever wires them up."""
+
+    workspaces: Workspaces = field(default_factory=lambda: Workspaces(root=Path(".tenuto/workspaces")))
+    http: HttpPolicy = field(default_factory=HttpPolicy)
+
+
+Declared = Callable[[Kit], Tool]
+
+
+def declare(
+    fn: Callable[..., Any], name: str, description: str, properties: Mapping[str, Any], *, required: tuple[str, ...] = (),
+    effect: Effect = "idempotent", on_unknown: str = "retry", is_async: bool = True, timeout_s: float | None = None,
+) -> Declared:
+    """Return a tool that waits for its kit.
+
+    Args:
+        fn: Takes kit, call and the arguments by name; runs on a thread unless it `is_async`.
+        properties: JSON Schema of each argument.
+    """
+    schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
+    if required:
+        schema["required"] = list(required)
+
+    def made(kit: Kit) -> Tool:
+        def bind(arguments: Any, info: CallInfo) -> Arguments:
+            return [kit, info], dict(arguments)
+
+        return Tool(
+            name=name, fn=fn, bind=bind, schema=schema, description=description, effect=effect, on_unknown=on_unknown,
+            is_async=is_async, version=VERSION, timeout_s=timeout_s,
+        )
+
+    return made
+
+
+def text(description: str, **more: Any) -> dict[str, Any]:
+    """Return the schema of a text."""
+    return {"type": "string", "description": description, **more}
+
+
+def whole(description: str, low: int, high: int, **more: Any) -> dict[str, Any]:
+    """Return the schema of a whole number in a range, ends included."""
+    return {"type": "integer", "description": description, "minimum": low, "maximum": high, **more}

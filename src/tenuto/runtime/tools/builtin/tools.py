@@ -1,0 +1,15 @@
+"""All built-in tools, by their stable names."""
+
+from __future__ import annotations
+
+from tenuto.runtime.tools.builtin import files
+from tenuto.runtime.tools.builtin.kit import Kit
+from tenuto.runtime.tools.catalog import Tool
+
+_DECLARED = (*files.TOOLS,)
+
+
+def builtin_tools(kit: Kit | None = None) -> dict[str, Tool]:
+    """Return every built-in tool by name; one without its settings says so when it is called."""
+    made = [declared(kit or Kit()) for declared in _DECLARED]
+    return {tool.name: tool for tool in made}
