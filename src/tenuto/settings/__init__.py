@@ -19,6 +19,14 @@ from urllib.parse import urlsplit
 from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
 from tenuto.settings.keys import between, key, meant, one_of, section, table
+from tenuto.settings.models import (
+    FallbackPrice,
+    PriceSettings,
+    ProviderSettings,
+    RouteSettings,
+    TierSettings,
+    model_problems,
+)
 from tenuto.settings.money import Caps
 from tenuto.settings.tools import Workspace
 
@@ -109,6 +117,11 @@ class Settings:
     caps: Caps = section(Caps, "what all runs together may spend")
     project_caps: Mapping[str, Caps] = table(Caps, "what the runs labelled `project=NAME` may spend together")
     workspace: Workspace = section(Workspace, "where the file tools read and write")
+    providers: Mapping[str, ProviderSettings] = table(ProviderSettings, "providers of models")
+    prices: Mapping[str, PriceSettings] = table(PriceSettings, "prices by `provider:model`")
+    fallback_price: FallbackPrice = section(FallbackPrice, "price of models that no catalogue knows")
+    tiers: Mapping[str, TierSettings] = table(TierSettings, "tiers of models, cheapest first")
+    routes: Mapping[str, RouteSettings] = table(RouteSettings, "tiers by type of task")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
 
     def is_loopback(self) -> bool:
@@ -159,6 +172,7 @@ def load(
         path = str(Path(settings.data_dir) / "tenuto.db")
         settings = dataclasses.replace(settings, database=f"sqlite:///{path}")
     problems += _together(settings, given)
+    problems += model_problems(settings.providers, settings.prices, settings.tiers, settings.routes)
     if problems:
         raise InvalidSettings(_headline(problems), problems=tuple(problems))
     return settings
