@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from tenuto.domain.runs.wire import Record
+from tenuto.ports.checkpoints import Checkpoints
 from tenuto.ports.upkeep import Upkeep
 
 State = Literal["ready", "owned", "waiting", "done"]
@@ -335,7 +336,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Protocol):
+class Store(Upkeep, Checkpoints, Protocol):
     """All that outlives a process."""
 
     url: str

@@ -12,6 +12,7 @@ import pytest
 
 from tenuto.ports.store import Store
 from tenuto.testing.conformance import kit
+from tenuto.testing.conformance.checkpoints import CheckpointSuite
 from tenuto.testing.conformance.definitions import DefinitionSuite
 from tenuto.testing.conformance.journal import JournalSuite
 from tenuto.testing.conformance.lists import ListSuite
@@ -23,7 +24,9 @@ from tenuto.testing.conformance.upkeep import UpkeepSuite
 MakeStore = Callable[[], Store]
 
 
-class StoreSuite(JournalSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, RaceSuite):
+class StoreSuite(
+    JournalSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite, RaceSuite
+):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 
     durable: ClassVar[bool] = True

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from tenuto.adapters.stores.memory.checkpoints import Checkpoints
 from tenuto.adapters.stores.memory.journal import Journal
 from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
@@ -19,7 +20,7 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep):
+class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints):
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 
     Args:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from tenuto.domain.runs.wire import Record
+from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.store import (
     InboxRow,
     OutboxRow,
@@ -77,6 +78,15 @@ class Tables:
     cursors: dict[str, dict[int, int]] = field(default_factory=dict[str, dict[int, int]])
     steps: dict[tuple[str, str], tuple[str, StepRow]] = field(
         default_factory=dict[tuple[str, str], tuple[str, StepRow]]
+    )
+    checkpoints: dict[tuple[str, str, str, str], CheckpointRow] = field(
+        default_factory=dict[tuple[str, str, str, str], CheckpointRow]
+    )
+    values: dict[tuple[str, str, str, str, str], ValueRow] = field(
+        default_factory=dict[tuple[str, str, str, str, str], ValueRow]
+    )
+    writes: dict[tuple[str, str, str, str], dict[tuple[str, int], WriteRow]] = field(
+        default_factory=dict[tuple[str, str, str, str], dict[tuple[str, int], WriteRow]]
     )
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])

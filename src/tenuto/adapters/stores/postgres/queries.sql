@@ -776,3 +776,87 @@ where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::text is null or nod
   and ($8::bigint is null or (started_at, run_id, step) < ($8, $9::uuid, $10::text))
 order by started_at desc, run_id desc, step desc
 limit $11
+
+-- ========================================================================================== checkpoints
+
+-- name: checkpoints_put
+-- Save checkpoints, values and writes; saved again, the newer counts, but of writes only the special ones' newer.
+with v as (
+  insert into checkpoint_value (ns, thread, space, channel, version, body)
+  select $1, x.* from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[]) as x
+  on conflict (ns, thread, space, channel, version) do update set body = excluded.body
+), w as (
+  insert into checkpoint_write (ns, thread, space, id, task, n, path, channel, body)
+  select $1, x.* from unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::int[], $12::text[], $13::text[],
+    $14::bytea[]) as x
+  on conflict (ns, thread, space, id, task, n) do update set
+    path = excluded.path, channel = excluded.channel, body = excluded.body
+  where excluded.n < 0
+)
+insert into checkpoint (ns, thread, space, id, parent, run, refs, body, meta)
+select $1, x.thread, x.space, x.id, x.parent, x.run, x.refs::jsonb, x.body, x.meta
+from unnest($15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::bytea[])
+  as x(thread, space, id, parent, run, refs, body, meta)
+on conflict (ns, thread, space, id) do update set
+  parent = excluded.parent, run = excluded.run, refs = excluded.refs, body = excluded.body, meta = excluded.meta
+
+-- part: checkpoint_page
+id between $4 and $5 and ($6::text is null or id < $6)
+  and ($7::text is null or (id, thread, space) < ($7, $8::text, $9::text))
+order by id desc, thread desc, space desc limit $10
+
+-- part: checkpoint_whole
+-- One statement sees one moment: the page, its values once each, and its writes.
+select 0 as part, thread, space, id, parent as a, run as b, refs::text as c, 0 as n, body, meta from page
+union all
+select 1, v.thread, v.space, '', v.channel, v.version, '', 0, v.body, ''::bytea
+from checkpoint_value v
+where v.ns = $1 and (v.thread, v.space, v.channel, v.version) in (
+  select p.thread, p.space, r ->> 0, r ->> 1 from page p, jsonb_array_elements(p.refs) as r)
+union all
+select 2, w.thread, w.space, w.id, w.task, w.path, w.channel, w.n, w.body, ''::bytea
+from page p join checkpoint_write w on w.ns = $1 and w.thread = p.thread and w.space = p.space and w.id = p.id
+
+-- name: checkpoint_of_thread
+-- A page of the checkpoints of a thread in a space, along the key.
+with page as materialized (
+  select * from checkpoint where ns = $1 and thread = $2 and space = $3 and {checkpoint_page}
+)
+{checkpoint_whole}
+
+-- name: checkpoint_list
+-- A page of checkpoints.
+with page as materialized (
+  select * from checkpoint
+  where ns = $1 and ($2::text is null or thread = $2) and ($3::text is null or space = $3) and {checkpoint_page}
+)
+{checkpoint_whole}
+
+-- name: checkpoints_drop
+-- Forget checkpoints of threads, of runs, or by name; their writes; and values no checkpoint is left to refer to.
+with doomed as (
+  select c.thread, c.space, c.id from checkpoint c where c.ns = $1 and c.thread = any($2::text[])
+  union
+  select c.thread, c.space, c.id from checkpoint c where c.ns = $1 and c.run <> '' and c.run = any($3::text[])
+  union
+  select c.thread, c.space, c.id from unnest($4::text[], $5::text[], $6::text[]) as x(thread, space, id)
+  join checkpoint c on c.ns = $1 and c.thread = x.thread and c.space = x.space and c.id = x.id
+), gone as (
+  delete from checkpoint c using doomed d
+  where c.ns = $1 and c.thread = d.thread and c.space = d.space and c.id = d.id
+  returning c.thread, c.space, c.id
+), w as (
+  delete from checkpoint_write w where w.ns = $1 and (w.thread = any($2::text[])
+    or (w.thread, w.space, w.id) in (select thread, space, id from doomed))
+), live as (
+  select c.thread, c.space, r ->> 0 as channel, r ->> 1 as version
+  from checkpoint c, jsonb_array_elements(c.refs) as r
+  where c.ns = $1 and c.thread in (select thread from doomed)
+    and (c.thread, c.space, c.id) not in (select thread, space, id from doomed)
+), v as (
+  delete from checkpoint_value v
+  where v.ns = $1 and (v.thread = any($2::text[]) or v.thread in (select thread from doomed))
+    and not exists (select 1 from live l where l.thread = v.thread and l.space = v.space
+      and l.channel = v.channel and l.version = v.version)
+)
+select count(*) from gone

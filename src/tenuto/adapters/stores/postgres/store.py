@@ -7,6 +7,7 @@ from functools import partial
 import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
+from tenuto.adapters.stores.postgres.checkpoints import Checkpoints
 from tenuto.adapters.stores.postgres.journal import Journal
 from tenuto.adapters.stores.postgres.link import Health, Link
 from tenuto.adapters.stores.postgres.messages import Messages
@@ -22,7 +23,7 @@ LEASE_MS = 10_000
 READERS = 3
 
 
-class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep):
+class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints):
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 
     Args:

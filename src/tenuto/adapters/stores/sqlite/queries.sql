@@ -571,3 +571,76 @@ where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and 
   and (?8 is null or (started_at, run_id, step) < (?8, ?9, ?10))
 order by started_at desc, run_id desc, step desc
 limit ?11
+
+-- ========================================================================================== checkpoints
+
+-- name: checkpoint_put
+-- Save a checkpoint; saved again, the newer counts.
+insert into checkpoint (ns, thread, space, id, parent, run, refs, body, meta) values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (ns, thread, space, id) do update set
+  parent = excluded.parent, run = excluded.run, refs = excluded.refs, body = excluded.body, meta = excluded.meta
+
+-- name: checkpoint_value_put
+-- Keep the value of a channel at a version.
+insert into checkpoint_value (ns, thread, space, channel, version, body) values (?, ?, ?, ?, ?, ?)
+on conflict (ns, thread, space, channel, version) do update set body = excluded.body
+
+-- name: checkpoint_write_put
+-- Keep what a task wrote; of special writes, which have negative numbers, the last counts.
+insert into checkpoint_write (ns, thread, space, id, task, n, path, channel, body) values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (ns, thread, space, id, task, n) do update set
+  path = excluded.path, channel = excluded.channel, body = excluded.body
+where excluded.n < 0
+
+-- part: checkpoint_columns
+thread, space, id, parent, run, refs, body, meta
+
+-- part: checkpoint_page
+id between ?4 and ?5 and (?6 is null or id < ?6) and (?7 is null or (id, thread, space) < (?7, ?8, ?9))
+order by id desc, thread desc, space desc limit ?10
+
+-- name: checkpoint_of_thread
+-- A page of the checkpoints of a thread in a space, along the key.
+select {checkpoint_columns} from checkpoint where ns = ?1 and thread = ?2 and space = ?3 and {checkpoint_page}
+
+-- name: checkpoint_list
+-- A page of checkpoints.
+select {checkpoint_columns} from checkpoint
+where ns = ?1 and (?2 is null or thread = ?2) and (?3 is null or space = ?3) and {checkpoint_page}
+
+-- name: checkpoint_value
+-- One value.
+select body from checkpoint_value where ns = ? and thread = ? and space = ? and channel = ? and version = ?
+
+-- name: checkpoint_writes
+-- The writes after a checkpoint, in the order in which they were applied.
+select task, n, path, channel, body from checkpoint_write
+where ns = ? and thread = ? and space = ? and id = ? order by path, task, n
+
+-- name: checkpoint_doomed
+-- Checkpoints of threads, of runs, or by name.
+select thread, space, id from checkpoint where ns = ?1 and thread in (select value from json_each(?2))
+union
+select thread, space, id from checkpoint where ns = ?1 and run <> '' and run in (select value from json_each(?3))
+union
+select c.thread, c.space, c.id from json_each(?4) as p
+join checkpoint c on c.ns = ?1 and c.thread = json_extract(p.value, '$[0]')
+  and c.space = json_extract(p.value, '$[1]') and c.id = json_extract(p.value, '$[2]')
+
+-- name: checkpoint_drop
+-- Forget a checkpoint.
+delete from checkpoint where ns = ? and thread = ? and space = ? and id = ?
+
+-- name: checkpoint_write_drop
+-- Forget the writes after a checkpoint.
+delete from checkpoint_write where ns = ? and thread = ? and space = ? and id = ?
+
+-- name: checkpoint_thread_write_drop
+-- Forget all writes of a thread.
+delete from checkpoint_write where ns = ? and thread = ?
+
+-- name: checkpoint_value_drop
+-- Forget the values of a thread that no checkpoint refers to.
+delete from checkpoint_value where ns = ?1 and thread = ?2 and (space, channel, version) not in (
+  select c.space, json_extract(r.value, '$[0]'), json_extract(r.value, '$[1]')
+  from checkpoint c, json_each(c.refs) as r where c.ns = ?1 and c.thread = ?2)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tenuto.adapters.stores.sqlite import schema, sql
+from tenuto.adapters.stores.sqlite.checkpoints import Checkpoints
 from tenuto.adapters.stores.sqlite.connection import (
     Connect,
     connect,
@@ -36,7 +37,7 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep):
+class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints):
     """All that outlives a process, in one file, safe for several processes of one machine.
 
     Args:
