@@ -16,6 +16,7 @@ from tenuto.adapters.liveness import LockFiles
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.adapters.processes import ProcessPool
 from tenuto.errors import InvalidSettings
+from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
@@ -35,6 +36,7 @@ from tenuto.runtime.worker.worker import Worker
 GC_THRESHOLD = 50_000
 SWITCH_S = 0.0005
 DEFAULT_URL = "sqlite:///.tenuto/tenuto.db"
+DEFAULT_KNOWLEDGE = ".tenuto/knowledge"
 
 
 def open_store(url: str, *, lease_ms: int = 10_000) -> Store:
@@ -74,6 +76,28 @@ def sqlite_path(url: str) -> Path:
     if not rest.startswith("/") or len(rest) < 2:
         raise InvalidSettings(f"{url!r} is not an SQLite URL; use sqlite:///relative.db or sqlite:////absolute.db")
     return Path(rest[1:])
+
+
+def open_knowledge(
+    root: str | Path, *, embedding: str = "auto", dimensions: int = 0, url: str = "", key: str = "",
+    chunk_chars: int = 1000, overlap_chars: int = 150,
+) -> Knowledge:
+    """Return the knowledge bases below a directory; nothing is opened or loaded yet.
+
+    Args:
+        embedding: `auto`, `minilm`, `hash:DIMENSIONS`, or `provider:model` on the server at `url`.
+
+    Raises:
+        InvalidSettings: There is no such embedding model, or pieces would lap over by half or more.
+    """
+    from tenuto.adapters.knowledge import KnowledgeFiles, open_embedding
+
+    if overlap_chars * 2 >= chunk_chars:
+        raise InvalidSettings(
+            f"knowledge.overlap_chars is {overlap_chars}; it must be less than half of chunk_chars, {chunk_chars}"
+        )
+    model = open_embedding(embedding, dimensions=dimensions, url=url, key=key)
+    return KnowledgeFiles(Path(root), model, chunk_chars=chunk_chars, overlap_chars=overlap_chars)
 
 
 @dataclass(slots=True)
@@ -122,7 +146,10 @@ async def start_runtime(
     tune_interpreter()
     opts = options or WorkerOptions()
     http = HttpPolicy(allowed=frozenset(host.lower() for host in http_allow))
-    catalog = replace(catalog, builtin=builtin_tools(kit or Kit(http=http)))
+    kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
+    if kit.model is None:
+        kit = replace(kit, model=lambda name: _model(catalog, models, name))
+    catalog = replace(catalog, builtin=builtin_tools(kit))
     store = store or open_store(url, lease_ms=opts.lease_ms)
     await store.open()
     clock = SystemClock()
@@ -131,7 +158,7 @@ async def start_runtime(
     committer = Committer(store)
     committer.start()
     definitions = Definitions(store)
-    engine = Engine(store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns)
+    engine = Engine(store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge)
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None)
@@ -153,6 +180,11 @@ async def start_runtime(
         keeping = keep_small(store, clock, ns, days=retention_days, leads=election.leads)
         runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
     return runtime
+
+
+def _model(catalog: Catalog, models: Any, name: str) -> Any:
+    """Return the model of a name: the app's, its provider's, or whoever serves the others."""
+    return catalog.models.get(name) or catalog.models.get(name.partition(":")[0]) or models or ScriptedModel()
 
 
 def tune_interpreter() -> None:

@@ -21,7 +21,18 @@ from tenuto.api.bodies import refused
 from tenuto.api.guard import Guard
 from tenuto.api.openapi import PREFIX, Operations
 from tenuto.api.params import Common
-from tenuto.api.routers import commands, health, history, readers, runs, session, streams, tickets, workflows
+from tenuto.api.routers import (
+    commands,
+    health,
+    history,
+    knowledge,
+    readers,
+    runs,
+    session,
+    streams,
+    tickets,
+    workflows,
+)
 from tenuto.errors import Problem, TenutoError
 from tenuto.runtime.services.engine import Engine
 from tenuto.settings import Settings
@@ -46,7 +57,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.keep_alive_s = streams.KEEP_ALIVE_S
     app.state.assets = page.Assets()
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
-    for module in (runs, commands, history, streams, session, tickets, workflows, readers):
+    for module in (runs, commands, history, streams, session, tickets, workflows, readers, knowledge):
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)
     app.include_router(health.router)
     app.include_router(page.router)

@@ -183,6 +183,36 @@ class TagIn(Strict):
     """A full digest, or another tag of the workflow."""
 
 
+class KnowledgeDocumentIn(Strict):
+    """A document of a source."""
+
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    """Names it within its source."""
+    text: Annotated[str, StringConstraints(pattern=_NO_NUL)] | None = None
+    """What it says; left out, `digest` asks whether the text is needed."""
+    digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the text in UTF-8, in hex."""
+
+
+class KnowledgeIndexIn(Strict):
+    """Documents of a source as they are now."""
+
+    source: Name
+    documents: Annotated[list[KnowledgeDocumentIn], Field(max_length=100_000)]
+    prune: bool = False
+    """Whether documents of the source that are not named here are removed."""
+
+
+class KnowledgeSearchIn(Strict):
+    """What to look for."""
+
+    query: Annotated[str, StringConstraints(pattern=_NO_NUL, min_length=1, max_length=10_000)]
+    database: Annotated[str, StringConstraints(max_length=64)] = ""
+    """One base; all of them when left out."""
+    mode: Literal["meaning", "words", "exact"] = "meaning"
+    limit: Annotated[int, Field(ge=1, le=100)] = 5
+
+
 class RetireIn(Strict):
     """Which versions can no longer be started."""
 

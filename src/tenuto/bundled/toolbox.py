@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from tenuto.runtime.tools.builtin.kit import Kit
+from tenuto.errors import InvalidSettings
+from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, MailServer
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.settings import Settings
+from tenuto.wiring import open_knowledge
 
 
 def kit_of(settings: Settings) -> Kit:
     """Return what the built-in tools work with under these settings."""
-    workspace = settings.workspace
+    workspace, known = settings.workspace, settings.knowledge
     return Kit(
         workspaces=Workspaces(
             root=Path(workspace.dir or Path(settings.data_dir) / "workspaces"), scope=workspace.scope,
             max_write=workspace.max_file_bytes, max_total=workspace.max_bytes,
         ),
+        knowledge=open_knowledge(
+            known.dir or Path(settings.data_dir) / "knowledge", embedding=known.embedding, dimensions=known.dimensions,
+            url=known.embedding_url, key=os.environ.get(known.embedding_key_env, "") if known.embedding_key_env else "",
+            chunk_chars=known.chunk_chars, overlap_chars=known.overlap_chars,
+        ),
+        mail=_mail(settings) if settings.mail.host else None,
+        slack={name: one.webhook_env for name, one in settings.slack.items()},
+        images=_images(settings) if settings.images.url else None,
+        local_llm=_local(settings),
         http=HttpPolicy(allowed=frozenset(host.lower() for host in settings.http_allow)),
     )
+
+
+def _mail(settings: Settings) -> MailServer:
+    mail = settings.mail
+    return MailServer(
+        host=mail.host, port=mail.port, sender=mail.sender, security=mail.security, user=mail.user,
+        password_env=mail.password_env, allowed=tuple(item.lower() for item in mail.allowed),
+    )
+
+
+def _images(settings: Settings) -> ImageServer:
+    images = settings.images
+    return ImageServer(url=images.url, checkpoint=images.checkpoint, timeout_s=images.timeout_s)
+
+
+def _local(settings: Settings) -> str:
+    """Return the model of `local_llm`, which has to be one that runs on machines of one's own."""
+    name = settings.local_llm
+    provider = name.partition(":")[0]
+    known = settings.providers.get(provider)
+    is_local = provider in ("ollama", "offline") or (known is not None and (known.local or known.kind == "ollama"))
+    if name and not is_local:
+        raise InvalidSettings(
+            f"local_llm is {name!r}, whose provider is not local; set providers.{provider}.local or use ollama:MODEL"
+        )
+    return name

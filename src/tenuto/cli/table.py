@@ -37,6 +37,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "workflow retire": ("workflows", "retire", "Let no new runs start from a workflow"),
     "artifact list": ("artifacts", "list", "List the stored values of a run"),
     "artifact get": ("artifacts", "get", "Fetch a stored value by its digest"),
+    "knowledge index": ("knowledge", "index", "Index files into a knowledge base, or bring it up to date"),
+    "knowledge list": ("knowledge", "list", "List knowledge bases"),
+    "knowledge sources": ("knowledge", "sources", "List the sources of a knowledge base"),
+    "knowledge documents": ("knowledge", "documents", "List the documents of a knowledge base"),
+    "knowledge search": ("knowledge", "search", "Search knowledge as an agent does"),
+    "knowledge delete": ("knowledge", "delete", "Delete a knowledge base or a source of it"),
     "usage": ("admin", "usage", "Show what runs have used"),
     "prune": ("admin", "prune", "Delete runs that ended before a moment"),
     "migrate": ("local", "migrate", "Bring a database to this version's schema"),
@@ -52,7 +58,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Start here", ("demo", "serve", "worker")),
     ("Runs", ("run", "logs", "watch", "replay", "deadletter")),
     ("People", ("approve", "tickets")),
-    ("Definitions and values", ("workflow", "artifact")),
+    ("Definitions and values", ("workflow", "artifact", "knowledge")),
     ("Operation", ("usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
 )
 
@@ -63,6 +69,7 @@ GROUPS: dict[str, str] = {
     "deadletter": "Steps that failed for good",
     "workflow": "Definitions, versions and tags",
     "artifact": "Stored values",
+    "knowledge": "Documents for agents to search",
     "audit": "Proof that nothing was altered",
 }
 

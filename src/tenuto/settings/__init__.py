@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
 from tenuto.settings.keys import between, key, meant, one_of, section, table
+from tenuto.settings.knowledge import KnowledgeSettings
 from tenuto.settings.models import (
     FallbackPrice,
     PriceSettings,
@@ -28,7 +29,7 @@ from tenuto.settings.models import (
     model_problems,
 )
 from tenuto.settings.money import Caps
-from tenuto.settings.tools import Workspace
+from tenuto.settings.tools import Images, Mail, Slack, Workspace
 
 FILE_NAME = "tenuto.toml"
 MIN_TOKEN = 16
@@ -116,7 +117,12 @@ class Settings:
     stop_grace_s: float = key(30.0, "seconds running steps get to finish at shutdown", between(0, 3600, " s"))
     caps: Caps = section(Caps, "what all runs together may spend")
     project_caps: Mapping[str, Caps] = table(Caps, "what the runs labelled `project=NAME` may spend together")
+    knowledge: KnowledgeSettings = section(KnowledgeSettings, "how knowledge bases are kept and searched")
     workspace: Workspace = section(Workspace, "where the file tools read and write")
+    mail: Mail = section(Mail, "where send_email hands messages over")
+    slack: Mapping[str, Slack] = table(Slack, "destinations of slack_message")
+    images: Images = section(Images, "server of generate_image")
+    local_llm: str = key("", "model of the tool local_llm, `provider:model` of a provider on machines of one's own")
     providers: Mapping[str, ProviderSettings] = table(ProviderSettings, "providers of models")
     prices: Mapping[str, PriceSettings] = table(PriceSettings, "prices by `provider:model`")
     fallback_price: FallbackPrice = section(FallbackPrice, "price of models that no catalogue knows")

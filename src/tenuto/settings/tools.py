@@ -18,3 +18,34 @@ class Workspace:
     max_bytes: int = key(100_000_000, "most a workspace may hold", between(1, 2**44, " bytes"))
 
 
+def _name(value: str) -> str:
+    return "" if not value or value.isidentifier() else "must be the name of an environment variable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mail:
+    """Where `send_email` hands messages over."""
+
+    host: str = key("", "mail server; empty switches send_email off")
+    port: int = key(587, "its port", between(1, 65_535))
+    security: str = key("starttls", "how the connection is kept secret", one_of("none", "starttls", "tls"))
+    sender: str = key("", "address the messages are from")
+    user: str = key("", "name to log in with; empty does not log in")
+    password_env: str = key("", "environment variable that holds the password", _name, secret=True)
+    allowed: tuple[str, ...] = key((), "addresses, or domains as @example.org, that may be written to; empty is all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slack:
+    """A destination of `slack_message`."""
+
+    webhook_env: str = key("", "environment variable that holds the address of the webhook", _name, secret=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The server of `generate_image`."""
+
+    url: str = key("", "root of a server that speaks ComfyUI's protocol, such as http://127.0.0.1:8188")
+    checkpoint: str = key("", "file name of the model it uses")
+    timeout_s: float = key(600.0, "seconds an image may take", between(1, 86_400, " s"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
@@ -13,6 +14,7 @@ from tenuto.runtime.services.context import Context, Creator
 from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.history import History
+from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.readers import Artifacts, Steps, Usage, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
@@ -30,7 +32,7 @@ class Engine:
     def __init__(
         self, store: Store, committer: Creator, definitions: Definitions | None = None, catalog: Catalog | None = None,
         *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
-        feed: Feed | None = None,
+        feed: Feed | None = None, knowledge: Knowledge | None = None,
     ) -> None:
         """Build the clients.
 
@@ -39,6 +41,7 @@ class Engine:
             bus: Where this process's workers announce committed records; `None` follows the store alone.
             clock: Milliseconds by the store's clock; `None` uses this machine's.
             feed: Shared by engines of several namespaces; `None` makes one.
+            knowledge: The knowledge bases of this installation; `None` has none.
         """
         bus = bus or Bus()
         self.context = Context(
@@ -55,6 +58,7 @@ class Engine:
         self.workers = Workers(self.context)
         self.usage = Usage(self.context)
         self.audit = Audit(self.context)
+        self.knowledge = KnowledgeBases(knowledge, ns)
 
     @property
     def store(self) -> Store:
@@ -65,7 +69,8 @@ class Engine:
         """Return the same engine, bound to another namespace."""
         c = self.context
         return Engine(
-            c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed
+            c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
+            knowledge=self.knowledge.port,
         )
 
 

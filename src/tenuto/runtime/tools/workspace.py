@@ -147,11 +147,14 @@ class Workspace:
         cut = entries[:MAX_LISTED]
         return {"path": "/".join(parts), "entries": cut, "truncated": len(entries) > MAX_LISTED}
 
-    def write(self, path: str, content: bytes, key: str) -> dict[str, Any]:
+    def write(self, path: str, content: bytes, key: str, most: int = 0) -> dict[str, Any]:
         """Put a whole file in place, once for a key: a repeat changes nothing and returns what the first one did.
 
         A reader sees the old file or the new one, never a part. The key is remembered on this disk, so it holds over
         the death of this process and takeovers on this machine.
+
+        Args:
+            most: Longest content in bytes; 0 is the workspace's own limit.
 
         Returns:
             `{path, bytes, sha256}`.
@@ -166,7 +169,7 @@ class Workspace:
         with _errors(path), self._directory([], create=True) as top, _made(RESERVED, top) as own:
             known = _receipt(own, mark)
             if known is None:
-                self._check_room(top, path, len(content))
+                self._check_room(top, path, len(content), most or self._limits.max_write)
                 with self._directory(parts[:-1], create=True) as parent:
                     _require_replaceable(parts[-1], parent, path)
                 _put(own, f"{mark}.new", content)
@@ -182,9 +185,9 @@ class Workspace:
                 os.fsync(parent)
         return known or result
 
-    def _check_room(self, top: int, path: str, size: int) -> None:
-        if size > self._limits.max_write:
-            raise WorkspaceFull(f"{path!r} would have {size:,} bytes; a file may have {self._limits.max_write:,}")
+    def _check_room(self, top: int, path: str, size: int, most: int) -> None:
+        if size > most:
+            raise WorkspaceFull(f"{path!r} would have {size:,} bytes; a file may have {most:,}")
         files, total = 0, 0
         for entry in _entries(top, "", True, 0):
             files += 1

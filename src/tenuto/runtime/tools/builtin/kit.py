@@ -9,6 +9,8 @@ from typing import Any
 
 from tenuto.domain.graph.model import Effect
 from tenuto.errors import Permanent
+from tenuto.ports.knowledge import Knowledge
+from tenuto.ports.model import Model
 from tenuto.runtime.tools.catalog import Arguments, CallInfo, Tool
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
@@ -23,11 +25,53 @@ class ToolNotSetUp(Permanent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """Where e-mail is handed over.
+
+    Attributes:
+        security: `none`, `starttls` or `tls`.
+        password_env: Environment variable that holds the password.
+        allowed: Addresses, or domains as `@example.org`, that may be written to; empty allows all.
+    """
+
+    host: str
+    port: int
+    sender: str
+    security: str = "starttls"
+    user: str = ""
+    password_env: str = field(default="", repr=False)
+    allowed: tuple[str, ...] = ()
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageServer:
+    """A server that speaks ComfyUI's protocol."""
+
+    url: str
+    checkpoint: str
+    poll_s: float = 1.0
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """What the tools are given by whoever wires them up."""
+    """What the tools are given by whoever wires them up.
+
+    Attributes:
+        slack: Name of a destination -> environment variable that holds the address of its webhook.
+        local_llm: Model of the tool of that name; empty switches it off.
+        model: Returns the model of a `provider:model` name.
+    """
 
     workspaces: Workspaces = field(default_factory=lambda: Workspaces(root=Path(".tenuto/workspaces")))
     http: HttpPolicy = field(default_factory=HttpPolicy)
+    knowledge: Knowledge | None = None
+    mail: MailServer | None = None
+    slack: Mapping[str, str] = field(default_factory=dict[str, str])
+    local_llm: str = ""
+    model: Callable[[str], Model] | None = None
+    images: ImageServer | None = None
 
 
 Declared = Callable[[Kit], Tool]
