@@ -15,6 +15,7 @@ from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.liveness import LockFiles
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.adapters.processes import ProcessPool
+from tenuto.domain.budgets.escrow import EVERYWHERE, Cap
 from tenuto.errors import InvalidSettings
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
@@ -132,12 +133,14 @@ class Runtime:
 async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
     store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (), retention_days: float = 0,
-    kit: Kit | None = None,
+    kit: Kit | None = None, caps: Sequence[Cap] | None = None,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
     Args:
         kit: What the built-in tools work with; `None` is the defaults, with `http_allow`.
+        caps: What settings say many runs may share; caps of earlier settings that are not among them are removed.
+            `None` leaves all caps as they are.
 
     Raises:
         InvalidGraph: A workflow of the catalog breaks rules.
@@ -159,6 +162,8 @@ async def start_runtime(
     committer.start()
     definitions = Definitions(store)
     engine = Engine(store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge)
+    if caps is not None:
+        await declare_caps(store, ns, caps)
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None)
@@ -185,6 +190,16 @@ async def start_runtime(
 def _model(catalog: Catalog, models: Any, name: str) -> Any:
     """Return the model of a name: the app's, its provider's, or whoever serves the others."""
     return catalog.models.get(name) or catalog.models.get(name.partition(":")[0]) or models or ScriptedModel()
+
+
+async def declare_caps(store: Store, ns: str, caps: Sequence[Cap]) -> None:
+    """Let the caps of settings be those given; what a person set by hand stays."""
+    declared = {(cap.ns, cap.scope, cap.period) for cap in caps}
+    for cap in [*await store.caps(ns), *await store.caps(EVERYWHERE)]:
+        if cap.source == "settings" and (cap.ns, cap.scope, cap.period) not in declared:
+            await store.drop_cap(cap.ns, cap.scope, cap.period, source="settings")
+    for cap in caps:
+        await store.put_cap(cap)
 
 
 def tune_interpreter() -> None:

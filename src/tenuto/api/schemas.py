@@ -49,6 +49,26 @@ class BudgetIn(Strict):
         return Budget(**self.model_dump())
 
 
+class CapIn(Strict):
+    """A cap that many runs share."""
+
+    scope: Label = ""
+    """Empty for all runs, else `project:NAME` for runs labelled `project=NAME`."""
+    period: Literal["day", "month", "total"]
+    """In UTC."""
+    limit_usd_micros: Annotated[int, Field(ge=0, le=10**15)]
+    """Millionths of a US dollar; 0 stops every call that costs anything."""
+    warn_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    """Share of the limit at which one warning a window is given."""
+
+
+class SettledIn(Strict):
+    """What a call with a lost outcome did cost."""
+
+    cost_usd_micros: Annotated[int, Field(ge=0, le=10**15)]
+    """Millionths of a US dollar; 0 when it was not made."""
+
+
 class RunIn(Strict):
     """A run to start: exactly one of `workflow`, `definition` and `steps`."""
 

@@ -11,9 +11,12 @@ from contextlib import suppress
 from tenuto.api.server import serve
 from tenuto.bundled.toolbox import kit_of
 from tenuto.bundled.workers import Workers
+from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.settings import Settings
+from tenuto.settings.models import providers_of
+from tenuto.settings.money import declared
 from tenuto.wiring import start_runtime
 
 log = logging.getLogger("tenuto")
@@ -27,6 +30,19 @@ def worker_options(settings: Settings) -> WorkerOptions:
     )
 
 
+def caps_of(settings: Settings) -> list[Cap]:
+    """Return the caps that many runs share under these settings: money, and calls under way to each provider."""
+    money = [
+        Cap(ns="default", scope=scope, period=period, limit=limit, warn_percent=percent)
+        for scope, period, limit, percent in declared(settings.caps, settings.project_caps)
+    ]
+    found = providers_of(settings.providers, settings.prices, settings.fallback_price).providers
+    return money + [
+        Cap(ns=EVERYWHERE, scope=f"provider:{name}", period=NOW, limit=provider.concurrency)
+        for name, provider in found.items()
+    ]
+
+
 async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = None) -> int:
     """Serve until told to stop, with one worker inside, or several in processes of their own.
 
@@ -37,6 +53,7 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
     runtime = await start_runtime(
         settings.database, catalog, worker=alone, options=worker_options(settings),
         http_allow=settings.http_allow, retention_days=settings.retention_days, kit=kit_of(settings),
+        caps=caps_of(settings),
     )
     try:
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
@@ -59,6 +76,7 @@ async def work_app(settings: Settings, catalog: Catalog, *, told: Callable[[], A
     runtime = await start_runtime(
         settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
         retention_days=settings.retention_days, kit=kit_of(settings),
+        caps=caps_of(settings),
     )
     assert runtime.worker is not None
     log.info("worker %s is ready", runtime.worker.id)

@@ -63,6 +63,7 @@ def _way_out(kind: str, wait: dict[str, Any], run_id: str) -> str:
         "approval": f"tenuto approve {name}",
         "escalation": f"tenuto approve {name}",
         "unknown_outcome": f"tenuto approve {name}",
+        "funds": "tenuto budget set PERIOD USD",
         "signal": f"tenuto run signal {run_id} {name}",
         "paused": f"tenuto run resume {run_id}",
         "budget": f"tenuto run resume {run_id} --budget CAP=N",

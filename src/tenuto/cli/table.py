@@ -43,6 +43,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "knowledge documents": ("knowledge", "documents", "List the documents of a knowledge base"),
     "knowledge search": ("knowledge", "search", "Search knowledge as an agent does"),
     "knowledge delete": ("knowledge", "delete", "Delete a knowledge base or a source of it"),
+    "budget list": ("budgets", "list", "Show shared caps, what counts under them, and who waits"),
+    "budget set": ("budgets", "set", "Set a cap for all runs or a project"),
+    "budget clear": ("budgets", "clear", "Remove a cap"),
+    "budget holds": ("budgets", "holds", "List money held for calls without a known outcome"),
+    "budget settle": ("budgets", "settle", "Say what a call with a lost outcome did cost"),
     "usage": ("admin", "usage", "Show what runs have used"),
     "prune": ("admin", "prune", "Delete runs that ended before a moment"),
     "migrate": ("local", "migrate", "Bring a database to this version's schema"),
@@ -59,7 +64,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("run", "logs", "watch", "replay", "deadletter")),
     ("People", ("approve", "tickets")),
     ("Definitions and values", ("workflow", "artifact", "knowledge")),
-    ("Operation", ("usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
+    ("Operation", ("budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
 )
 
 GROUPS: dict[str, str] = {
@@ -70,6 +75,7 @@ GROUPS: dict[str, str] = {
     "workflow": "Definitions, versions and tags",
     "artifact": "Stored values",
     "knowledge": "Documents for agents to search",
+    "budget": "Money that many runs share",
     "audit": "Proof that nothing was altered",
 }
 

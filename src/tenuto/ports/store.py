@@ -13,8 +13,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from tenuto.domain.budgets.escrow import Escrow, Short, Warn
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import Checkpoints
+from tenuto.ports.escrow import Funds
 from tenuto.ports.upkeep import Upkeep
 
 State = Literal["ready", "owned", "waiting", "done"]
@@ -151,6 +153,7 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
             the run is done with the question; an answer given before is kept. Of several rows of an id the last counts.
         tasks: Attempts offered to any worker.
         tasks_done: Ids of attempts withdrawn.
+        escrow: What the record asks for, settles and waits for among what many runs share.
     """
 
     run_id: str
@@ -167,6 +170,7 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
     outbox: Sequence[OutboxRow] = ()
     tasks: Sequence[TaskRow] = ()
     tasks_done: Sequence[str] = ()
+    escrow: Escrow | None = None
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -175,13 +179,20 @@ class Committed(msgspec.Struct, frozen=True):
     Attributes:
         outcome: `ok`: durable. `fenced`: another owner wrote first; nothing of it was stored. `moved`: a message came
             in after `Commit.inbox_seen`; nothing of it was stored, and the run stays ours. `poison`: the store refuses
-            this commit itself (never its neighbours'); `error` says why.
+            this commit itself (never its neighbours'); `error` says why. `refused`: its `escrow` asks for more room
+            than there is; nothing of it was stored, and the run stays ours.
         row_applied: Whether `row` was applied.
+        shorts: For `refused`: each ask without room; none when a warning it gives was given by another record.
+        warn: Shared caps past their warning share; the run may say so with its next record.
+        freed: Whether there is more room under a shared cap than before.
     """
 
-    outcome: Literal["ok", "fenced", "moved", "poison"]
+    outcome: Literal["ok", "fenced", "moved", "poison", "refused"]
     row_applied: bool = False
     error: str = ""
+    shorts: tuple[Short, ...] = ()
+    warn: tuple[Warn, ...] = ()
+    freed: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -244,6 +255,7 @@ class Poll(msgspec.Struct, frozen=True):
         outbox: Whether messages wait to be delivered.
         tasks: Whether attempts wait for an executor.
         now: The store's clock.
+        waiters: Whether calls wait for room under a shared cap.
     """
 
     claimable: bool
@@ -252,6 +264,7 @@ class Poll(msgspec.Struct, frozen=True):
     outbox: bool
     tasks: bool
     now: int
+    waiters: bool = False
 
 
 class WorkflowRow(msgspec.Struct, kw_only=True):
@@ -336,7 +349,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Checkpoints, Protocol):
+class Store(Upkeep, Checkpoints, Funds, Protocol):
     """All that outlives a process."""
 
     url: str

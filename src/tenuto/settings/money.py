@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tenuto.settings.keys import between, key
@@ -16,3 +17,17 @@ class Caps:
     day_usd: float = key(-1.0, "USD a day (UTC); negative sets no cap", between(-1, MOST_USD, " USD"))
     month_usd: float = key(-1.0, "USD a month (UTC); negative sets no cap", between(-1, MOST_USD, " USD"))
     total_usd: float = key(-1.0, "USD for ever; negative sets no cap", between(-1, MOST_USD, " USD"))
+    warn_percent: int = key(80, "share of a cap at which one warning a window is given", between(1, 100, " %"))
+
+    def limits(self) -> Iterator[tuple[str, int]]:
+        """Return each cap that is set: its period, and millionths of a US dollar."""
+        for period, usd in (("day", self.day_usd), ("month", self.month_usd), ("total", self.total_usd)):
+            if usd >= 0:
+                yield period, round(usd * 1_000_000)
+
+
+def declared(caps: Caps, projects: Mapping[str, Caps]) -> Iterator[tuple[str, str, int, int]]:
+    """Return every cap of the settings: scope, period, millionths of a US dollar, warning share."""
+    for scope, found in (("", caps), *((f"project:{name}", value) for name, value in projects.items())):
+        for period, limit in found.limits():
+            yield scope, period, limit, found.warn_percent

@@ -12,6 +12,7 @@ from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import cancel_step, idempotency_key, open_ticket, ticket_id
+from tenuto.domain.runs.funds import wait_for_room
 from tenuto.domain.runs.settle import deliver
 from tenuto.domain.runs.state import ACTIVE_STEP, Call, RunState, Step, in_shadow
 
@@ -43,12 +44,18 @@ def ask_call(d: Draft, inp: io.CallAsked) -> None:
         return
     if inp.hold is not None and not _admit(d, inp):
         return
+    if d.shorts is not None and (short := d.shorts.get((inp.step, inp.call))) is not None:
+        wait_for_room(d, inp, short)
+        return
     key = idempotency_key(d, inp.step, inp.call)
-    if inp.effect == "effect" or inp.hold is not None:
+    if inp.effect == "effect" or inp.hold is not None or inp.slot:
+        grant = 0
+        if inp.slot or (inp.hold is not None and inp.hold.cost_usd_micros):
+            grant, d.out.money = d.st.ledger.grants + 1, True
         d.emit(
             ev.CallIntended(
                 step=inp.step, call=inp.call, kind=inp.kind, name=inp.name, key=key, digest=inp.digest,
-                effect=inp.effect, on_unknown=inp.on_unknown, hold=inp.hold,
+                effect=inp.effect, on_unknown=inp.on_unknown, hold=inp.hold, grant=grant, slot=inp.slot,
             )
         )
     d.reply(inp.token, io.Go(key))
@@ -67,6 +74,10 @@ def _again(d: Draft, inp: io.CallAsked, call: Call) -> bool:
         d.reply(inp.token, io.Known(call.out if call.out is not None else NULL, call.timed_out))
     elif call.status == "waiting":
         d.reply(inp.token, io.Waiting())
+    elif call.status == "asking":
+        return True
+    elif call.failure is not None:
+        d.reply(inp.token, io.Broken(call.failure))
     elif call.status == "open":
         d.reply(inp.token, io.Broken(TWICE))
     elif call.effect != "effect" or call.on_unknown == "retry":
@@ -165,7 +176,8 @@ def call_done(d: Draft, inp: io.CallDone) -> None:
         _keep_blob(d, inp.out, inp.blob)
         d.emit(
             ev.CallResolved(
-                step=inp.step, call=inp.call, resolution="succeeded", by="late outcome", out=inp.out, used=inp.used
+                step=inp.step, call=inp.call, resolution="succeeded", by="late outcome", out=inp.out, used=inp.used,
+                grant=call.grant,
             )
         )
         d.reply(inp.token, io.Known(inp.out))
@@ -178,7 +190,7 @@ def call_done(d: Draft, inp: io.CallDone) -> None:
     d.emit(
         ev.CallCompleted(
             step=inp.step, call=inp.call, out=inp.out, kind=inp.kind, name=inp.name, digest=inp.digest,
-            used=inp.used, took_ms=inp.took_ms, meta=inp.meta,
+            used=inp.used, took_ms=inp.took_ms, meta=inp.meta, grant=call.grant if call is not None else 0,
         )
     )
     if inp.used is not None:
@@ -217,10 +229,10 @@ def call_broke(d: Draft, inp: io.CallBroke) -> None:
         d.reply(inp.token, io.Broken(inp.failure))
         return
     if not inp.failure.unknown:
-        d.emit(ev.CallFailed(step=inp.step, call=inp.call, failure=inp.failure, used=inp.used))
+        d.emit(ev.CallFailed(step=inp.step, call=inp.call, failure=inp.failure, used=inp.used, grant=call.grant))
         d.reply(inp.token, io.Broken(inp.failure))
         return
-    d.emit(ev.CallUnknown(step=inp.step, call=inp.call, reason=inp.failure.message))
+    d.emit(ev.CallUnknown(step=inp.step, call=inp.call, reason=inp.failure.message, grant=call.grant))
     if call.effect != "effect" or call.on_unknown == "retry":
         d.reply(inp.token, io.Broken(inp.failure))
     elif call.on_unknown in ("", "ask"):
@@ -251,7 +263,9 @@ def resolve_call(d: Draft, step: str, call_id: str, call: Call, resolution: str,
     used: Any = call.hold if resolution == "succeeded" else None
     if resolution == "failed" and call.hold is not None:
         used = ev.Charge(tool=call.hold.tool)
-    d.emit(ev.CallResolved(step=step, call=call_id, resolution=resolution, by=by, out=out, used=used))
+    d.emit(
+        ev.CallResolved(step=step, call=call_id, resolution=resolution, by=by, out=out, used=used, grant=call.grant)
+    )
 
 
 def ask_wait(d: Draft, inp: io.WaitAsked) -> None:

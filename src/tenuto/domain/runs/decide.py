@@ -13,7 +13,7 @@ from typing import Any
 
 from tenuto.domain.base.values import blob_digest
 from tenuto.domain.graph.plan import Plan
-from tenuto.domain.runs import calls, respond
+from tenuto.domain.runs import calls, funds, respond
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.children import start_child
@@ -142,6 +142,8 @@ def _succeeded(d: Draft, inp: io.Succeeded) -> None:
         return
     if inp.blob is not None:
         d.store(blob_digest(inp.blob), inp.blob)
+    if d.st.ledger.grants:
+        lose_calls(d, inp.step, "its step ended without waiting for it")
     complete(d, inp.step, inp.out, queued_ms=inp.queued_ms, took_ms=inp.took_ms)
 
 
@@ -185,6 +187,8 @@ def _tick(d: Draft, inp: io.Tick) -> None:
 
 
 HANDLERS: dict[type[Any], Any] = {
+    io.Refused: funds.no_room,
+    io.Warned: funds.warn,
     io.Begin: _begin,
     io.Release: _release,
     io.Tick: _tick,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenuto.domain.budgets.escrow import Short
 from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs.events import Events, Failure
 from tenuto.domain.runs.fold import FOLDS
@@ -14,7 +15,7 @@ from tenuto.domain.runs.state import RunState
 class Draft:
     """One decision on one run at one moment. `emit` is the only way anything changes."""
 
-    __slots__ = ("env", "failing", "out", "plan", "releasing", "st", "t", "ticking")
+    __slots__ = ("env", "failing", "out", "plan", "releasing", "shorts", "st", "t", "ticking")
 
     def __init__(self, st: RunState, plan: Plan, t: int, env: Env):
         """Begin with nothing decided."""
@@ -25,6 +26,7 @@ class Draft:
         self.failing: Failure | None = None
         self.releasing = False
         self.ticking = False
+        self.shorts: dict[tuple[str, str], Short] | None = None
         self.out = Decision([], [], [], [], [], [], [], [], [], [], [])
 
     def emit(self, event: Events) -> None:

@@ -463,6 +463,8 @@ class CallIntended(Event, frozen=True, tag="call.intended"):
         key: Idempotency key given to whoever is called.
         digest: Digest of the arguments.
         hold: Upper bound reserved from the run's budget.
+        grant: Number of the hold on what many runs share; 0 = there is none.
+        slot: Provider whose limit of concurrent calls the call counts under.
     """
 
     step: str
@@ -474,10 +476,12 @@ class CallIntended(Event, frozen=True, tag="call.intended"):
     effect: str = "idempotent"
     on_unknown: str = "retry"
     hold: Charge | None = None
+    grant: int = 0
+    slot: str = ""
 
 
 class CallCompleted(Event, frozen=True, tag="call.completed"):
-    """A call's result; the same call is never made again for this step."""
+    """A call's result; the same call is never made again for this step. `grant` is settled, as below."""
 
     step: str
     call: str
@@ -488,6 +492,7 @@ class CallCompleted(Event, frozen=True, tag="call.completed"):
     used: Charge | None = None
     took_ms: int = msgspec.field(default=0, name="d")
     meta: dict[str, Any] = {}
+    grant: int = 0
 
 
 class CallFailed(Event, frozen=True, tag="call.failed"):
@@ -497,6 +502,7 @@ class CallFailed(Event, frozen=True, tag="call.failed"):
     call: str
     failure: Failure
     used: Charge | None = None
+    grant: int = 0
 
 
 class CallUnknown(Event, frozen=True, tag="call.unknown"):
@@ -505,6 +511,7 @@ class CallUnknown(Event, frozen=True, tag="call.unknown"):
     step: str
     call: str
     reason: str = ""
+    grant: int = 0
 
 
 class CallResolved(Event, frozen=True, tag="call.resolved"):
@@ -516,14 +523,72 @@ class CallResolved(Event, frozen=True, tag="call.resolved"):
     by: str = ""
     out: Raw = Raw(b"null")
     used: Charge | None = None
+    grant: int = 0
+
+
+class FundsRefused(Event, frozen=True, tag="funds.refused"):
+    """A call has no room under a cap that many runs share; it was not made and waits for room.
+
+    Attributes:
+        scope: Empty for the whole namespace, else `project:NAME` or `provider:NAME`.
+        period: `day`, `month`, `total`, or `now` for what is under way at one moment.
+        limit, spent, held, ask: Millionths of a US dollar; numbers of calls for `now`.
+        final: Whether settling what is under way cannot make room: only the next window, or a higher cap.
+        until: When the window ends, ms; 0 = never.
+        since: When the call was refused first, ms.
+    """
+
+    step: str
+    call: str
+    scope: str
+    period: str
+    limit: int
+    spent: int
+    held: int
+    ask: int
+    final: bool = False
+    until: int = 0
+    since: int = 0
+    digest: str = ""
+    usd: int = 0
+    slot: str = ""
+
+
+class FundsReturned(Event, frozen=True, tag="funds.returned"):
+    """A call waits for room no longer: it asks anew, or fails with `failure` because somebody decided so."""
+
+    step: str
+    call: str
+    by: str = ""
+    failure: Failure | None = None
+
+
+class MoneyResolved(Event, frozen=True, tag="funds.resolved"):
+    """What a call with a lost outcome did cost, as somebody found out; its hold gives way to that.
+
+    Attributes:
+        grant: Number of the hold.
+    """
+
+    grant: int
+    used: Charge
+    by: str = ""
 
 
 class BudgetWarned(Event, frozen=True, tag="budget.warned"):
-    """A cap is used to its warning share."""
+    """A cap is used to its warning share.
+
+    Attributes:
+        cap: Of the run; `day`, `month` or `total` for a cap that many runs share.
+        scope: For shared caps: empty for the whole namespace, else `project:NAME`.
+        window: For shared caps: the window it counts in, such as `day:2026-11-21`.
+    """
 
     cap: str
     limit: float
     spent: float
+    scope: str = ""
+    window: str = ""
 
 
 class Overrun(Event, frozen=True, tag="budget.overrun"):
@@ -540,6 +605,7 @@ Events = (
     | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted
     | WaitStarted | WaitEnded | SignalReceived | SignalTaken | TicketOpened | TicketDecided | TicketClosed
     | ChildStarted | CallIntended | CallCompleted | CallFailed | CallUnknown | CallResolved | BudgetWarned | Overrun
+    | FundsRefused | FundsReturned | MoneyResolved
 )
 
 

@@ -254,6 +254,7 @@ WORDS = {
     "unknown_outcome": "{where} waits for a person to say what became of it, ticket {name}",
     "child": "{where} waits for its child run {name}",
     "retry": "{where} waits for its next attempt",
+    "funds": "{where} waits for room under a shared cap",
     "message": "{where} waits for a worker to read a message",
     "paused": "The run is paused",
     "cancelling": "The run is being cancelled",

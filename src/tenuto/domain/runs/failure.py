@@ -158,7 +158,7 @@ def worker_lost(d: Draft, key: str, worker: str = "") -> None:
 def lose_calls(d: Draft, key: str, why: str) -> None:
     """Mark the calls an attempt leaves behind without an outcome: each follows its own policy, its money is spent."""
     for name in [name for name, call in d.st.steps[key].calls.items() if call.status == "open"]:
-        d.emit(ev.CallUnknown(step=key, call=name, reason=why))
+        d.emit(ev.CallUnknown(step=key, call=name, reason=why, grant=d.st.steps[key].calls[name].grant))
 
 
 def step_failed(d: Draft, key: str, failure: ev.Failure) -> None:
@@ -250,7 +250,7 @@ def cancel_step(d: Draft, key: str, reason: str, *, begun: bool = True) -> None:
     running = step.status == "running"
     unknown = running and begun and not suspended(step) and effect_of(d.node(key)) == "effect"
     for name in [name for name, call in step.calls.items() if call.status == "open" or call.hold is not None]:
-        d.emit(ev.CallUnknown(step=key, call=name, reason=reason))
+        d.emit(ev.CallUnknown(step=key, call=name, reason=reason, grant=step.calls[name].grant))
     for ticket_id_, ticket in d.st.tickets.items():
         if ticket.step == key and ticket.status == "open":
             d.emit(ev.TicketClosed(ticket=ticket_id_, reason=reason))

@@ -306,6 +306,8 @@ def _redriven(st: RunState, plan: Plan, e: ev.StepRedriven, t: int) -> None:
         step.group += 1
         step.calls = {}
         step.doubt = False
+    elif step.calls:
+        step.calls = {name: call for name, call in step.calls.items() if call.status != "failed"}
     if e.step in st.maps:
         fold_graph.reopen_map(st, e.step, fresh=e.fresh)
 
@@ -440,4 +442,7 @@ FOLDS: dict[type[Any], Fold] = {
     ev.CallResolved: fold_calls.resolved,
     ev.BudgetWarned: fold_calls.warned,
     ev.Overrun: fold_calls.overrun,
+    ev.FundsRefused: fold_calls.refused,
+    ev.FundsReturned: fold_calls.returned,
+    ev.MoneyResolved: fold_calls.money_resolved,
 }

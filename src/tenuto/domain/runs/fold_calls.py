@@ -16,8 +16,10 @@ def listener(step: str, call: str) -> str:
 def intended(st: RunState, plan: Plan, e: ev.CallIntended, t: int) -> None:
     """Remember a call that is about to be made, and hold its upper bound."""
     st.steps[e.step].calls[e.call] = Call(
-        kind=e.kind, digest=e.digest, hold=e.hold, key=e.key, name=e.name, effect=e.effect, on_unknown=e.on_unknown
+        kind=e.kind, digest=e.digest, hold=e.hold, key=e.key, name=e.name, effect=e.effect, on_unknown=e.on_unknown,
+        grant=e.grant,
     )
+    st.ledger.grants = max(st.ledger.grants, e.grant)
     hold(st, e.hold)
 
 
@@ -48,6 +50,8 @@ def unknown(st: RunState, plan: Plan, e: ev.CallUnknown, t: int) -> None:
     if call.hold is not None:
         settle(st, call.hold, call.hold)
         st.ledger.unknown = plus(st.ledger.unknown, call.hold)
+        if call.grant:
+            st.ledger.lost[call.grant] = call.hold
 
 
 def resolved(st: RunState, plan: Plan, e: ev.CallResolved, t: int) -> None:
@@ -66,7 +70,35 @@ def resolved(st: RunState, plan: Plan, e: ev.CallResolved, t: int) -> None:
         if held.tool:
             change = e.used.tool_calls - held.tool_calls
             ledger.spent_per_tool[held.tool] = ledger.spent_per_tool.get(held.tool, 0) + change
+        ledger.lost.pop(call.grant, None)
     call.hold = None
+
+
+def refused(st: RunState, plan: Plan, e: ev.FundsRefused, t: int) -> None:
+    """Let a call wait for room under a cap that many runs share."""
+    st.steps[e.step].calls[e.call] = Call(
+        kind="funds", status="waiting", digest=e.digest, name=e.scope or e.period, until=e.until, since=e.since
+    )
+
+
+def returned(st: RunState, plan: Plan, e: ev.FundsReturned, t: int) -> None:
+    """Let a call ask for room again, or fail where somebody decided that it is not to be made."""
+    call = st.steps[e.step].calls[e.call]
+    call.status, call.failure = ("asking", None) if e.failure is None else ("failed", e.failure)
+
+
+def money_resolved(st: RunState, plan: Plan, e: ev.MoneyResolved, t: int) -> None:
+    """Count what a lost call did cost instead of what it might have cost."""
+    ledger = st.ledger
+    held = ledger.lost.pop(e.grant, None)
+    if held is None:
+        return
+    ledger.unknown = minus(ledger.unknown, held)
+    ledger.spent = plus(minus(ledger.spent, held), e.used)
+    for step in st.steps.values():
+        for call in step.calls.values():
+            if call.grant == e.grant and call.status == "unknown":
+                call.hold = None
 
 
 def begin_wait(st: RunState, step: Step, e: ev.WaitStarted) -> None:
@@ -157,8 +189,9 @@ def _add(counts: dict[str, int], name: str, change: int) -> None:
 
 
 def warned(st: RunState, plan: Plan, e: ev.BudgetWarned, t: int) -> None:
-    """Remember that a cap's warning was given."""
-    st.ledger.warned.append(e.cap)
+    """Remember that a cap's warning was given; those of shared caps are remembered with the caps."""
+    if not e.window:
+        st.ledger.warned.append(e.cap)
 
 
 def overrun(st: RunState, plan: Plan, e: ev.Overrun, t: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.budgets.escrow import Short, Warn
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs.events import Charge, Events, Failure, Parent, Reused
@@ -115,7 +116,11 @@ class ChildAsked(msgspec.Struct, frozen=True):
 
 
 class CallAsked(msgspec.Struct, frozen=True):
-    """A step's code is about to make a call; `token` comes back with the answer."""
+    """A step's code is about to make a call; `token` comes back with the answer.
+
+    Attributes:
+        slot: Provider whose limit of concurrent calls it counts under; empty for none.
+    """
 
     step: str
     n: int
@@ -127,6 +132,7 @@ class CallAsked(msgspec.Struct, frozen=True):
     effect: str = "idempotent"
     on_unknown: str = "retry"
     hold: Charge | None = None
+    slot: str = ""
 
 
 class WaitAsked(msgspec.Struct, frozen=True):
@@ -190,8 +196,21 @@ class Arrived(msgspec.Struct, frozen=True):
     message: Messages
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """The store has no room for a call that is asked for with the inputs that follow."""
+
+    short: Short
+
+
+class Warned(msgspec.Struct, frozen=True):
+    """A cap that many runs share has passed its warning share, and nobody has said so yet."""
+
+    warn: Warn
+
+
 Input = (
-    Begin | Release | Tick | Succeeded | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked | CallDone
+    Refused | Warned
+    | Begin | Release | Tick | Succeeded | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked | CallDone
     | CallBroke | CallSettled | Arrived
 )
 
@@ -274,6 +293,8 @@ class Decision(msgspec.Struct):
         children: Runs to create.
         stop_children: Ids of children to cancel.
         by_time: A wait ended because nothing came in time: right only while there is no message nobody has read.
+        money: Whether an event speaks of what many runs share for the first time in this run.
+        heard: Calls (step, call) that were told of room and want it no more.
     """
 
     events: list[Events]
@@ -288,3 +309,5 @@ class Decision(msgspec.Struct):
     children: list[ChildRun]
     stop_children: list[str]
     by_time: bool = False
+    money: bool = False
+    heard: list[tuple[str, str]] = []

@@ -97,7 +97,22 @@ class TaskEnded(Message, frozen=True, tag="task"):
     took_ms: int = 0
 
 
-Messages = Signal | Decision | Cancel | Pause | Resume | Redrive | ChildEnded | TaskEnded
+class Funds(Message, frozen=True, tag="funds"):
+    """There is room for a call that waits for some."""
+
+    step: str
+    call: str
+
+
+class MoneySettled(Message, frozen=True, tag="money"):
+    """What a call with a lost outcome did cost; `grant` is the number of its hold."""
+
+    grant: int
+    cost_usd_micros: int = 0
+    tokens: int = 0
+
+
+Messages = Signal | Decision | Cancel | Pause | Resume | Redrive | ChildEnded | TaskEnded | Funds | MoneySettled
 
 encode_message = msgspec.json.Encoder().encode
 decode_message = msgspec.json.Decoder(Messages).decode

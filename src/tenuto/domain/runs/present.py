@@ -12,7 +12,16 @@ from tenuto.domain.graph.plan import Plan, PlanNode, split_key
 from tenuto.domain.runs import views as v
 from tenuto.domain.runs.data import frames
 from tenuto.domain.runs.events import Failure
-from tenuto.domain.runs.state import ACTIVE_STEP, ENDED, MapState, RunState, Step, public_status, suspended
+from tenuto.domain.runs.state import (
+    ACTIVE_STEP,
+    ENDED,
+    Call,
+    MapState,
+    RunState,
+    Step,
+    public_status,
+    suspended,
+)
 from tenuto.domain.runs.views import instant
 
 PRIORITY_NAMES = ("high", "medium", "low")
@@ -181,11 +190,30 @@ def wait_of(st: RunState, plan: Plan, key: str, step: Step) -> v.WaitView | None
         return v.WaitView(kind="worker", step=key, node=node_id, since=instant(step.ready_at), who="a worker")
     if step_status(step) == "waiting":
         for name, call in step.calls.items():
+            if call.status == "waiting" and call.kind == "funds":
+                return _funds_view(st, key, name, call)
             if call.status == "waiting":
                 return wait_view(st, key, call.kind, call.name, step.started_at, call.until)
             if call.status == "unknown":
                 return wait_view(st, key, "unknown_outcome", _question(st, key, name), step.started_at, 0)
     return None
+
+
+def _funds_view(st: RunState, key: str, name: str, call: Call) -> v.WaitView:
+    """Return what a call without room waits for."""
+    ticket = _question(st, key, name)
+    asked = st.tickets.get(ticket)
+    if call.name.startswith("provider:"):
+        who = "the end of another call to it"
+        message = f"as many calls to {call.name.partition(':')[2]} are under way as its limit allows"
+    else:
+        who = "whoever raises the cap, the next window" if call.until else "whoever raises the cap"
+        who += f", or anyone who may decide ticket {ticket}" if asked is not None else ", or calls under way that cost less"
+        message = asked.message if asked is not None else f"the cap {call.name!r} has no room for now"
+    return v.WaitView(
+        kind="funds", step=key, node=split_key(key)[0], name=ticket if asked is not None else call.name,
+        since=instant(call.since), until=instant(call.until), who=who, message=message,
+    )
 
 
 def _question(st: RunState, key: str, call: str) -> str:

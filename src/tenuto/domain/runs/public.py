@@ -157,7 +157,21 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.CallResolved: Public(
         "call.resolved", _same("call", "resolution", "by", "used", out="output"), "A lost call's outcome is known."
     ),
-    ev.BudgetWarned: Public("run.budget_warning", _same("cap", "limit", "spent"), "A cap is used to its warning share."),
+    ev.BudgetWarned: Public(
+        "run.budget_warning", _same("cap", "limit", "spent", "scope", "window"),
+        "A cap is used to its warning share; `scope` and `window` say which, for a cap that many runs share.",
+    ),
+    ev.FundsRefused: Public(
+        "call.refused",
+        _same("call", "scope", "period", "limit", "spent", "ask", "final", "until", "since", "slot", held="reserved"),
+        "A cap that many runs share has no room for the call; it was not made and waits.", error=True,
+    ),
+    ev.FundsReturned: Public(
+        "call.room", _same("call", "by", failure="error"), "The call waits for room no longer: it asks again, or fails."
+    ),
+    ev.MoneyResolved: Public(
+        "call.cost_resolved", _same("grant", "used", "by"), "What a call with a lost outcome did cost is known."
+    ),
     ev.Overrun: Public(
         "run.budget_overrun", _same("cap", "amount"), "A call used more than it had reserved.", error=True
     ),

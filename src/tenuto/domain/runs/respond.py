@@ -11,6 +11,7 @@ from tenuto.domain.base.values import NULL
 from tenuto.domain.budgets.ledger import Refused
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs import funds
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
 from tenuto.domain.runs.draft import Draft
@@ -149,6 +150,8 @@ def decide_ticket(d: Draft, name: str, ticket: Ticket, decision: str, by: str, r
     step = d.st.steps[ticket.step]
     if ticket.kind == "unknown_outcome" and ticket.call:
         _resolve(d, ticket, decision, by, data)
+    elif ticket.kind == "budget":
+        funds.decided(d, ticket, decision, by, reason)
     elif ticket.call:
         call = step.calls.get(ticket.call)
         if call is not None and call.status == "waiting":
@@ -312,4 +315,6 @@ RESPONSES: dict[type[Any], Any] = {
     msg.Redrive: _redrive,
     msg.ChildEnded: _child,
     msg.TaskEnded: _task,
+    msg.Funds: funds.heard,
+    msg.MoneySettled: funds.settled,
 }

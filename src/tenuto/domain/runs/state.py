@@ -35,10 +35,13 @@ class Call(msgspec.Struct, omit_defaults=True):
     """A call inside a step, by its identity.
 
     Attributes:
-        status: `open` (intent without outcome), `done`, `failed`, `waiting` (a durable wait), `unknown`.
+        status: `open` (intent without outcome), `done`, `failed`, `waiting` (a durable wait), `unknown`, or `asking`
+            (there was no room for it, and may be now).
         until: For waits: when it ends by itself, ms; 0 = never.
         name: For waits: the signal, ticket or child it waits for.
         asked: A ticket asks a person what became of it; until the answer, its code need not run.
+        grant: Number of the hold it has on what many runs share; 0 = none.
+        since: For calls without room: when they were refused first, ms.
     """
 
     kind: str = "call"
@@ -54,6 +57,8 @@ class Call(msgspec.Struct, omit_defaults=True):
     on_unknown: str = "retry"
     timed_out: bool = False
     asked: bool = False
+    grant: int = 0
+    since: int = 0
 
 
 class Wait(msgspec.Struct, omit_defaults=True):
@@ -179,6 +184,8 @@ class Ledger(msgspec.Struct, omit_defaults=True):
         unknown: Part of `spent` whose calls' outcomes are unknown.
         overrun: Usage above an upper bound, by cap.
         warned: Caps whose warning was given.
+        grants: Number of the newest hold on what many runs share.
+        lost: Those holds whose calls' outcomes are unknown, by number.
     """
 
     caps: Budget | None = None
@@ -189,6 +196,8 @@ class Ledger(msgspec.Struct, omit_defaults=True):
     held_per_tool: dict[str, int] = {}
     overrun: dict[str, int] = {}
     warned: list[str] = []
+    grants: int = 0
+    lost: dict[int, Charge] = {}
 
 
 class RunState(msgspec.Struct, omit_defaults=True):

@@ -10,6 +10,7 @@ from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.services.audit import Audit
+from tenuto.runtime.services.budgets import Budgets
 from tenuto.runtime.services.context import Context, Creator
 from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
@@ -57,6 +58,7 @@ class Engine:
         self.steps = Steps(self.context)
         self.workers = Workers(self.context)
         self.usage = Usage(self.context)
+        self.budgets = Budgets(self.context)
         self.audit = Audit(self.context)
         self.knowledge = KnowledgeBases(knowledge, ns)
 

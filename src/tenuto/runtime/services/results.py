@@ -198,6 +198,71 @@ class UsageView(View):
     items: list[RunUsage] = []
 
 
+class SharedCapView(View):
+    """A cap that many runs share, and what counts under it in its window now.
+
+    Attributes:
+        scope: Empty for all runs of the namespace, `project:NAME`, or `provider:NAME`.
+        period: `day`, `month`, `total`, or `now` for calls under way at one moment.
+        limit: Millionths of a US dollar, numbers of calls for `now`; `None` = no cap is set.
+        reserved: Held for calls under way; `unknown` for calls whose outcome was lost.
+        overrun: What calls used above what they had reserved, where that passed the limit.
+        source: `settings` or `api`.
+    """
+
+    scope: str
+    period: str
+    window: str = ""
+    resets_at: datetime | None = None
+    limit: int | None = None
+    spent: int = 0
+    reserved: int = 0
+    unknown: int = 0
+    overrun: int = 0
+    remaining: int | None = None
+    warn_percent: int | None = None
+    warned: bool = False
+    source: str = ""
+
+
+class WaitingCallView(View):
+    """A call that waits for room; `ask` is the most it may cost, in millionths of a US dollar."""
+
+    run: str
+    step: str
+    call: str
+    ask: int = 0
+    project: str = ""
+    provider: str = ""
+    since: datetime | None = None
+
+
+class SharedCapsView(View):
+    """All shared caps, and who waits for room under them, longest first."""
+
+    items: list[SharedCapView]
+    waiting: list[WaitingCallView] = []
+
+
+class HoldView(View):
+    """What is held for a call without a known outcome; `lost` says that nobody will report it by itself."""
+
+    run: str
+    n: int
+    step: str
+    call: str
+    usd_micros: int = 0
+    provider: str = ""
+    lost: bool = False
+    since: datetime | None = None
+
+
+class HoldsView(View):
+    """Holds, oldest first."""
+
+    items: list[HoldView]
+
+
 class AuditEntry(View):
     """One transition as the journal holds it, with the proof of its place."""
 

@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "approval": ("approve", "reject"),
     "escalation": ("retry", "skip", "fail"),
     "unknown_outcome": ("retry", "succeeded", "failed"),
+    "budget": ("retry", "fail"),
     "integrity": (),
     DEAD_LETTER: (),
 }

@@ -22,7 +22,7 @@ class Journaled(Protocol):
     async def perform(
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
-        used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ...,
+        used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., slot: str = ...,
     ) -> Any:
         """Make one journaled call: reserve, record the intent, call, settle.
 
@@ -31,6 +31,7 @@ class Journaled(Protocol):
             hold: Upper bound of what it may cost.
             used: What it did cost, from its result.
             meta: Facts for usage reports, from its result.
+            slot: Provider whose limit of concurrent calls, over all workers, it counts under; empty for none.
         """
         ...
 

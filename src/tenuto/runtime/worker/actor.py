@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from tenuto.domain.base.values import blob_digest
+from tenuto.domain.budgets.escrow import Short
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.decide import decide
@@ -19,7 +20,7 @@ from tenuto.runtime.committer import outcome_unknown
 from tenuto.runtime.creation import Creation
 from tenuto.runtime.worker.attempts import Attempt, Host
 from tenuto.runtime.worker.inbox import Inbox
-from tenuto.runtime.worker.rows import RARE, outbox_of, task_id, task_row, tickets_of
+from tenuto.runtime.worker.rows import RARE, escrow_of, outbox_of, task_id, task_row, tickets_of
 from tenuto.runtime.worker.timers import Timers
 from tenuto.runtime.worker.values import RunEnv
 
@@ -38,6 +39,10 @@ class Again(Protocol):
 
     def with_messages(self, actor: Actor, inputs: list[io.Input]) -> None:
         """Read the messages it should have known first."""
+        ...
+
+    def with_refusals(self, actor: Actor, inputs: list[io.Input], shorts: tuple[Short, ...]) -> None:
+        """Know which calls there is no room for."""
         ...
 
 
@@ -65,6 +70,10 @@ class Owner(Host, Protocol):
         """Forget a run that has left by its own record."""
         ...
 
+    def freed(self) -> None:
+        """Let those who wait for room under a shared cap be told of some."""
+        ...
+
     def refused(self, actor: Actor, result: Committed) -> None:
         """Let go of a run whose record was refused."""
         ...
@@ -88,7 +97,8 @@ class Actor:
         held: Calls the budget has no room for until something is settled.
         announce: Resolved with the first result, when the run was created on this worker.
         releasing: The worker shuts down: nothing starts here, and the run is given back.
-        timed: What the decision under way was made of, if it stands only while no message has come.
+        timed: What the decision under way was made of, if the store may send it back: because a message has come, or
+            because there is no room under a cap that many runs share.
     """
 
     __slots__ = (
@@ -188,6 +198,8 @@ class Actor:
         self.in_flight = True
         if decision.by_time:
             self.timed, commit.inbox_seen = inputs, self.inbox_seen
+        elif commit.escrow is not None:
+            self.timed = inputs
         return commit
 
     def _commit(self, decision: io.Decision) -> Commit:
@@ -218,6 +230,8 @@ class Actor:
             commit.tasks_done = [task_id(st.id, key, st.steps[key].attempt) for key in decision.stop if st.steps[key].task]
         if decision.children or decision.stop_children or st.parent is not None:
             commit.outbox = outbox_of(st, decision)
+        if decision.money or st.ledger.grants:
+            commit.escrow = escrow_of(st, events, decision.heard)
         if new is not None:
             commit.new = self._new_row(new.row)
             if new.blobs:
@@ -301,6 +315,13 @@ class Actor:
         if result.outcome == "moved":
             self.worker.redo.with_messages(self, timed)
             return
+        if result.outcome == "refused":
+            self.worker.redo.with_refusals(self, timed, result.shorts)
+            return
+        if result.warn:
+            self.inputs.extend(io.Warned(warn) for warn in result.warn)
+        if result.freed:
+            self.worker.freed()
         if result.outcome != "ok":
             self.worker.refused(self, result)
             return

@@ -7,10 +7,12 @@ import logging
 
 from tenuto.runtime.worker.deliver import deliver_outbox
 from tenuto.runtime.worker.opening import Opening
+from tenuto.runtime.worker.room import tell_of_room
 from tenuto.runtime.worker.runs import Runs
 from tenuto.runtime.worker.tasks import Tasks
 
 log = logging.getLogger("tenuto.worker")
+ROOM_MS = 1000
 
 
 class Claims:
@@ -23,6 +25,7 @@ class Claims:
     def __init__(self, runs: Runs, opening: Opening, tasks: Tasks) -> None:
         """Look for work; what is found is handed to the others."""
         self.takeovers = 0
+        self._told = 0
         self._runs = runs
         self._opening = opening
         self._tasks = tasks
@@ -67,6 +70,9 @@ class Claims:
                 runs.inbox.read(actor)
         if found.outbox:
             await deliver_outbox(runs)
+        if found.waiters and (runs.room or found.now >= self._told + ROOM_MS):
+            self._told, runs.room = found.now, False
+            await tell_of_room(self._store)
         if found.tasks and not runs.draining:
             await self._tasks.take()
         if runs.draining:

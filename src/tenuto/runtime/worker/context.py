@@ -88,6 +88,7 @@ class Context:
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
+        slot: str = "",
     ) -> Any:
         """Make one journaled call of a tool or model: reserve, record the intent, call, settle.
 
@@ -96,8 +97,9 @@ class Context:
             hold: Upper bound of what it may cost.
             used: What it did cost, from its result.
             meta: Facts for usage reports, from its result.
+            slot: Provider whose limit of concurrent calls, over all workers, it counts under; empty for none.
         """
-        asked = self._asked(name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold)
+        asked = self._asked(name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, slot)
         return await self._perform(asked, make, used, meta)
 
     def call_info(self, key: str) -> CallInfo:
@@ -108,12 +110,12 @@ class Context:
 
     def _asked(
         self, name: str, key: str | None, kind: str, effect: str, on_unknown: str, args_digest: str,
-        hold: Charge | None,
+        hold: Charge | None, slot: str = "",
     ) -> io.CallAsked:
         token = Token()
         asked = io.CallAsked(
             step=self.step, n=self.attempt, call=key or self._next(name), token=token, kind=kind, name=name,
-            digest=args_digest, effect=effect, on_unknown=on_unknown, hold=hold,
+            digest=args_digest, effect=effect, on_unknown=on_unknown, hold=hold, slot=slot,
         )
         token.asked = asked
         return asked

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from tenuto.domain.budgets.escrow import Short
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.fold import fold_body
@@ -50,6 +51,12 @@ class Redo:
         """Read the messages a decision should have known, and decide again."""
         self._begin(actor, self._read, inputs)
 
+    def with_refusals(self, actor: Actor, inputs: list[io.Input], shorts: tuple[Short, ...]) -> None:
+        """Decide again, knowing which calls there is no room for."""
+        # What was refused a moment ago stays so, or two calls could take turns in being refused for ever.
+        again = [item for item in inputs if shorts or not isinstance(item, io.Warned)]
+        self._begin(actor, self._anew, [*(io.Refused(short) for short in shorts), *again])
+
     def _begin(self, actor: Actor, work: Callable[..., Awaitable[None]], *given: Any) -> None:
         actor.in_flight = True
         self._background.spawn(self._or_halt(actor, work, *given))
@@ -71,6 +78,10 @@ class Redo:
     async def _read(self, actor: Actor, inputs: list[io.Input]) -> None:
         await self._restore(actor)
         self._again(actor, [*inputs, *await self._inbox.messages(actor)])
+
+    async def _anew(self, actor: Actor, inputs: list[io.Input]) -> None:
+        await self._restore(actor)
+        self._again(actor, inputs)
 
     async def _restore(self, actor: Actor) -> None:
         if actor.new is None:

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import msgspec
 
+from tenuto.domain.budgets.escrow import Ask, Escrow, Place, Settled, Wanted
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
@@ -14,6 +15,9 @@ from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.inputs import ChildRun, Decision, Task
 from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.ports.store import OutboxRow, TaskRow, TicketRow
+
+PROJECT = "project"
+"""Label that names the project a run counts under."""
 
 RARE: frozenset[type[ev.Event]] = frozenset(
     {ev.TicketOpened, ev.TicketDecided, ev.TicketClosed, ev.StepDeadLettered, ev.StepRedriven, ev.RunFailed, ev.RunReopened}
@@ -86,6 +90,36 @@ def _existing(st: RunState, name: str, state: str, t: int, answer: bytes) -> Tic
 def dead_letter_id(run: str, step: str) -> str:
     """Return the id under which a step is listed as a dead letter."""
     return "dl-" + sha256(f"{run}/{step}".encode()).hexdigest()[:20]
+
+
+def escrow_of(st: RunState, events: Sequence[ev.Events], heard: Sequence[tuple[str, str]]) -> Escrow | None:
+    """Return what some events ask for, settle and wait for among what many runs share; `None` for nothing."""
+    found, project = Escrow(heard=list(heard)), st.labels.get(PROJECT, "")
+    asks: list[Ask] = []
+    settled: list[Settled] = []
+    lost: list[int] = []
+    wanted: list[Wanted] = []
+    warned: list[Place] = []
+    for e in events:
+        if isinstance(e, ev.CallIntended) and e.grant:
+            usd = e.hold.cost_usd_micros if e.hold is not None else 0
+            asks.append(Ask(n=e.grant, step=e.step, call=e.call, usd=usd, project=project, slot=e.slot))
+        elif isinstance(e, (ev.CallCompleted, ev.CallFailed)) and e.grant:
+            settled.append(Settled(e.grant, e.used.cost_usd_micros if e.used is not None else 0))
+        elif isinstance(e, ev.CallResolved) and e.grant and e.used is not None:
+            settled.append(Settled(e.grant, e.used.cost_usd_micros))
+        elif isinstance(e, ev.MoneyResolved):
+            settled.append(Settled(e.grant, e.used.cost_usd_micros))
+        elif isinstance(e, ev.CallUnknown) and e.grant:
+            lost.append(e.grant)
+        elif isinstance(e, ev.FundsRefused):
+            wanted.append(Wanted(step=e.step, call=e.call, usd=e.usd, project=project, slot=e.slot, since=e.since))
+        elif isinstance(e, ev.FundsReturned):
+            found.heard = [*found.heard, (e.step, e.call)]
+        elif isinstance(e, ev.BudgetWarned) and e.window:
+            warned.append(Place(st.ns, e.scope, e.window))
+    found.asks, found.settled, found.lost, found.wanted, found.warned = asks, settled, lost, wanted, warned
+    return found if asks or settled or lost or wanted or warned or found.heard else None
 
 
 def task_id(run: str, step: str, n: int) -> str:

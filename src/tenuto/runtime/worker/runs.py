@@ -34,6 +34,7 @@ class Runs:
         nudge: Set to look for work now instead of at the end of the pause.
         heard: Told of every durable record, beside the bus.
         draining: The worker shuts down and takes nothing more.
+        room: There is more room under a shared cap than before; whoever waits for some is to be told.
     """
 
     def __init__(self, resources: Resources, lease: Lease, background: Background) -> None:
@@ -45,6 +46,7 @@ class Runs:
         self.nudge = asyncio.Event()
         self.heard: Callable[[str, int, Body], None] | None = None
         self.draining = False
+        self.room = False
         self.execute: Callable[[Attempt], Awaitable[Any]] = execute
         self.slots = Slots(resources.options.concurrency, self.nudge)
         self.timers = Timers(resources.clock)
@@ -93,6 +95,11 @@ class Runs:
         self.forget(actor)
         if len(self.actors) == self.resources.options.max_runs - 1:
             self.nudge.set()
+
+    def freed(self) -> None:
+        """Let those who wait for room under a shared cap be told of some, at once."""
+        self.room = True
+        self.nudge.set()
 
     def refused(self, actor: Actor, result: Committed) -> None:
         """Let go of a run somebody else owns, or whose record the store cannot take."""

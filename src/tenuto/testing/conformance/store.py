@@ -14,6 +14,7 @@ from tenuto.ports.store import Store
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.checkpoints import CheckpointSuite
 from tenuto.testing.conformance.definitions import DefinitionSuite
+from tenuto.testing.conformance.funds import FundsSuite
 from tenuto.testing.conformance.journal import JournalSuite
 from tenuto.testing.conformance.lists import ListSuite
 from tenuto.testing.conformance.messages import MessageSuite
@@ -25,7 +26,8 @@ MakeStore = Callable[[], Store]
 
 
 class StoreSuite(
-    JournalSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite, RaceSuite
+    JournalSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite,
+    RaceSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tenuto.adapters.stores.memory.funds import Funds
 from tenuto.adapters.stores.memory.tables import Held, Tables, copied, is_id
 from tenuto.domain.runs.wire import Record
 from tenuto.errors import Conflict, Invalid, KeyReused
@@ -18,7 +19,7 @@ _FENCED = Committed("fenced")
 _MOVED = Committed("moved")
 
 
-class Journal:
+class Journal(Funds):
     """The journal's side of the store."""
 
     tables: Tables
@@ -117,10 +118,13 @@ class Journal:
                 return Committed("poison", error=f"record {len(journal) + 1} is missing before {record.seq}")
             if run is not None and commit.inbox_seen is not None and run.inbox_seq > commit.inbox_seen:
                 return _MOVED
+            short = self.short(commit)
+            if short is not None:
+                return short
             tables.records.setdefault(commit.run_id, []).append(record)
         applied = commit.row is not None and self._change(commit, run, commit.row)
         self._rare(commit)
-        return _APPLIED if applied else _OK
+        return self.enter(commit, _APPLIED if applied else _OK)
 
     def _stored_before(self, commit: Commit, run: RunRow | None, journal: list[Record]) -> Committed:
         """Know a commit again that was made before and whose answer was lost."""

@@ -134,6 +134,7 @@ class Ownership:
             outbox=any(held.until <= now or held.taker == self.writer for held in tables.outbox.values()),
             tasks=any(not tables.alive(task.worker) for task in tables.tasks.values()),
             now=now,
+            waiters=bool(tables.wanting),
         )
 
     async def wait_hint(self, timeout_s: float) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from tenuto.domain.budgets.escrow import Balance, Cap, Hold, Place, Waiter
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.store import (
@@ -48,6 +49,7 @@ class Tables:
         marks: Each writer's newest group at a moment, to know later that it is old.
         unheard: Tickets somebody decided whose runs have not yet said so.
         orphans: Blobs nothing seemed to use, and since when.
+        wanting: Calls that wait for room under a shared cap.
         waiters: Events of views that wait for something to do.
     """
 
@@ -88,6 +90,10 @@ class Tables:
     writes: dict[tuple[str, str, str, str], dict[tuple[str, int], WriteRow]] = field(
         default_factory=dict[tuple[str, str, str, str], dict[tuple[str, int], WriteRow]]
     )
+    caps: dict[tuple[str, str, str], Cap] = field(default_factory=dict[tuple[str, str, str], Cap])
+    balances: dict[Place, Balance] = field(default_factory=dict[Place, Balance])
+    holds: dict[tuple[str, int], Hold] = field(default_factory=dict[tuple[str, int], Hold])
+    wanting: dict[tuple[str, str, str], Waiter] = field(default_factory=dict[tuple[str, str, str], Waiter])
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

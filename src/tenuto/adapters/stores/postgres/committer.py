@@ -10,8 +10,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from tenuto.adapters.stores.postgres import faults
 from tenuto.adapters.stores.postgres.batch import Batch, columns
+from tenuto.adapters.stores.postgres.ledger import Ledger
 from tenuto.adapters.stores.postgres.link import Connection, Link
 from tenuto.adapters.stores.postgres.sql import SQL
 from tenuto.ports.store import Commit, Committed
@@ -86,9 +89,23 @@ class Committer:
                         answer.set_result(outcome)
 
     async def _send(self, commits: Sequence[Commit], keys: Mapping[str, Key]) -> list[Committed]:
-        """Send a group; when the database refuses it, find the guilty commit by halving."""
+        """Send a group; when the database refuses it, find the guilty commit by halving.
+
+        Commits that ask for room among what many runs share go in a transaction of their own, after the others.
+        """
+        funded = [commit for commit in commits if commit.escrow is not None]
+        if funded and len(funded) < len(commits):
+            plain = [commit for commit in commits if commit.escrow is None]
+            answers = {
+                commit.run_id: answer
+                for group in (plain, funded)
+                for commit, answer in zip(group, await self._send(group, keys_of(group, keys)), strict=True)
+            }
+            return [answers[commit.run_id] for commit in commits]
         try:
             batch = Batch(commits, keys)
+            if funded:
+                return await self._link.call(_Funding(self, commits))
             return await self._link.call(_Sending(self, batch))
         except Exception as error:  # noqa: BLE001 - whatever one commit provokes must not reach its neighbours
             if len(commits) == 1:
@@ -130,6 +147,61 @@ class _Sending:
         return outcomes
 
 
+class _Funding:
+    """Commits that ask for and settle what many runs share: in one transaction with the rows that say how much."""
+
+    def __init__(self, committer: Committer, commits: Sequence[Commit]) -> None:
+        self._committer = committer
+        self._commits = commits
+
+    async def __call__(self, connection: Connection, again: bool) -> list[Committed]:
+        try:
+            return await self._all(connection, self._commits, again)
+        except _Apart:
+            # One of them was not stored now, so what it asks for must not count: each goes alone.
+            return [(await self._all(connection, [commit], again))[0] for commit in self._commits]
+
+    async def _all(self, connection: Connection, commits: Sequence[Commit], again: bool) -> list[Committed]:
+        answers: dict[str, Committed] = {}
+        listed: Batch | None = None
+        async with connection.transaction():
+            ledger = await Ledger.opened(connection, commits)
+            fit: list[Commit] = []
+            noted: dict[str, tuple[Any, bool]] = {}
+            for commit in commits:
+                refusal = ledger.refusal(commit)
+                if refusal is not None:
+                    answers[commit.run_id] = refusal
+                else:
+                    fit.append(commit)
+                    noted[commit.run_id] = ledger.enter(commit)
+            if answers:
+                # What was stored before counts already, and must not be refused for that.
+                answers |= await _stored_before(connection, [c for c in commits if c.run_id in answers])
+            if fit:
+                batch = Batch(fit)
+                writer, n = await self._committer.number(connection) if batch.has_records else (0, 0)
+                row = await connection.fetchrow(batch.statement, *batch.arguments(writer, n))
+                if row["n_ok"] != batch.expected:
+                    if len(commits) > 1:
+                        raise _Apart
+                    return await _sort_out(connection, batch, row, again)
+                applied = row["n_applied"] == len(batch.changes)
+                found = _all_well(batch) if applied else await _sort_out(connection, batch, row, again)
+                for commit, answer in zip(fit, found, strict=True):
+                    warn, freed = noted[commit.run_id]
+                    answers[commit.run_id] = msgspec.structs.replace(answer, warn=warn, freed=freed)
+                await ledger.close(connection)
+                listed = batch
+        if listed is not None:
+            self._committer.listed(listed)
+        return [answers[commit.run_id] for commit in commits]
+
+
+class _Apart(Exception):
+    """One of several commits was not stored; they are to be sent one by one."""
+
+
 def _all_well(batch: Batch) -> list[Committed]:
     return [_OK if commit.row is None else _APPLIED for commit in batch.commits]
 
@@ -158,6 +230,16 @@ async def _sort_out(connection: Connection, batch: Batch, row: Any, again: bool)
         else _OK
         for commit in batch.commits
     ]  # fmt: skip
+
+
+async def _stored_before(connection: Connection, commits: Sequence[Commit]) -> dict[str, Committed]:
+    """Return the answers of those commits that an earlier try has stored: what they ask for counts already."""
+    before = await _ours(connection, commits)
+    stored = [commit for commit in commits if commit.run_id in before]
+    left = await _left(connection, [commit for commit in stored if commit.row is not None])
+    return {
+        c.run_id: _APPLIED if c.run_id in left or (c.new is not None and c.row is not None) else _OK for c in stored
+    }
 
 
 async def _ours(connection: Connection, commits: Sequence[Commit]) -> set[str]:

@@ -154,7 +154,7 @@ class Ownership(Part):
         """Return in one query what there is to do."""
         row = await self.parts.lane.first("poll", worker, self.parts.taker)
         inbox = tuple(str(run) for run in row["inbox"])
-        return Poll(row["claimable"], inbox, row["expired"], row["outbox"], row["tasks"], row["now"])
+        return Poll(row["claimable"], inbox, row["expired"], row["outbox"], row["tasks"], row["now"], row["waiters"])
 
     async def wait_hint(self, timeout_s: float) -> None:
         """Return early when another process changed something; a hint only, `poll` is the truth."""

@@ -553,6 +553,7 @@ select
   exists (select from task where worker is null)
     or exists (select from task t where worker is not null
                  and not exists (select from worker w where w.id = t.worker and w.lease_until > {now})) as tasks,
+  exists (select from want) as waiters,
   {clock} as now
 
 -- ============================================================================================== messages
@@ -860,3 +861,108 @@ with doomed as (
       and l.channel = v.channel and l.version = v.version)
 )
 select count(*) from gone
+-- ================================================================================================= funds
+
+-- name: cap_put
+-- Set a cap; settings leave one alone that a person set.
+insert into cap (ns, scope, period, most, warn_percent, source) values ($1, $2, $3, $4, $5, $6)
+on conflict (ns, scope, period) do update set
+  most = excluded.most, warn_percent = excluded.warn_percent, source = excluded.source
+where cap.source <> 'api' or excluded.source = 'api'
+
+-- name: cap_drop
+-- Remove a cap, of one source only if that is given.
+delete from cap where ns = $1 and scope = $2 and period = $3 and ($4 = '' or source = $4) returning true
+
+-- name: caps
+-- Caps of a namespace.
+select ns, scope, period, most, warn_percent, source from cap where ns = $1 order by scope, period
+
+-- name: all_caps
+-- Every cap.
+select ns, scope, period, most, warn_percent, source from cap
+
+-- part: balance_columns
+ns, scope, win, spent, held, unknown, overrun, warned
+
+-- name: balances
+-- What counts in the places of a namespace.
+select {balance_columns} from balance where ns = $1 order by scope, win
+
+-- name: balances_at
+-- What counts in some places just now.
+select {balance_columns} from balance
+where (ns, scope, win) in (select * from unnest($1::text[], $2::text[], $3::text[]))
+
+-- name: balances_make
+-- Let places have a row each, in order, so that nobody waits for a lock in a circle.
+insert into balance (ns, scope, win) select * from unnest($1::text[], $2::text[], $3::text[]) order by 1, 2, 3
+on conflict do nothing
+
+-- name: balances_lock
+-- What counts in some places, kept from everybody else until the end of the transaction.
+select {balance_columns} from balance
+where (ns, scope, win) in (select * from unnest($1::text[], $2::text[], $3::text[]))
+order by ns, scope, win for update
+
+-- name: balances_put
+-- Write what counts in some places.
+update balance b set spent = x.spent, held = x.held, unknown = x.unknown, overrun = x.overrun, warned = x.warned
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[])
+     as x(ns, scope, win, spent, held, unknown, overrun, warned)
+where b.ns = x.ns and b.scope = x.scope and b.win = x.win
+
+-- part: hold_columns
+ns, run_id, n, step, call, usd, slot, places, lost, since
+
+-- name: holds_of
+-- Some holds.
+select {hold_columns} from hold where (run_id, n) in (select * from unnest($1::uuid[], $2::int[]))
+
+-- name: hold_lock
+-- One hold, kept from everybody else until the end of the transaction.
+select {hold_columns} from hold where run_id = $1 and n = $2 for update
+
+-- name: holds
+-- Holds of a namespace, oldest first.
+select {hold_columns} from hold
+where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::boolean is null or lost = $3)
+order by since, run_id, n limit $4
+
+-- name: holds_put
+-- Keep holds.
+insert into hold ({hold_columns})
+select * from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+                     $9::boolean[], $10::bigint[])
+on conflict (run_id, n) do update set lost = excluded.lost
+
+-- name: holds_drop
+-- Forget holds that were settled.
+delete from hold where (run_id, n) in (select * from unnest($1::uuid[], $2::int[]))
+
+-- part: want_columns
+ns, run_id, step, call, usd, project, slot, since, told_at
+
+-- name: wants
+-- Calls of a namespace that wait for room, longest first.
+select {want_columns} from want where ns = $1 order by since, run_id limit $2
+
+-- name: all_wants
+-- Calls that wait for room, longest first; those somebody else looks at just now are left out.
+select {want_columns} from want order by since limit $1 for update skip locked
+
+-- name: wants_put
+-- Let calls wait for room.
+insert into want ({want_columns})
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
+                     $9::bigint[])
+on conflict (run_id, step, call) do update set
+  usd = excluded.usd, project = excluded.project, slot = excluded.slot, since = excluded.since, told_at = excluded.told_at
+
+-- name: wants_gone
+-- Calls wait no longer.
+delete from want where (run_id, step, call) in (select * from unnest($1::uuid[], $2::text[], $3::text[]))
+
+-- name: wants_drop
+-- No call of a run waits any longer.
+delete from want where run_id = $1

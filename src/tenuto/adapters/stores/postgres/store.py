@@ -8,6 +8,7 @@ import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
 from tenuto.adapters.stores.postgres.checkpoints import Checkpoints
+from tenuto.adapters.stores.postgres.funds import Funds
 from tenuto.adapters.stores.postgres.journal import Journal
 from tenuto.adapters.stores.postgres.link import Health, Link
 from tenuto.adapters.stores.postgres.messages import Messages
@@ -23,7 +24,9 @@ LEASE_MS = 10_000
 READERS = 3
 
 
-class PostgresStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints):
+class PostgresStore(
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints
+):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tenuto.adapters.stores.sqlite import sql
+from tenuto.adapters.stores.sqlite.funds import NoRoom, enter
 from tenuto.adapters.stores.sqlite.rows import Ids, encode_labels
 from tenuto.adapters.stores.sqlite.transaction import NeedsCare, Tx, alone
 from tenuto.ports.store import Commit, Committed, RowChange, RunRow
@@ -33,7 +34,7 @@ def store(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
     if not tx.careful:
         try:
             return _together(tx, commits)
-        except (_Fenced, _Moved):
+        except (_Fenced, _Moved, NoRoom):
             raise NeedsCare from None
     return [_single(tx, commit) for commit in commits]
 
@@ -46,6 +47,8 @@ def _single(tx: Tx, commit: Commit) -> Committed:
         return _stored_before(tx, commit)
     if isinstance(error, _Moved):
         return _MOVED
+    if isinstance(error, NoRoom):
+        return Committed("refused", shorts=error.shorts)
     return Committed("poison", error=f"{type(error).__name__}: {error}")
 
 
@@ -70,6 +73,7 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
     Raises:
         _Fenced: One of them is fenced; the caller undoes what was done.
         _Moved: One of them has not seen its newest message; the caller undoes what was done.
+        NoRoom: One of them asks for more than there is; the caller undoes what was done.
     """
     db, owners = tx.db, tx.owners
     records: list[Any] = []
@@ -77,7 +81,9 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
     unsure: list[Any] = []
     timed: list[Any] = []
     rest: list[Commit] = []
+    funded = False
     for commit in commits:
+        funded = funded or commit.escrow is not None
         run = ids[commit.run_id]
         record = commit.record
         if record is not None:
@@ -108,9 +114,20 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
         raise _Moved
     unapplied = _rest(tx, rest) if rest else ()
     tx.packed += packed
-    if not unapplied:
-        return [_OK if commit.row is None else _APPLIED for commit in commits]
-    return [_OK if commit.row is None or commit.run_id in unapplied else _APPLIED for commit in commits]
+    answers = [_OK if commit.row is None or commit.run_id in unapplied else _APPLIED for commit in commits]
+    return _funds(tx, commits, answers) if funded else answers
+
+
+def _funds(tx: Tx, commits: Sequence[Commit], answers: list[Committed]) -> list[Committed]:
+    """Enter what some of the commits ask for and settle among what many runs share.
+
+    Raises:
+        NoRoom: One asks for more than there is; the caller undoes what was done.
+    """
+    return [
+        answer if commit.escrow is None else enter(tx, commit, answer)
+        for commit, answer in zip(commits, answers, strict=True)
+    ]
 
 
 def _check_owners(tx: Tx, unsure: list[Any]) -> None:

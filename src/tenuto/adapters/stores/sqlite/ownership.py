@@ -130,8 +130,8 @@ class Ownership(Part):
         def look(db: sqlite3.Connection) -> Poll:
             with sql.one_moment(db):
                 inbox = tuple(rows.id_text(row[0]) for row in sql.rows(db, "poll_inbox", worker))
-                claimable, expired, outbox, tasks = sql.first(db, "poll", now, self.parts.taker)
-            return Poll(bool(claimable), inbox, bool(expired), bool(outbox), bool(tasks), now)
+                claimable, expired, outbox, tasks, wants = sql.first(db, "poll", now, self.parts.taker)
+            return Poll(bool(claimable), inbox, bool(expired), bool(outbox), bool(tasks), now, bool(wants))
 
         return await self.parts.readers.run(look)
 

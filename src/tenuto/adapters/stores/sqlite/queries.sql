@@ -381,7 +381,8 @@ select
   exists (select 1 from dead),
   exists (select 1 from outbox where taken_until <= ?1 or taker = ?2),
   exists (select 1 from task t where worker is null
-            or not exists (select 1 from worker w where w.id = t.worker and w.lease_until > ?1))
+            or not exists (select 1 from worker w where w.id = t.worker and w.lease_until > ?1)),
+  exists (select 1 from want)
 
 -- name: poll_inbox
 -- Our runs with unread messages.
@@ -644,3 +645,79 @@ delete from checkpoint_write where ns = ? and thread = ?
 delete from checkpoint_value where ns = ?1 and thread = ?2 and (space, channel, version) not in (
   select c.space, json_extract(r.value, '$[0]'), json_extract(r.value, '$[1]')
   from checkpoint c, json_each(c.refs) as r where c.ns = ?1 and c.thread = ?2)
+-- ================================================================================================= funds
+
+-- name: cap_put
+-- Set a cap; settings leave one alone that a person set.
+insert into cap (ns, scope, period, most, warn_percent, source) values (?, ?, ?, ?, ?, ?)
+on conflict (ns, scope, period) do update set
+  most = excluded.most, warn_percent = excluded.warn_percent, source = excluded.source
+where cap.source <> 'api' or excluded.source = 'api'
+
+-- name: cap_drop
+-- Remove a cap, of one source only if that is given.
+delete from cap where ns = ?1 and scope = ?2 and period = ?3 and (?4 = '' or source = ?4)
+
+-- name: caps
+-- Caps of a namespace.
+select ns, scope, period, most, warn_percent, source from cap where ns = ? order by scope, period
+
+-- name: all_caps
+-- Every cap.
+select ns, scope, period, most, warn_percent, source from cap
+
+-- name: balances
+-- What counts in the places of a namespace.
+select ns, scope, win, spent, held, unknown, overrun, warned from balance where ns = ? order by scope, win
+
+-- name: balance
+-- What counts in one place.
+select ns, scope, win, spent, held, unknown, overrun, warned from balance where ns = ? and scope = ? and win = ?
+
+-- name: balance_put
+-- Write what counts in one place.
+insert or replace into balance (ns, scope, win, spent, held, unknown, overrun, warned) values (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- part: hold_columns
+ns, run_id, n, step, call, usd, slot, places, lost, since
+
+-- name: hold
+-- One hold.
+select {hold_columns} from hold where run_id = ? and n = ?
+
+-- name: holds
+-- Holds of a namespace, oldest first.
+select {hold_columns} from hold
+where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or lost = ?3)
+order by since, run_id, n limit ?4
+
+-- name: hold_put
+-- Keep a hold.
+insert or replace into hold ({hold_columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: hold_drop
+-- Forget a hold that was settled.
+delete from hold where run_id = ? and n = ?
+
+-- part: want_columns
+ns, run_id, step, call, usd, project, slot, since, told_at
+
+-- name: wants
+-- Calls of a namespace that wait for room, longest first.
+select {want_columns} from want where ns = ? order by since, run_id limit ?
+
+-- name: all_wants
+-- Calls that wait for room, longest first.
+select {want_columns} from want order by since limit ?
+
+-- name: want_put
+-- Let a call wait for room.
+insert or replace into want ({want_columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: want_drop
+-- A call waits no longer.
+delete from want where run_id = ? and step = ? and call = ?
+
+-- name: wants_drop
+-- No call of a run waits any longer.
+delete from want where run_id = ?

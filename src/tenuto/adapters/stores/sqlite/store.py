@@ -19,6 +19,7 @@ from tenuto.adapters.stores.sqlite.connection import (
     outage,
     require_library,
 )  # fmt: skip
+from tenuto.adapters.stores.sqlite.funds import Funds
 from tenuto.adapters.stores.sqlite.journal import Journal
 from tenuto.adapters.stores.sqlite.messages import Messages
 from tenuto.adapters.stores.sqlite.ownership import Ownership
@@ -37,7 +38,9 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class SqliteStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints):
+class SqliteStore(
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints
+):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 
     Args:
