@@ -31,6 +31,7 @@ from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.runtime.tools.servers import McpServer, Toolset, merged
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.runtime.worker.worker import Worker
 
@@ -126,6 +127,7 @@ class Runtime:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*(toolset.source.close() for toolset in self.catalog.toolsets))
         await self.committer.close()
         await self.store.close()
 
@@ -133,7 +135,7 @@ class Runtime:
 async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
     store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (), retention_days: float = 0,
-    kit: Kit | None = None, caps: Sequence[Cap] | None = None,
+    kit: Kit | None = None, caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -141,21 +143,25 @@ async def start_runtime(
         kit: What the built-in tools work with; `None` is the defaults, with `http_allow`.
         caps: What settings say many runs may share; caps of earlier settings that are not among them are removed.
             `None` leaves all caps as they are.
+        mcp: Servers of tools that the settings name, beside those of the catalog.
 
     Raises:
         InvalidGraph: A workflow of the catalog breaks rules.
         InvalidSettings: The URL names no store.
     """
     tune_interpreter()
+    catalog = replace(catalog, servers=merged(catalog.servers, mcp))
     opts = options or WorkerOptions()
     http = HttpPolicy(allowed=frozenset(host.lower() for host in http_allow))
     kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
     if kit.model is None:
         kit = replace(kit, model=lambda name: _model(catalog, models, name))
     catalog = replace(catalog, builtin=builtin_tools(kit))
+    clock = SystemClock()
+    if worker:
+        catalog = replace(catalog, toolsets=open_toolsets(catalog.servers, clock))
     store = store or open_store(url, lease_ms=opts.lease_ms)
     await store.open()
-    clock = SystemClock()
     clock.adjust(await store.now())
     bus = Bus()
     committer = Committer(store)
@@ -169,6 +175,8 @@ async def start_runtime(
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None)
     runtime.tasks.append(asyncio.get_running_loop().create_task(tell_outages(store, clock), name="outages"))
     if worker:
+        for toolset in catalog.toolsets:
+            toolset.source.start(lambda: None)
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
             pool=ProcessPool(), liveness=LockFiles(store.url),
@@ -200,6 +208,33 @@ async def declare_caps(store: Store, ns: str, caps: Sequence[Cap]) -> None:
             await store.drop_cap(cap.ns, cap.scope, cap.period, source="settings")
     for cap in caps:
         await store.put_cap(cap)
+
+
+def open_toolsets(servers: Sequence[McpServer], clock: SystemClock) -> tuple[Toolset, ...]:
+    """Return the tools of declared servers; nothing is connected yet.
+
+    Raises:
+        InvalidSettings: A server is declared, and the package that talks to such servers is not installed.
+    """
+    if not servers:
+        return ()
+    try:
+        from tenuto.adapters.mcp import McpSource
+        from tenuto.adapters.mcp.transports import Place
+    except ImportError as exc:
+        raise InvalidSettings("MCP servers need the MCP SDK: pip install 'tenuto[mcp]'") from exc
+    return tuple(
+        Toolset(server, McpSource(
+            server.name,
+            Place(
+                command=server.command, url=server.url, cwd=server.cwd, env_from=server.env_from,
+                bearer_env=server.bearer_env, headers_from=server.headers_from, connect_s=server.connect_s,
+                timeout_s=server.timeout_s,
+            ),
+            check_s=server.check_s, max_bytes=server.max_bytes, now=clock.now,
+        ))
+        for server in servers
+    )
 
 
 def tune_interpreter() -> None:

@@ -136,3 +136,23 @@ def audit(args: Namespace) -> int:
         return run_loop(audit_store(args, read(args)))
 
     return told(work)
+
+
+def mcp(args: Namespace) -> int:
+    """Offer a server's workflows, runs and tickets over MCP."""
+
+    def work() -> int:
+        try:
+            from tenuto.mcp_server import serve_http, serve_stdio
+        except ImportError as exc:
+            raise InvalidSettings("`tenuto mcp` needs the MCP SDK: pip install 'tenuto[mcp]'") from exc
+        if args.http is None:
+            serve_stdio(args.url, args.own_token)
+            return 0
+        host, _, port = str(args.http).rpartition(":")
+        if not port.isdigit():
+            raise InvalidSettings(f"--http {args.http!r} is no address; give HOST:PORT, such as 127.0.0.1:8330")
+        serve_http(args.url, host.strip("[]") or "127.0.0.1", int(port))
+        return 0
+
+    return told(work)

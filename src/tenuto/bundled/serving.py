@@ -7,12 +7,14 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import fields
 
 from tenuto.api.server import serve
 from tenuto.bundled.toolbox import kit_of
 from tenuto.bundled.workers import Workers
 from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
 from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.servers import McpServer
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.settings import Settings
 from tenuto.settings.models import providers_of
@@ -43,6 +45,18 @@ def caps_of(settings: Settings) -> list[Cap]:
     ]
 
 
+def mcp_servers(settings: Settings) -> tuple[McpServer, ...]:
+    """Return the servers of tools that the settings name.
+
+    Raises:
+        ServerInvalid: One of them contradicts itself.
+    """
+    return tuple(
+        McpServer(name=name, **{item.name: getattr(mcp, item.name) for item in fields(mcp)})
+        for name, mcp in settings.mcp.items()
+    )
+
+
 async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = None) -> int:
     """Serve until told to stop, with one worker inside, or several in processes of their own.
 
@@ -53,7 +67,7 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
     runtime = await start_runtime(
         settings.database, catalog, worker=alone, options=worker_options(settings),
         http_allow=settings.http_allow, retention_days=settings.retention_days, kit=kit_of(settings),
-        caps=caps_of(settings),
+        caps=caps_of(settings), mcp=mcp_servers(settings),
     )
     try:
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
@@ -76,7 +90,7 @@ async def work_app(settings: Settings, catalog: Catalog, *, told: Callable[[], A
     runtime = await start_runtime(
         settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
         retention_days=settings.retention_days, kit=kit_of(settings),
-        caps=caps_of(settings),
+        caps=caps_of(settings), mcp=mcp_servers(settings),
     )
     assert runtime.worker is not None
     log.info("worker %s is ready", runtime.worker.id)

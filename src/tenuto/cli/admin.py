@@ -52,6 +52,30 @@ def _show_usage(context: Context, found: dict[str, Any]) -> None:
         out.note("There are more runs than were counted.")
 
 
+def args_services(parser: Parser) -> None:
+    """Declare the options of `services`."""
+    parser.option("--refresh", action="store_true", help="look at everything outside now")
+
+
+def do_services(context: Context) -> int:
+    """Show the store, workers and servers of tools, each with its state and the reason."""
+    out = context.out
+    found = context.client.post("/services/refresh") if context.args.refresh else context.client.get("/services")
+
+    def pretty() -> None:
+        rows = [
+            (
+                clean(item.get("category")), clean(item.get("name")), show.status(out, str(item.get("status"))),
+                clean(str(obj(item.get("details")).get("reason") or obj(item.get("details")).get("problem") or "")),
+            )
+            for item in map(obj, found.get("items") or [])
+        ]
+        show.table(out, ("KIND", "NAME", "STATUS", "REASON"), rows)
+
+    out.result(found, pretty)
+    return 0
+
+
 def args_prune(parser: Parser) -> None:
     """Declare the options of `prune`."""
     parser.option(

@@ -5,6 +5,8 @@ from __future__ import annotations
 EXAMPLES: dict[str, str] = {
     "serve": "tenuto serve refund:app --port 8321 --workers 2",
     "worker": "tenuto worker refund:app --processes 2",
+    "services": "tenuto services --refresh",
+    "mcp": "tenuto mcp --http 127.0.0.1:8330",
     "demo": "tenuto demo --exit",
     "run start": "tenuto run start refund --input '{\"order\": \"A-17\"}' --wait",
     "run list": "tenuto run list --status running --limit 20",

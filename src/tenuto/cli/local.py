@@ -22,6 +22,7 @@ ENTRIES = {
     "doctor": "tenuto.bundled.entry:doctor",
     "chaos": "tenuto.bundled.entry:chaos",
     "audit": "tenuto.bundled.entry:audit",
+    "mcp": "tenuto.bundled.entry:mcp",
 }
 
 
@@ -177,3 +178,17 @@ def do_audit_export(context: Context) -> int:
     """Export journals so that they can be verified without the database."""
     context.args.action = "export"
     return hand_over(context, "audit")
+
+
+def args_mcp(parser: Parser) -> None:
+    """Declare the options of `mcp`."""
+    parser.option(
+        "--http", metavar="HOST:PORT", help="serve over streamable HTTP at /mcp; each caller brings a token (default: stdio)"
+    )
+
+
+def do_mcp(context: Context) -> int:
+    """Offer the server at the API's address over MCP, with the rights of the token found here."""
+    target = context.client.target
+    context.args.__dict__.update(url=target.url, own_token=target.token)
+    return hand_over(context, "mcp")

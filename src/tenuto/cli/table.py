@@ -6,6 +6,7 @@ from __future__ import annotations
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("local", "serve", "Start the API, the page and a worker"),
     "worker": ("local", "worker", "Start worker processes for a database"),
+    "mcp": ("local", "mcp", "Offer workflows, runs and tickets to agents over MCP"),
     "demo": ("local", "demo", "Watch a run lose its worker, resume and be replayed"),
     "run start": ("start", "start", "Start a run of a workflow or of a definition in a file"),
     "run list": ("runs", "list", "List runs, newest first"),
@@ -49,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "budget holds": ("budgets", "holds", "List money held for calls without a known outcome"),
     "budget settle": ("budgets", "settle", "Say what a call with a lost outcome did cost"),
     "usage": ("admin", "usage", "Show what runs have used"),
+    "services": ("admin", "services", "Show what the engine stands on, and what of it is away"),
     "prune": ("admin", "prune", "Delete runs that ended before a moment"),
     "migrate": ("local", "migrate", "Bring a database to this version's schema"),
     "rebuild": ("local", "rebuild", "Build the lists across runs anew from the journals"),
@@ -64,7 +66,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("run", "logs", "watch", "replay", "deadletter")),
     ("People", ("approve", "tickets")),
     ("Definitions and values", ("workflow", "artifact", "knowledge")),
-    ("Operation", ("budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
+    ("Operation", ("mcp", "services", "budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
 )
 
 GROUPS: dict[str, str] = {

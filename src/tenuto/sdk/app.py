@@ -5,11 +5,13 @@ An app only remembers; nothing runs and nothing is stored until an engine is giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
+
+import yaml
 
 from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import load_definition, require_valid
@@ -18,7 +20,10 @@ from tenuto.runtime.services import documents
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.openapi import SpecInvalid, Terms, base_of, tools_of
+from tenuto.runtime.tools.servers import McpServer
 from tenuto.sdk.builder import Graph, Workflow
+from tenuto.sdk.injection import Providers, methods_of
 from tenuto.sdk.registry import Registry, taken
 from tenuto.sdk.running import engine_of
 from tenuto.wiring import WorkerOptions
@@ -36,6 +41,8 @@ class App:
         self._registry = Registry()
         self._builders: dict[str, Workflow] = {}
         self._definitions: dict[str, Definition] = {}
+        self._providers = Providers()
+        self._classes: list[type[Any]] = []
 
     # --- functions ---------------------------------------------------------------------------------------------
 
@@ -138,6 +145,101 @@ class App:
         """Let agents use a model object under a name, such as `scripted:triage`."""
         self._registry.models[name] = model
 
+    def provide(self, kind: type[Any], factory: Callable[..., Any]) -> None:
+        """Say what makes a type that tool classes ask for; the last word counts, so that a test can replace any.
+
+        The factory's own parameters are provided in turn, and one instance serves all who ask.
+        """
+        self._providers.provide(kind, factory)
+
+    def tools(
+        self, tools: type[Any], *, prefix: str = "", effect: Effect = "effect", unknown: str = "",
+        effects: Mapping[str, Effect] | None = None,
+    ) -> list[str]:
+        """Let agents and nodes call the public methods of a class; returns the tools' names.
+
+        Its constructor's parameters are provided by type, when a method is first called.
+
+        Args:
+            prefix: First part of the names, before a dot; none when empty.
+            effects: Effect by method, where it is not `effect`.
+
+        Raises:
+            InvalidGraph: A method cannot be described, or a name is taken.
+        """
+        names: list[str] = []
+        for name, method in methods_of(tools, self._providers).items():
+            own: Effect = (effects or {}).get(name, effect)
+            title = f"{prefix}.{name}" if prefix else name
+            names.append(self._registry.add_tool(method, title, effect=own, unknown=unknown))
+        self._classes.append(tools)
+        return names
+
+    # --- servers of tools ---------------------------------------------------------------------------------------
+
+    def mcp(
+        self, name: str, command: Sequence[str] | None = None, *, url: str = "",
+        env_from: Mapping[str, str] | Sequence[str] = (), bearer_env: str = "",
+        headers_from: Mapping[str, str] | None = None, tools: Sequence[str] = (), prefix: str = "",
+        effect: Effect = "effect", unknown: str = "", read_only: Sequence[str] = (), **options: Any,
+    ) -> None:
+        """Let agents and nodes call the tools of an MCP server, as `NAME.TOOL`.
+
+        The server is reached when a worker starts and whenever it is back; nothing is started here. Without a
+        command and a URL the settings say where it is (`[mcp.NAME]`).
+
+        Args:
+            command: Program and arguments of a server that talks over stdio.
+            url: Address of a server that talks over streamable HTTP; the operator's word, so any host may be named.
+            env_from: Variables the server's process gets from this one: names, or its name -> the name here.
+            bearer_env: Variable with the token that is sent.
+            headers_from: Header -> variable with its value.
+            tools: The tools that may be used; all when empty.
+            prefix: First part of the tools' names here, instead of the server's name.
+            effect: What a repeated call does, presumed to be an effect.
+            unknown: What to do with a call whose outcome was lost: `retry`, `ask`, or the name of a status hook.
+            read_only: Tools known to change nothing, which are retried like reads.
+            options: `cwd`, `trust_hints`, `timeout_s`, `connect_s`, `check_s`, `max_bytes`.
+
+        Raises:
+            ServerInvalid: The declaration contradicts itself.
+            InvalidGraph: The name is taken.
+        """
+        variables = env_from if isinstance(env_from, Mapping) else {item: item for item in env_from}
+        self._registry.add_server(McpServer(
+            name=name, command=tuple(command or ()), url=url, env_from=variables, bearer_env=bearer_env,
+            headers_from=headers_from or {}, tools=tuple(tools), prefix=prefix, effect=effect, unknown=unknown,
+            read_only=tuple(read_only), **options,
+        ))
+
+    def openapi(
+        self, name: str, spec: Mapping[str, Any] | str | PathLike[str], *, base_url: str = "",
+        operations: Sequence[str] = (), auth_env: str = "", **options: Any,
+    ) -> list[str]:
+        """Let agents and nodes call the operations of an API, as `NAME.operationId`; returns the tools' names.
+
+        Reads are retried like reads; all else is an effect, sent with an `Idempotency-Key`. The API's own host may be
+        any; a redirect to another is refused.
+
+        Args:
+            spec: An OpenAPI 3 document, or the path of one in JSON or YAML.
+            base_url: Where the API is; the document's first server when empty.
+            operations: Ids of the operations that may be called; all when empty.
+            auth_env: Variable with the token or key that is sent.
+            options: `auth_header` (default `Authorization`, as a bearer token), `headers`, `effects` by operation,
+                `unknown`, `timeout_s`, `max_bytes`.
+
+        Raises:
+            SpecInvalid: The document cannot be read, or has no such operation.
+            InvalidGraph: A name is taken.
+        """
+        document = spec if isinstance(spec, Mapping) else read_spec(Path(spec))
+        terms = Terms(base_url=base_of(document, base_url), auth_env=auth_env, **options)
+        made = tools_of(name, document, terms, operations)
+        for tool in made:
+            self._registry.take_tool(tool)
+        return [tool.name for tool in made]
+
     # --- workflows ---------------------------------------------------------------------------------------------
 
     def workflow(self, name: str, *, description: str = "") -> Workflow:
@@ -181,7 +283,10 @@ class App:
 
         Raises:
             InvalidGraph: A workflow is not valid; the problems of all workflows are there, places led by its name.
+                Or nothing provides what a class of tools asks for.
         """
+        for tools in self._classes:
+            self._providers.check(tools)
         built: list[Definition] = []
         problems: list[Problem] = []
         for name, builder in self._builders.items():
@@ -230,6 +335,21 @@ class App:
     def _check_free(self, name: str) -> None:
         if name in self._builders or name in self._definitions:
             raise taken(name, "workflow")
+
+
+def read_spec(path: Path) -> Mapping[str, Any]:
+    """Return the document in a file of JSON or YAML.
+
+    Raises:
+        SpecInvalid: It cannot be read.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise SpecInvalid(f"the OpenAPI document {str(path)!r} cannot be read: {exc}") from exc
+    if not isinstance(found, dict):
+        raise SpecInvalid(f"the OpenAPI document {str(path)!r} is no object")
+    return cast("dict[str, Any]", found)
 
 
 def _content(definition: str | bytes | PathLike[str]) -> str | bytes:

@@ -9,7 +9,9 @@ from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import Known
 from tenuto.errors import InvalidGraph, Problem
 from tenuto.runtime.tools.builtin.tools import builtin_tools
-from tenuto.runtime.tools.catalog import Catalog, Handler, Tool
+from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.servers import McpServer
+from tenuto.runtime.tools.tool import Handler, Tool
 from tenuto.sdk import functions
 from tenuto.sdk.predicates import read_predicate
 
@@ -27,6 +29,7 @@ class Registry:
         self.predicates: dict[str, Callable[[dict[str, Any]], bool]] = {}
         self.hooks: dict[str, Function] = {}
         self.models: dict[str, Any] = {}
+        self.servers: dict[str, McpServer] = {}
         self._predicate_names: dict[Function, str] = {}
 
     def add_step(
@@ -73,6 +76,30 @@ class Registry:
         )
         return title
 
+    def take_tool(self, tool: Tool) -> None:
+        """Register a tool that is no function of the app's.
+
+        Raises:
+            InvalidGraph: The name is taken.
+        """
+        first = tool.name.partition(".")[0]
+        if tool.name in self.tools or any(server.names == first for server in self.servers.values()):
+            raise taken(tool.name, "tool")
+        self.tools[tool.name] = tool
+
+    def add_server(self, server: McpServer) -> None:
+        """Register a server of tools.
+
+        Raises:
+            InvalidGraph: Another server has the name, or a tool has a name that begins like its tools' names.
+        """
+        clash = next((name for name in self.tools if name.partition(".")[0] == server.names and "." in name), None)
+        if clash is not None:
+            raise taken(clash, "tool")
+        if any(server.names == other.names for other in self.servers.values()):
+            raise taken(server.names, "server of tools")
+        self.servers[server.name] = server
+
     def add_predicate(self, fn: Function, name: str = "") -> str:
         """Register a function as a predicate and return its name.
 
@@ -113,7 +140,7 @@ class Registry:
         return Catalog(
             handlers=dict(self.handlers), tools=dict(self.tools), predicates=dict(self.predicates),
             hooks=dict(self.hooks), models=dict(self.models), workflows=workflows,
-            builtin=builtin_tools(),
+            builtin=builtin_tools(), servers=tuple(self.servers.values()),
         )
 
     def _free(self, fn: Function, name: str, others: dict[str, Any], what: str) -> str:

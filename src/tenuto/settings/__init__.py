@@ -20,6 +20,7 @@ from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
 from tenuto.settings.keys import between, key, meant, one_of, section, table
 from tenuto.settings.knowledge import KnowledgeSettings
+from tenuto.settings.mcp import Mcp
 from tenuto.settings.models import (
     FallbackPrice,
     PriceSettings,
@@ -128,6 +129,7 @@ class Settings:
     fallback_price: FallbackPrice = section(FallbackPrice, "price of models that no catalogue knows")
     tiers: Mapping[str, TierSettings] = table(TierSettings, "tiers of models, cheapest first")
     routes: Mapping[str, RouteSettings] = table(RouteSettings, "tiers by type of task")
+    mcp: Mapping[str, Mcp] = table(Mcp, "MCP servers whose tools workflows may use, as NAME.TOOL")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
 
     def is_loopback(self) -> bool:

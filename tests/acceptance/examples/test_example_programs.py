@@ -17,6 +17,8 @@ SAYS = {
     "conditional.py": "'percent': 70.0",
     "data_extraction.py": "in 1 lines",
     "durable_steps.py": "this is reminder 2",
+    "mcp_lookup.py": "Clean Sails",
+    "ops_automation.py": "restarts: 3",
 }
 
 

@@ -28,7 +28,7 @@ from tenuto.cli.table import COMMANDS
 
 Served = tuple[Program, httpx.Client]
 
-WITHOUT_RESULT = {"serve", "worker", "demo", "chaos"}  # they run, tell a person what they do, and have no result
+WITHOUT_RESULT = {"mcp", "serve", "worker", "demo", "chaos"}  # they run, tell a person what they do, and have no result
 LOCAL = {"migrate", "rebuild", "doctor", "audit verify", "audit export"}
 GRAPH = {"name": "formed", "nodes": [{"id": "a", "kind": "transform", "config": {"value": "1"}}], "edges": []}
 
@@ -67,7 +67,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "approve": [t["ticket"], "approve", "--reason", "yes"],
         "workflow list": [], "workflow show": ["formed"], "workflow validate": [t["file"]], "workflow publish": [t["file"]],
         "workflow tag": ["formed", "prod", "latest"], "workflow retire": ["formed"],
-        "artifact list": [t["large"]], "artifact get": [t["digest"]], "usage": [], "run delete": [t["other"]],
+        "artifact list": [t["large"]], "artifact get": [t["digest"]], "usage": [], "services": [], "run delete": [t["other"]],
         "prune": ["--before", "400d"], "version": [],
         "migrate": [], "rebuild": [], "doctor": [], "audit verify": [], "audit export": [done],
     }  # fmt: skip

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from tenuto.api.answers import JSON, gives, json_answer
 from tenuto.api.params import Limit, Status, engine_of, instant_param, labels_param, split_values
 from tenuto.api.routers.runs import STATUSES
+from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.services.outside import OutsideView
 from tenuto.runtime.services.requests import ListRuns
 from tenuto.runtime.services.results import RunUsage, UsageView, WorkerView
 
@@ -22,9 +24,9 @@ class ServiceView(msgspec.Struct, kw_only=True):
     """Something the engine stands on.
 
     Attributes:
-        category: `store` or `worker`.
-        status: `online`, `degraded` or `offline`.
-        details: What is wrong, or what it can do.
+        category: `store`, `worker` or `mcp`.
+        status: `online`, `degraded`, `offline` or `unknown`.
+        details: What is wrong, or what it can do; for what is outside also since when, and when it was looked at.
     """
 
     id: str
@@ -95,13 +97,29 @@ async def list_workers(request: Request) -> Response:
 
 @router.get("/services", responses=gives(ServicesView), summary="List what the engine stands on")
 async def list_services(request: Request) -> Response:
-    """Return the store and the workers, each with its state."""
+    """Return the store, the workers, and the servers of tools this process reaches, each with its state."""
+    return json_answer(await _services(engine_of(request)))
+
+
+@router.post("/services/refresh", responses=gives(ServicesView), summary="Look at everything outside now")
+async def refresh_services(request: Request) -> Response:
+    """Look at the servers of tools now instead of at the next turn, and return all services."""
     engine = engine_of(request)
+    await engine.outside.refresh()
+    return json_answer(await _services(engine))
+
+
+async def _services(engine: Engine) -> ServicesView:
     wrong = engine.store.health()
     items = [_store(engine.store.url, wrong)]
     if not wrong:
         items += [_worker(worker) for worker in await engine.workers.list()]
-    return json_answer(ServicesView(items))
+    return ServicesView(items + [_outside(item) for item in engine.outside.list()])
+
+
+def _outside(item: OutsideView) -> ServiceView:
+    details = {"reason": item.reason, "since": item.since, "checked_at": item.checked_at, "tools": item.tools}
+    return ServiceView(id=f"mcp:{item.name}", name=item.name, category="mcp", status=item.condition, details=details)
 
 
 def _store(url: str, wrong: str) -> ServiceView:

@@ -16,6 +16,7 @@ from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
+from tenuto.runtime.services.outside import Outside
 from tenuto.runtime.services.readers import Artifacts, Steps, Usage, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
@@ -61,6 +62,7 @@ class Engine:
         self.budgets = Budgets(self.context)
         self.audit = Audit(self.context)
         self.knowledge = KnowledgeBases(knowledge, ns)
+        self.outside = Outside(self.context)
 
     @property
     def store(self) -> Store:

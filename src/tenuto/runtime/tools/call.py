@@ -6,14 +6,15 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from tenuto.domain.base.nearest import nearest
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge
 from tenuto.errors import Permanent
-from tenuto.runtime.tools.catalog import CallInfo, Catalog, Tool
+from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.tool import CallInfo, Tool
 
 
 class Journaled(Protocol):
@@ -57,12 +58,23 @@ def find_tool(catalog: Catalog, name: str) -> Tool:
 
     Raises:
         ToolMissing: There is none; names the nearest.
+        ToolUnavailable: Its server was never reached, so that nothing is known of the tool yet.
     """
     tool = catalog.tool(name)
-    if tool is None:
-        hint = nearest(name, [*catalog.tools, *catalog.builtin])
-        raise ToolMissing(f"there is no tool {name!r}" + (f"; did you mean {hint!r}?" if hint else ""))
-    return tool
+    if tool is not None:
+        return tool
+    toolset = catalog.toolset(name)
+    if toolset is not None and not toolset.listed:
+        raise toolset.away(name)
+    hint = nearest(name, catalog.tool_names())
+    raise ToolMissing(f"there is no tool {name!r}" + (f"; did you mean {hint!r}?" if hint else ""))
+
+
+async def settled(catalog: Catalog, names: Iterable[str]) -> None:
+    """Wait until the servers of some tools were reached, or could not be, for the first time."""
+    near = [toolset for name in names if (toolset := catalog.toolset(name)) is not None]
+    for toolset in near:
+        await toolset.source.settled()
 
 
 async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any, *, key: str | None = None) -> Any:
@@ -71,7 +83,9 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     Raises:
         ToolMissing: There is no such tool.
         ToolArguments: The arguments do not fit, with every problem.
+        ToolUnavailable: The tool's server is away; a call that was made before is known all the same.
     """
+    await settled(catalog, (name,))
     tool = find_tool(catalog, name)
     problems = validate(tool.schema, arguments) if tool.schema else ()
     if problems:

@@ -1,90 +1,26 @@
 """What a process can serve: handlers, tools, predicates, hooks, models and workflows, by name.
 
-A catalog is a value: an app makes one, and workers, services and tests read it. It never changes afterwards.
+A catalog is a value: an app makes one, and workers, services and tests read it. What it holds never changes; the tools
+of servers elsewhere are asked for at each use, since such servers come and go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from tenuto.domain.graph.bodies import body_of, body_to_json
-from tenuto.domain.graph.model import Definition, Effect, Node, Retry
+from tenuto.domain.graph.model import Definition, Node
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.graph.requirements import TOOL
 from tenuto.domain.graph.validate import Known
+from tenuto.runtime.tools.servers import McpServer, Toolset
+from tenuto.runtime.tools.tool import Arguments, Bind, CallInfo, Handler, Tool
 
-Arguments = tuple[list[Any], dict[str, Any]]
-Bind = Callable[[Any, Any], Arguments]
-"""Makes the arguments of one call, or raises `InvalidInput`: from context and input for a handler, from arguments
-and `CallInfo` for a tool."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallInfo:
-    """Which call a tool serves.
-
-    Attributes:
-        key: Idempotency key: the same however often the call is tried.
-        project: What the run's label `project` says; empty without one.
-    """
-
-    key: str
-    ns: str = "default"
-    run: str = ""
-    step: str = ""
-    project: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handler:
-    """A function that does the work of nodes.
-
-    Attributes:
-        bind: `(ctx, input)` to the arguments of `fn`, whose result has to be awaited when `is_async`.
-        effect: What a repeat of the call does to the world.
-        on_unknown: `retry`, `ask` or the name of a status hook: what to do when an outcome was lost.
-        wants_ctx: Whether the function takes the context of its step.
-        version: Digest of the source, or the place of the function when there is no source.
-        target: `module:qualname`, from which another process can import the function; empty when it cannot.
-        schema: JSON Schema of the input; `None` means that anything goes.
-        deterministic: Whether equal inputs always give equal outputs, so that results may be cached.
-        irreversible: Whether the work needs an approval upstream.
-    """
-
-    name: str
-    fn: Callable[..., Any]
-    bind: Bind
-    effect: Effect = "idempotent"
-    on_unknown: str = ""
-    timeout_s: float | None = None
-    heartbeat_s: float | None = None
-    retry: Retry | None = None
-    wants_ctx: bool = False
-    is_async: bool = False
-    version: str = ""
-    target: str = ""
-    schema: dict[str, Any] | None = None
-    description: str = ""
-    deterministic: bool = False
-    irreversible: bool = False
-    isolation: Literal["inline", "process"] = "inline"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool(Handler):
-    """A function that agents and nodes may call, described by a schema; presumed to have an effect.
-
-    Attributes:
-        bind: `(arguments, CallInfo)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
-    """
-
-    effect: Effect = "effect"
-    on_unknown: str = "ask"
-
+__all__ = ["Arguments", "Bind", "CallInfo", "Catalog", "Handler", "Tool"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
@@ -96,6 +32,8 @@ class Catalog:
         hooks: Each takes the key of a call with a lost outcome and says what became of it.
         models: Model objects by `provider:model` name.
         builtin: Tools that come with Tenuto, for nodes that name them; a tool of the app hides one of the same name.
+        servers: Servers of tools that are declared; their tools have names that begin with the server's.
+        toolsets: Those of them that this process is in touch with.
     """
 
     handlers: Mapping[str, Handler] = field(default_factory=dict[str, Handler])
@@ -107,27 +45,55 @@ class Catalog:
     models: Mapping[str, Any] = field(default_factory=dict[str, Any])
     workflows: tuple[Definition, ...] = ()
     builtin: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
-
-    def tool(self, name: str) -> Tool | None:
-        """Return the tool of a name: the app's own, else the one that comes with Tenuto."""
-        return self.tools.get(name) or self.builtin.get(name)
+    servers: tuple[McpServer, ...] = ()
+    toolsets: tuple[Toolset, ...] = ()
 
     def handler(self, name: str) -> Handler | None:
         """Return the handler of a name: its own, else the one for its prefix, else the tool of that name."""
         return self.handlers.get(name) or self.handlers.get(name.partition(".")[0] + ".*") or self.tool(name)
 
+    def tool(self, name: str) -> Tool | None:
+        """Return the tool of a name: the app's own, a server's as it is now, else the one that comes with Tenuto."""
+        toolset = self.toolset(name)
+        found = self.tools.get(name) or (toolset.tools().get(name) if toolset is not None else None)
+        return found or self.builtin.get(name)
+
+    def toolset(self, name: str) -> Toolset | None:
+        """Return the tools of the server that a tool's name begins with."""
+        first = name.partition(".")[0]
+        return next((item for item in self.toolsets if item.server.names == first), None)
+
+    def tool_names(self) -> frozenset[str]:
+        """Return the names of all tools; `SERVER.*` stands for those of a server that was not listed yet."""
+        found = {*self.builtin, *self.tools}
+        near = {item.server.names: item for item in self.toolsets}
+        for server in self.servers:
+            toolset = near.get(server.names)
+            found.update(toolset.tools() if toolset is not None and toolset.listed else {f"{server.names}.*"})
+        return frozenset(found)
+
+    def served_tools(self) -> list[str]:
+        """Return the tools this process serves whatever becomes of servers; `SERVER.*` stands for all of a server."""
+        return sorted({*self.builtin, *self.tools, *(f"{server.names}.*" for server in self.servers)})
+
+    def serves(self, name: str) -> bool:
+        """Return whether this process serves a name; a server's tools count while it is away, for it may be back."""
+        first = name.partition(".")[0]
+        return self.handler(name) is not None or any(server.names == first for server in self.servers)
+
     def missing(self, plan: Plan) -> tuple[str, ...]:
         """Return what a plan names and this process cannot serve, sorted."""
-        names = {name for name in plan.handlers if self.handler(name) is None}
+        names = {name for name in plan.handlers if not self.serves(name)}
         return tuple(sorted(names | {f"py:{name}" for name in plan.predicates if name not in self.predicates}))
 
     def known(self) -> Known:
         """Return the names a definition may use. Models and workflows may also live elsewhere, so any name goes."""
-        tools = {**self.builtin, **self.tools}
-        by_name: dict[str, Handler] = {**self.handlers, **{TOOL + name: tool for name, tool in tools.items()}}
+        names = self.tool_names()
+        tools = {TOOL + name: tool for name in names if (tool := self.tool(name)) is not None}
+        by_name: dict[str, Handler] = {**self.handlers, **tools}
         return Known(
             handlers=frozenset(self.handlers),
-            tools=frozenset(tools),
+            tools=names,
             builtin=frozenset(self.builtin) - frozenset(self.tools),
             predicates=frozenset(self.predicates),
             hooks=frozenset(self.hooks),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_REDIRECTS = 5
 SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "idempotency-key"})
 PORTS = {"http": 80, "https": 443}
 
 
@@ -30,11 +31,13 @@ class HttpPolicy:
         allowed: Hosts (`host` or `host:port`) that may be called although they are not public.
         max_bytes: Longest answer read.
         timeout_s: For connecting, and between two pieces of an answer.
+        longest_s: For a request with all its redirects, however steadily its answer drips.
     """
 
     allowed: frozenset[str] = frozenset()
     max_bytes: int = 10 * 1024 * 1024
     timeout_s: float = 30.0
+    longest_s: float = 300.0
     resolve: Resolve = field(default=system_resolve)
 
 
@@ -85,9 +88,19 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
         HttpFailed: No answer, or a 429 or 5xx; trying again may help.
         HttpStatus: Another unexpected status.
     """
+    try:
+        async with asyncio.timeout(policy.longest_s):
+            return await _request(method, config, policy, key)
+    except TimeoutError:
+        unknown = method not in SAFE_TO_REPEAT
+        message = f"{method} {config['url']}: no whole answer within {policy.longest_s:g} s"
+        raise HttpFailed(message, unknown=unknown) from None
+
+
+async def _request(method: str, config: dict[str, Any], policy: HttpPolicy, key: str) -> dict[str, Any]:
     import httpx
 
-    url = str(config["url"])
+    url, query = str(config["url"]), config.get("query") or None
     body, headers = _body(config)
     if method not in SAFE_TO_REPEAT:
         headers.setdefault("idempotency-key", key)
@@ -97,7 +110,7 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
         for _ in range(MAX_REDIRECTS + 1):
             pinned, host, extensions = await _pin(url, policy, config.get("allow"))
             try:
-                answer = await _send(client, method, pinned, host, extensions, headers, body, config, policy)
+                answer = await _send(client, method, pinned, host, extensions, headers, body, query, policy)
             except httpx.ConnectError as exc:
                 raise HttpFailed(f"{method} {url}: cannot connect: {exc}") from exc
             except httpx.HTTPError as exc:
@@ -106,10 +119,11 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
             target = answer["headers"].get("location")
             if answer["status_code"] not in (301, 302, 303, 307, 308) or not target:
                 break
-            url = urljoin(url, target)
+            before, url, query = url, urljoin(url, target), None
             if answer["status_code"] == 303 or (answer["status_code"] in (301, 302) and method == "POST"):
                 method, body = "GET", None
-            headers = _without_credentials(headers)
+            if _origin(before) != _origin(url):
+                headers = _without_credentials(headers)
         else:
             raise HttpRefused(f"more than {MAX_REDIRECTS} redirects, the last to {url}")
     answer["url"], answer["method"] = url, method
@@ -118,9 +132,14 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
     return answer
 
 
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
 def _without_credentials(headers: dict[str, str]) -> dict[str, str]:
-    """Return headers for wherever a redirect leads, which may be somebody else's."""
-    return {k: v for k, v in headers.items() if k.lower() not in ("authorization", "cookie")}
+    """Return headers for somebody else's server: a key may be in any header whose meaning is not known."""
+    return {k: v for k, v in headers.items() if k.lower() in HARMLESS}
 
 
 def _body(config: dict[str, Any]) -> tuple[bytes | None, dict[str, str]]:
@@ -160,9 +179,8 @@ async def _pin(url: str, policy: HttpPolicy, only: list[str] | None) -> tuple[st
 
 async def _send(
     client: httpx.AsyncClient, method: str, url: str, host: str, extensions: dict[str, Any], headers: dict[str, str],
-    body: bytes | None, config: dict[str, Any], policy: HttpPolicy,
+    body: bytes | None, query: Any, policy: HttpPolicy,
 ) -> dict[str, Any]:
-    query = config.get("query") or None
     built = client.build_request(
         method, url, headers={**headers, "host": host}, content=body, params=query, extensions=extensions
     )

@@ -13,12 +13,13 @@ import msgspec
 from tenuto.domain.base.expressions import ExpressionFailed, compile_value
 from tenuto.domain.base.values import pack
 from tenuto.domain.graph.model import Budget
+from tenuto.domain.graph.requirements import tools_of
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.failure import status_hook
 from tenuto.errors import Permanent, TenutoError
 from tenuto.runtime.agents.run import run_agent
-from tenuto.runtime.tools.call import call_tool
+from tenuto.runtime.tools.call import call_tool, settled
 from tenuto.runtime.tools.catalog import Handler
 from tenuto.runtime.tools.http import run_http
 from tenuto.runtime.worker.aggregates import aggregate
@@ -131,6 +132,7 @@ async def run_handler(attempt: Attempt, handler: Handler, value: Any) -> Any:
 async def _agent(attempt: Attempt, value: Any) -> Any:
     config = config_of(attempt)
     attempt.limit(attempt.node.node.timeout_s, attempt.node.node.heartbeat_s)
+    await settled(attempt.worker.resources.catalog, tools_of(attempt.node.node))
     return await run_agent(attempt, Context(attempt, value), config, value)
 
 

@@ -60,7 +60,7 @@ class Lease:
         if self._liveness is not None:
             self._liveness.show(self.id)
         before = self._clock.steady()
-        manifest = {"handlers": sorted(self._catalog.handlers), "tools": sorted(self._catalog.tools)}
+        manifest = {"handlers": sorted(self._catalog.handlers), "tools": self._catalog.served_tools()}
         row = WorkerRow(
             id=self.id, host=socket.gethostname(), pid=os.getpid(), started_at=self._clock.now(),
             manifest=msgspec.json.encode(manifest),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,9 +20,12 @@ class Server:
 
     def __init__(self) -> None:
         self.port = 0
+        self.hold = False
+        self.tasks: list[Any] = []
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
 
     async def handle(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.append(asyncio.current_task())
         try:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             method, path, _ = lines[0].split(" ")
@@ -31,8 +34,12 @@ class Server:
             self.asked.append((method, path, headers, body))
             writer.write(answer(method, path, headers, body))
             await writer.drain()
+            if self.hold:
+                await reader.read()
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def reply(status: int = 200, body: bytes = b"", kind: str = "text/plain", **headers: str) -> bytes:
@@ -42,12 +49,15 @@ def reply(status: int = 200, body: bytes = b"", kind: str = "text/plain", **head
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Server]:
+async def serving(answer: Answer, *, hold: bool = False) -> AsyncIterator[Server]:
+    """Serve on loopback; with `hold` connections stay open until the other side leaves."""
     server = Server()
+    server.hold = hold
     listening = await asyncio.start_server(lambda r, w: server.handle(answer, r, w), "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
     async with listening:
         yield server
+        await asyncio.gather(*server.tasks, return_exceptions=True)
 
 
 def policy(server: Server, *more: str, **options: Any) -> HttpPolicy:
@@ -130,6 +140,29 @@ async def test_credentials_do_not_follow_a_redirect_to_another_host():
         await ask(server, rules=rules, headers={"Authorization": "secret", "Cookie": "c"})
     assert server.asked[0][2]["authorization"] == "secret"
     assert not {"authorization", "cookie"} & set(other.asked[0][2])
+
+
+async def test_no_header_or_query_that_may_hold_a_key_follows_a_redirect_to_another_host():
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    async with serving(lambda *_: reply(200)) as other, serving(
+        lambda *_: reply(302, location=f"http://other.example:{other.port}/next")
+    ) as server:
+        rules = policy(server, f"other.example:{other.port}", resolve=resolve)
+        await ask(server, rules=rules, headers={"X-Api-Key": "canary", "Accept": "text/plain"}, query={"key": "canary"})
+    assert "canary" in str(server.asked)
+    assert "canary" not in str(other.asked)
+    assert other.asked[0][1] == "/next"
+    assert other.asked[0][2]["accept"] == "text/plain"
+
+
+async def test_an_answer_that_drips_for_ever_is_given_up_and_a_post_left_unknown():
+    async with serving(lambda *_: reply(200, b"x").replace(b"content-length: 1", b"content-length: 9"), hold=True) as server:
+        for method, unknown in (("GET", False), ("POST", True)):
+            with pytest.raises(HttpFailed, match="no whole answer within") as caught:
+                await ask(server, method=method, rules=policy(server, longest_s=0.2))
+            assert bool(caught.value.details.get("unknown")) is unknown
 
 
 async def test_a_name_that_changes_its_answer_is_called_at_the_address_that_was_checked():

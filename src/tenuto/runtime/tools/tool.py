@@ -1,0 +1,77 @@
+"""Functions that do work: handlers of nodes, and tools that agents and nodes call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tenuto.domain.graph.model import Effect, Retry
+
+Arguments = tuple[list[Any], dict[str, Any]]
+Bind = Callable[[Any, Any], Arguments]
+"""Makes the arguments of one call, or raises `InvalidInput`: from context and input for a handler, from arguments
+and `CallInfo` for a tool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallInfo:
+    """Which call a tool serves.
+
+    Attributes:
+        key: Idempotency key: the same however often the call is tried.
+        project: What the run's label `project` says; empty without one.
+    """
+
+    key: str
+    ns: str = "default"
+    run: str = ""
+    step: str = ""
+    project: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A function that does the work of nodes.
+
+    Attributes:
+        bind: `(ctx, input)` to the arguments of `fn`, whose result has to be awaited when `is_async`.
+        effect: What a repeat of the call does to the world.
+        on_unknown: `retry`, `ask` or the name of a status hook: what to do when an outcome was lost.
+        wants_ctx: Whether the function takes the context of its step.
+        version: Digest of the source, or the place of the function when there is no source.
+        target: `module:qualname`, from which another process can import the function; empty when it cannot.
+        schema: JSON Schema of the input; `None` means that anything goes.
+        deterministic: Whether equal inputs always give equal outputs, so that results may be cached.
+        irreversible: Whether the work needs an approval upstream.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    bind: Bind
+    effect: Effect = "idempotent"
+    on_unknown: str = ""
+    timeout_s: float | None = None
+    heartbeat_s: float | None = None
+    retry: Retry | None = None
+    wants_ctx: bool = False
+    is_async: bool = False
+    version: str = ""
+    target: str = ""
+    schema: dict[str, Any] | None = None
+    description: str = ""
+    deterministic: bool = False
+    irreversible: bool = False
+    isolation: Literal["inline", "process"] = "inline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool(Handler):
+    """A function that agents and nodes may call, described by a schema; presumed to have an effect.
+
+    Attributes:
+        bind: `(arguments, CallInfo)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
+    """
+
+    effect: Effect = "effect"
+    on_unknown: str = "ask"
