@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from scripts.docs_pages.markdown import code, opening, table
-from tenuto.domain.graph import model
+from tenuto.domain.graph import agents, model
 from tenuto.domain.graph.kinds import AGGREGATES, CONFIG, ConfigRule
 
 STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
@@ -19,6 +19,28 @@ STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("On error", model.OnError),
     ("Budget", model.Budget),
 )
+AGENTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("`limits`", agents.Limits),
+    ("An agent in `agents`", agents.Helper),
+    ("`routing`", agents.Routing),
+    ("`verify`", agents.Verify),
+    ("`knowledge`", agents.Knowledge),
+    ("`context`", agents.Upstream),
+    ("`judge`", agents.Judge),
+)
+PATTERNS = """
+What the patterns do:
+
+| pattern | does | output |
+|---|---|---|
+| `pipeline` | one model pass, when a model or prompt is set; when the model asks for no tools, the declared ones are then called in order, with `args` or what the input holds by name | `content`, `tools`, `data` |
+| `loop` | the model decides: rounds of requests and tool calls until it answers; nothing is called for it | `content`, `tools`, `data` |
+| `supervisor` | one decision among the next nodes, or `choices` | `decision`, `content`, `tools` |
+| `swarm` | `n` conversations at once, merged: `collect` lists them, `vote` takes the commonest, `first` the first, `reduce` asks a model to make one of them, `best` lets a model pick | `branches`, `merged`, `tools`, `best` |
+
+In every pattern a reply that asks for tools makes a round: its calls are made all at once, and their results go back in order.
+The output then also says `rounds` and `calls`; with `partial: true` and a `reason` it was cut short by a limit.
+"""
 EXAMPLE = """
 ```yaml title="refund.yaml"
 name: refund
@@ -57,7 +79,11 @@ def page() -> str:
         text += f"\n## {title}\n\n{summary(struct)}\n\n" + fields(struct)
     text += "\n## Kinds of nodes\n\nWhat stands in `config`; fields in bold are required, of fields joined by `/` exactly one is.\n\n"
     text += table(["kind", "config"], [(code(kind), _config(rule)) for kind, rule in CONFIG.items()])
-    return text + f"\n`op` of an aggregate: {', '.join(code(op) for op in AGGREGATES)}.\n"
+    text += f"\n`op` of an aggregate: {', '.join(code(op) for op in AGGREGATES)}.\n"
+    text += "\n## Agents\n" + PATTERNS
+    for title, struct in AGENTS:
+        text += f"\n### {title}\n\n{summary(struct)}\n\n" + fields(struct)
+    return text
 
 
 def summary(struct: type[msgspec.Struct]) -> str:

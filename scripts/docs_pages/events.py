@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.docs_pages.markdown import code, opening, table
-from tenuto.domain.runs.public import TABLE
+from tenuto.domain.runs.public import PROVISIONAL, TABLE
 
 GROUPS = {"run": "Runs", "step": "Steps", "call": "Calls", "ticket": "Tickets"}
 
@@ -28,7 +28,8 @@ def page() -> str:
             if entry.name.startswith(prefix + ".")
         ]
         text += f"\n## {title}\n\n" + table(["type", "says", "data"], rows)
-    return text
+    text += "\n## Without a place\n\nShown to live streams of the worker's process only; they have no `id` and are kept nowhere.\n\n"
+    return text + table(["type", "says"], [(code(name), entry.says) for name, entry in PROVISIONAL.items()])
 
 
 def _marks(error: bool, final: bool) -> str:

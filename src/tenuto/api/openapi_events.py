@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tenuto.domain.runs.public import SAID, TABLE, Public, PublicEvent
+from tenuto.domain.runs.public import DELTA, SAID, TABLE, WITHDRAWN, Public, PublicEvent
 
 EVENT = "Event"
 _INSTANT = {"type": ["string", "null"], "format": "date-time"}
@@ -34,10 +34,14 @@ def event_schemas(ref: str) -> dict[str, Any]:
         schemas[name] = _schema(entry, data, ref)
         mapping[entry.name] = ref.format(name=name)
     text = {"type": "string"}
-    schemas["StepLogEvent"] = _schema(
-        SAID, {"level": text, "message": text, "attempt": {"type": "integer"}, "provisional": {"const": True}}, ref
-    )
-    mapping[SAID.name] = ref.format(name="StepLogEvent")
+    told = {"attempt": {"type": "integer"}, "provisional": {"const": True}}
+    for name, entry, own in (
+        ("StepLogEvent", SAID, {"level": text, "message": text}),
+        ("CallDeltaEvent", DELTA, {"call": text, "text": text}),
+        ("CallWithdrawnEvent", WITHDRAWN, {"call": text}),
+    ):
+        schemas[name] = _schema(entry, {**own, **told}, ref)
+        mapping[entry.name] = ref.format(name=name)
     schemas[EVENT] = {
         "description": "One fact of a run. `type` says which.",
         "oneOf": [{"$ref": target} for target in mapping.values()],

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from tenuto.api.errors import Refused
-from tenuto.domain.runs.public import LOG, NAMES
+from tenuto.domain.runs.public import NAMES, PROVISIONAL
 
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 router = APIRouter(include_in_schema=False)
@@ -23,7 +23,7 @@ class Assets:
         """Read them all."""
         folder = files("tenuto.api").joinpath("static")
         found = {item.name: item.read_bytes() for item in folder.iterdir() if item.name.rpartition(".")[2] in TYPES}
-        found["index.html"] = found["index.html"].replace(b"EVENT-NAMES", " ".join((*NAMES, LOG)).encode())
+        found["index.html"] = found["index.html"].replace(b"EVENT-NAMES", " ".join((*NAMES, *PROVISIONAL)).encode())
         self._files = {name: (body, f'"{sha256(body).hexdigest()[:16]}"') for name, body in found.items()}
 
     def answer(self, name: str, request: Request) -> Response:

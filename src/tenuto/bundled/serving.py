@@ -17,7 +17,7 @@ from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.servers import McpServer
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.settings import Settings
-from tenuto.settings.models import providers_of
+from tenuto.settings.models import providers_of, routing_of
 from tenuto.settings.money import declared
 from tenuto.wiring import start_runtime
 
@@ -28,7 +28,7 @@ def worker_options(settings: Settings) -> WorkerOptions:
     """Return how workers work under these settings."""
     return WorkerOptions(
         lease_ms=int(settings.lease_s * 1000), concurrency=settings.concurrency, max_runs=settings.max_runs,
-        grace_s=settings.stop_grace_s,
+        grace_s=settings.stop_grace_s, routing=routing_of(settings.tiers, settings.routes),
     )
 
 

@@ -62,6 +62,7 @@ def _way_out(kind: str, wait: dict[str, Any], run_id: str) -> str:
     return {
         "approval": f"tenuto approve {name}",
         "escalation": f"tenuto approve {name}",
+        "review": f"tenuto approve {name}",
         "unknown_outcome": f"tenuto approve {name}",
         "funds": "tenuto budget set PERIOD USD",
         "signal": f"tenuto run signal {run_id} {name}",

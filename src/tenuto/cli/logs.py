@@ -148,6 +148,10 @@ def _about(kind: str, data: dict[str, Any]) -> str:
         return clean(
             f"{data.get('message') or data.get('kind', '')}  Decide:  tenuto approve {data.get('ticket')}"
         )
+    if kind == "call.delta":
+        return clean(data.get("text"))
+    if kind == "call.withdrawn":
+        return clean(f"{data.get('call')}: what was said so far does not count")
     if kind == "step.log":
         level = "" if data.get("level") == "info" else f"{data.get('level')}: "
         rest = {name: value for name, value in data.items() if name not in _LOG_FIELDS}

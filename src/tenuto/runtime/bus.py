@@ -26,8 +26,16 @@ class Notice(NamedTuple):
     body: Body | None
 
 
+LOG, DELTA, WITHDRAWN = "step.log", "call.delta", "call.withdrawn"
+
+
 class Line(NamedTuple):
-    """What a step's code said while it ran: shown to whoever watches just then, and kept nowhere."""
+    """What a step said while it ran: shown to whoever watches just then, and kept nowhere.
+
+    Attributes:
+        type: A line of its code's log, a piece of a model's answer, or that the pieces of a call do not count.
+        call: The call, for the latter two.
+    """
 
     run_id: str
     step: str
@@ -36,6 +44,8 @@ class Line(NamedTuple):
     level: str
     message: str
     fields: dict[str, Any]
+    type: str = LOG
+    call: str = ""
 
 
 class Subscription:
@@ -52,7 +62,16 @@ class Subscription:
         self.lost = False
 
     def tell(self, line: Line) -> None:
-        """Keep a line, at the place among the records where it was said; of too many, the last ones."""
+        """Keep a line, at the place among the records where it was said; of too many, the last ones.
+
+        Pieces of one answer that nobody has looked at yet become one piece.
+        """
+        if self._lines and line.type == DELTA:
+            seq, last = self._lines[-1]
+            if seq == self._seq and last.type == DELTA and last[:3] == line[:3] and last.call == line.call:
+                self._lines[-1] = (seq, last._replace(message=last.message + line.message))
+                self._event.set()
+                return
         self._lines.append((self._seq, line))
         self._event.set()
 

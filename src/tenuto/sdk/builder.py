@@ -51,6 +51,38 @@ class NodeOptions(CommonOptions, total=False):
     timeout_s: float
 
 
+class AgentOptions(NodeOptions, total=False):
+    """What an agent may be given besides the options of every node; see the reference of definitions.
+
+    Attributes:
+        agents: Agents inside the node, by name; others ask them as tools, or hand over to them.
+        handoffs: Those of them that the conversation may be handed to.
+        limits: Where its work ends by itself: `rounds`, `tool_calls`, `bad_calls`, `depth`, `children`, ….
+        corrections: Times a model is told what was wrong with its structured answer.
+        model_retries: Times a request is made again after a failure that passes.
+        verify: Criteria that a model judges the output by before it counts.
+        knowledge: Whether findings are extracted from the output, and shown from earlier steps.
+        context: Results of the steps before that stand in the prompt.
+        routing: What a model is chosen by where none is named.
+        judge: Who merges a swarm's branches, for `reduce` and `best`.
+        options: Settings of the provider, passed on as they are.
+    """
+
+    agents: Mapping[str, Mapping[str, Any]]
+    handoffs: Iterable[str]
+    limits: Mapping[str, int]
+    corrections: int
+    model_retries: int
+    verify: Mapping[str, Any]
+    knowledge: Mapping[str, Any]
+    context: str | Mapping[str, int]
+    routing: Mapping[str, str]
+    judge: Mapping[str, str]
+    options: Mapping[str, Any]
+
+
+_AGENT_OPTIONS = frozenset((AgentOptions.__required_keys__ | AgentOptions.__optional_keys__)
+                           - NodeOptions.__required_keys__ - NodeOptions.__optional_keys__)
 _NODE_OPTIONS = frozenset(NodeOptions.__required_keys__ | NodeOptions.__optional_keys__)
 
 
@@ -95,22 +127,27 @@ class Graph:
         return self._add(id or name.replace(".", "_"), "function", options, tool=name, args=args)
 
     def agent(
-        self, id: str, pattern: Literal["pipeline", "supervisor", "swarm"] = "pipeline", *, model: str | None = None,
-        prompt: Any = None, system: str | None = None, tools: Iterable[Function | str] = (), n: int | None = None,
-        merge: str | None = None, choices: Iterable[str] = (), max_rounds: int | None = None,
-        max_tokens: int | None = None, schema: dict[str, Any] | type | None = None, **options: Unpack[NodeOptions],
+        self, id: str, pattern: Literal["pipeline", "loop", "supervisor", "swarm"] = "pipeline", *,
+        model: str | None = None, prompt: Any = None, system: str | None = None,
+        tools: Iterable[Function | str | Mapping[str, str]] = (), n: int | None = None, merge: str | None = None,
+        choices: Iterable[str] = (), max_rounds: int | None = None, max_tokens: int | None = None,
+        schema: dict[str, Any] | type | None = None, **options: Unpack[AgentOptions],
     ) -> Self:
         """Add an agent.
 
         Args:
+            tools: Tools it may call, and `{"agent": NAME}` for agents inside the node.
             n: Passes of a swarm.
             choices: Next nodes a supervisor may choose from; all of them when empty.
             schema: What its answer must fit: a JSON Schema or a type.
         """
-        names = [tool if isinstance(tool, str) else self._registry.tool_name(tool) for tool in tools]
+        names = [self._registry.tool_name(tool) if callable(tool) else tool for tool in tools]
         shape = schema_of_type(schema) if isinstance(schema, type) else schema
+        given = cast("dict[str, Any]", options)
+        more = {name: value for name, value in given.items() if name in _AGENT_OPTIONS}
+        rest = cast("NodeOptions", {name: value for name, value in given.items() if name not in _AGENT_OPTIONS})
         return self._add(
-            id, "agent", options, pattern=pattern, model=model, prompt=prompt, system=system, tools=names or None, n=n,
+            id, "agent", rest, **more, pattern=pattern, model=model, prompt=prompt, system=system, tools=names or None, n=n,
             merge=merge, choices=list(choices) or None, max_rounds=max_rounds, max_tokens=max_tokens, schema=shape,
         )
 

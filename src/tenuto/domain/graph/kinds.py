@@ -6,9 +6,11 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from tenuto.domain.graph.agents import FIELDS as AGENT
 from tenuto.domain.graph.model import Kind
 
 PATTERNS = ("pipeline", "supervisor", "swarm")
+"""Patterns of agents that may stand as a node's kind; `loop` as a kind was taken."""
 KINDS: tuple[str, ...] = get_args(Kind)
 AGGREGATES = ("sum", "count", "min", "max", "avg", "collect", "concat", "merge", "first", "last", "unique")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -39,11 +41,7 @@ CONFIG: dict[str, ConfigRule] = {
         templates=("args",),
     ),
     "agent": ConfigRule(
-        keys={
-            "pattern": Literal["pipeline", "supervisor", "swarm"], "model": str, "prompt": Any, "system": str,
-            "tools": list[Any], "n": int, "merge": str, "choices": list[str], "max_rounds": int, "max_tokens": int,
-            "schema": dict[str, Any], "args": Any,
-        },
+        keys=AGENT,
         required=("pattern",),
         templates=("prompt", "args"),
     ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
+from tenuto.domain.graph.agents import entry_of, tool_lists
 from tenuto.domain.graph.bodies import levels_of
 from tenuto.domain.graph.model import Definition, Node
 
@@ -24,19 +25,13 @@ def predicates_of(definition: Definition) -> frozenset[str]:
 
 
 def tools_of(node: Node) -> tuple[str, ...]:
-    """Return the names of the tools a node may call, in the author's order."""
-    one: Any = node.config.get("tool") if node.kind == "function" else None
-    many: Any = node.config.get("tools") if node.kind == "agent" else None
-    names: list[Any] = [one, *(many if isinstance(many, list | tuple) else ())]
-    return tuple(_tool_name(name) for name in names if _tool_name(name))
-
-
-def _tool_name(entry: Any) -> str:
-    """Return the name in a tool entry: text, or an object with a `name`."""
-    if isinstance(entry, str):
-        return entry
-    name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else ""
+    """Return the names of the tools a node may call, in the author's order, those of agents inside it included."""
+    if node.kind == "function":
+        entries: list[Any] = [node.config.get("tool")]
+    else:
+        entries = [entry for _, tools in tool_lists(node.config) for entry in tools] if node.kind == "agent" else []
+    found = [entry_of(entry) for entry in entries]
+    return tuple(dict.fromkeys(name for kind, name in found if kind == "tool" and name))
 
 
 def _needs(node: Node) -> set[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, blob_digest
@@ -11,12 +13,15 @@ from tenuto.domain.budgets.ledger import CAPS, WARN_SHARE, Amounts, Refused, adm
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.draft import Draft
-from tenuto.domain.runs.failure import cancel_step, idempotency_key, open_ticket, ticket_id
+from tenuto.domain.runs.failure import cancel_step, idempotency_key, keep, open_ticket, ticket_id
 from tenuto.domain.runs.funds import wait_for_room
 from tenuto.domain.runs.settle import deliver
 from tenuto.domain.runs.state import ACTIVE_STEP, Call, RunState, Step, in_shadow
 
+LOST = ev.Failure(code="call.lost", type="CallLost", message="the call did not take effect")
 STALE = ev.Failure(code="attempt.stale", type="Stale", message="this attempt is no longer the current one")
+ASKS = ("approval", "review")
+"""Kinds of waits that ask a person, and of the tickets they open."""
 TWICE = ev.Failure(
     code="call.concurrent", type="CallConcurrent", retryable=False,
     message="two calls of one identity run at once; give each a `key`, or use `ctx.map`",
@@ -55,7 +60,7 @@ def ask_call(d: Draft, inp: io.CallAsked) -> None:
         d.emit(
             ev.CallIntended(
                 step=inp.step, call=inp.call, kind=inp.kind, name=inp.name, key=key, digest=inp.digest,
-                effect=inp.effect, on_unknown=inp.on_unknown, hold=inp.hold, grant=grant, slot=inp.slot,
+                effect=inp.effect, on_unknown=inp.on_unknown, hold=inp.hold, grant=grant, slot=inp.slot, final=inp.final,
             )
         )
     d.reply(inp.token, io.Go(key))
@@ -76,6 +81,8 @@ def _again(d: Draft, inp: io.CallAsked, call: Call) -> bool:
         d.reply(inp.token, io.Waiting())
     elif call.status == "asking":
         return True
+    elif call.final and call.status == "failed":
+        d.reply(inp.token, io.Broken(call.failure or LOST, final=True))
     elif call.failure is not None:
         d.reply(inp.token, io.Broken(call.failure))
     elif call.status == "open":
@@ -125,7 +132,7 @@ def _admit(d: Draft, inp: io.CallAsked) -> bool:
     if refused is None:
         return True
     if refused.final:
-        exceed(d, refused)
+        exceed(d, refused, {inp.step: keep(d, inp.partial)} if inp.partial is not None else {})
         message = f"{refused.cap}: {refused.spent:,} spent + {refused.ask:,} asked > {refused.limit:,}"
         d.reply(inp.token, io.Broken(ev.Failure(code="budget.limit", type="BudgetExceeded", message=message)))
     else:
@@ -144,12 +151,16 @@ def refusal(st: RunState, ask: ev.Charge) -> Refused | None:
     )
 
 
-def exceed(d: Draft, refused: Refused) -> None:
-    """Halt the run at a cap: everything in flight is cancelled, what is known is kept."""
+def exceed(d: Draft, refused: Refused, partial: Mapping[str, Raw] = {}) -> None:
+    """Halt the run at a cap: everything in flight is cancelled, what is known is kept.
+
+    Args:
+        partial: What steps have come to so far, by key.
+    """
     if d.st.status not in ("running", "paused"):
         return
     for key in [key for key, step in d.st.steps.items() if step.status in ACTIVE_STEP]:
-        cancel_step(d, key, "stopped")
+        cancel_step(d, key, "stopped", out=partial.get(key))
     what = refused.cap
     d.emit(
         ev.RunExceeded(
@@ -225,12 +236,18 @@ def call_broke(d: Draft, inp: io.CallBroke) -> None:
         d.reply(inp.token, io.Broken(STALE))
         return
     call = step.calls.get(inp.call)
-    if call is None:
+    if call is None and not inp.final:
         d.reply(inp.token, io.Broken(inp.failure))
         return
-    if not inp.failure.unknown:
-        d.emit(ev.CallFailed(step=inp.step, call=inp.call, failure=inp.failure, used=inp.used, grant=call.grant))
-        d.reply(inp.token, io.Broken(inp.failure))
+    if call is None or not inp.failure.unknown:
+        d.emit(
+            ev.CallFailed(
+                step=inp.step, call=inp.call, failure=inp.failure, used=inp.used, kind=inp.kind, name=inp.name,
+                digest=inp.digest if inp.final else "", final=inp.final, meta=inp.meta,
+                grant=call.grant if call is not None else 0,
+            )
+        )
+        d.reply(inp.token, io.Broken(inp.failure, final=inp.final))
         return
     d.emit(ev.CallUnknown(step=inp.step, call=inp.call, reason=inp.failure.message, grant=call.grant))
     if call.effect != "effect" or call.on_unknown == "retry":
@@ -254,8 +271,8 @@ def call_settled(d: Draft, inp: io.CallSettled) -> None:
     if inp.resolution == "succeeded":
         d.reply(inp.token, io.Known(inp.out))
     else:
-        lost = ev.Failure(code="call.lost", type="CallLost", message=f"call {inp.call!r} did not take effect")
-        d.reply(inp.token, io.Broken(lost))
+        lost = msgspec.structs.replace(LOST, message=f"call {inp.call!r} did not take effect")
+        d.reply(inp.token, io.Broken(lost, final=call.final and inp.resolution == "failed"))
 
 
 def resolve_call(d: Draft, step: str, call_id: str, call: Call, resolution: str, by: str, out: Raw) -> None:
@@ -280,15 +297,17 @@ def ask_wait(d: Draft, inp: io.WaitAsked) -> None:
         d.reply(inp.token, io.Known(call.out or NULL, call.timed_out) if known else io.Waiting())
         return
     name, part = inp.name, f"call/{inp.call}"
-    if inp.kind == "approval":
+    asks = inp.kind in ASKS
+    if asks:
         if ticket_id(d, inp.step, part) in d.st.tickets:
             # An earlier attempt asked, and its question was closed with it: nobody could answer that one any more.
             part += f"/{inp.n}"
         name = ticket_id(d, inp.step, part)
-    d.emit(ev.WaitStarted(step=inp.step, call=inp.call, kind=inp.kind, name=name, until=inp.until))
-    if inp.kind == "approval":
+    kind = "approval" if asks else inp.kind
+    d.emit(ev.WaitStarted(step=inp.step, call=inp.call, kind=kind, name=name, until=inp.until, reason=inp.reason))
+    if asks:
         open_ticket(
-            d, inp.step, "approval", part, inp.message, inp.data, call=inp.call, expires_at=inp.until
+            d, inp.step, inp.kind, part, inp.message, inp.data, call=inp.call, expires_at=inp.until
         )
     elif inp.kind == "signal":
         deliver(d, inp.name)

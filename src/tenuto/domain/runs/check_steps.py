@@ -134,6 +134,8 @@ class StepRules:
             self._calls[event.step, "child"] = "open"
         elif isinstance(event, ev.CallCompleted):
             self._completes(event)
+        elif isinstance(event, ev.CallFailed) and event.final:
+            self._calls[event.step, event.call] = "done"
         elif isinstance(event, ev.CallFailed):
             self._calls.pop((event.step, event.call), None)
         elif isinstance(event, ev.CallUnknown):

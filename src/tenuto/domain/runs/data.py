@@ -115,6 +115,16 @@ def step_input(st: RunState, plan: Plan, env: Env, key: str) -> Any:
         if scope and _is_item_entry(plan, node, scope):
             return item_of(st, env, scope)
         return env.load(st.input)
+    return predecessors(st, plan, env, key)
+
+
+def predecessors(st: RunState, plan: Plan, env: Env, key: str) -> dict[str, Any]:
+    """Return the outputs of the nodes whose edges led to a step, by id; what failed stands there with its error.
+
+    Raises:
+        NeedValues: A value is not at hand.
+    """
+    step, scope = st.steps[key], key[len(plan.node_of(key).node.id) :]
     given: dict[str, Any] = {}
     for index in step.via:
         source = st.steps.get(source_key(st, plan, index, scope))

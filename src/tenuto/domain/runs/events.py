@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.base.values import MaybeRaw
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs.facts import Charge as Charge
 from tenuto.domain.runs.facts import Event as Event
@@ -243,11 +244,12 @@ class StepSkipped(Event, frozen=True, tag="step.skipped"):
 
 
 class StepCancelled(Event, frozen=True, tag="step.cancelled"):
-    """A step ends without an outcome; with `unknown` its code was cut off and may have acted on the world."""
+    """A step ends without an outcome; with `unknown` its code was cut off and may have acted; `out` is partial."""
 
     step: str
     reason: str = ""
     unknown: bool = False
+    out: MaybeRaw = None
 
 
 class StepRedriven(Event, frozen=True, tag="step.redriven"):
@@ -300,6 +302,7 @@ class WaitStarted(Event, frozen=True, tag="wait.started"):
         kind: `timer`, `signal`, `approval`, `child`.
         until: When the wait ends by itself, in ms; 0 = never.
         name: Signal's name, ticket's id or child run's id.
+        reason: Why, in a sentence, where the kind does not say.
     """
 
     step: str
@@ -307,6 +310,7 @@ class WaitStarted(Event, frozen=True, tag="wait.started"):
     call: str = ""
     name: str = ""
     until: int = 0
+    reason: str = ""
 
 
 class WaitEnded(Event, frozen=True, tag="wait.ended"):
@@ -339,7 +343,7 @@ class TicketOpened(Event, frozen=True, tag="ticket.opened"):
     """A question to a person is open.
 
     Attributes:
-        kind: `approval`, `escalation`, `unknown_outcome`, `integrity`.
+        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`.
         call: The call that asks, when a step's code did.
     """
 
@@ -395,6 +399,7 @@ class CallIntended(Event, frozen=True, tag="call.intended"):
         hold: Upper bound reserved from the run's budget.
         grant: Number of the hold on what many runs share; 0 = there is none.
         slot: Provider whose limit of concurrent calls the call counts under.
+        final: Whether a definite failure is an outcome too, see `CallFailed`.
     """
 
     step: str
@@ -408,6 +413,7 @@ class CallIntended(Event, frozen=True, tag="call.intended"):
     hold: Charge | None = None
     grant: int = 0
     slot: str = ""
+    final: bool = False
 
 
 class CallCompleted(Event, frozen=True, tag="call.completed"):
@@ -426,13 +432,18 @@ class CallCompleted(Event, frozen=True, tag="call.completed"):
 
 
 class CallFailed(Event, frozen=True, tag="call.failed"):
-    """A call definitely failed; `used` is what it cost all the same."""
+    """A call definitely failed; `used` is what it cost all the same. A `final` failure stands: it is not made again."""
 
     step: str
     call: str
     failure: Failure
     used: Charge | None = None
     grant: int = 0
+    kind: str = "call"
+    name: str = ""
+    digest: str = ""
+    final: bool = False
+    meta: dict[str, Any] = {}
 
 
 class CallUnknown(Event, frozen=True, tag="call.unknown"):

@@ -251,6 +251,7 @@ WORDS = {
     "signal": "{where} waits for signal {name!r}",
     "approval": "{where} waits for an approval, ticket {name}",
     "escalation": "{where} has failed and waits for a person's decision, ticket {name}",
+    "review": "{where} waits for a person's judgement, ticket {name}",
     "unknown_outcome": "{where} waits for a person to say what became of it, ticket {name}",
     "child": "{where} waits for its child run {name}",
     "retry": "{where} waits for its next attempt",

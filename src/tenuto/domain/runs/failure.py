@@ -240,11 +240,12 @@ def cancel_within(d: Draft, instances: list[tuple[str, int]], reason: str) -> No
                 cancel_step(d, name + scope, reason)
 
 
-def cancel_step(d: Draft, key: str, reason: str, *, begun: bool = True) -> None:
+def cancel_step(d: Draft, key: str, reason: str, *, begun: bool = True, out: Raw | None = None) -> None:
     """End an active step without an outcome, and all it has open.
 
     Args:
         begun: Whether its code ran, if it is running; code that acts on the world may then have done so.
+        out: What it has come to so far.
     """
     step = d.st.steps[key]
     running = step.status == "running"
@@ -256,7 +257,7 @@ def cancel_step(d: Draft, key: str, reason: str, *, begun: bool = True) -> None:
             d.emit(ev.TicketClosed(ticket=ticket_id_, reason=reason))
     if step.wait is not None and step.wait.kind == "child":
         d.out.stop_children.append(step.wait.name)
-    d.emit(ev.StepCancelled(step=key, reason=reason, unknown=unknown))
+    d.emit(ev.StepCancelled(step=key, reason=reason, unknown=unknown, out=out))
     if running:
         d.out.stop.append(key)
 

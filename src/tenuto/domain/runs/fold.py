@@ -280,6 +280,7 @@ def _cancelled(st: RunState, plan: Plan, e: ev.StepCancelled, t: int) -> None:
     step = st.steps[e.step]
     settle_step(st, plan, step, e.step, step_status(ev.StepCancelled, step.status, e.step), t)
     step.how = e.reason
+    step.out = e.out
     if e.unknown:
         step.doubt, step.failure = True, UNSEEN
     if e.reason == "loser":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tenuto.domain.budgets.ledger import Amounts, minus, plus
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.events import Failure
 from tenuto.domain.runs.state import Call, RunState, Signal, Step
 
 
@@ -17,7 +18,7 @@ def intended(st: RunState, plan: Plan, e: ev.CallIntended, t: int) -> None:
     """Remember a call that is about to be made, and hold its upper bound."""
     st.steps[e.step].calls[e.call] = Call(
         kind=e.kind, digest=e.digest, hold=e.hold, key=e.key, name=e.name, effect=e.effect, on_unknown=e.on_unknown,
-        grant=e.grant,
+        grant=e.grant, final=e.final,
     )
     st.ledger.grants = max(st.ledger.grants, e.grant)
     hold(st, e.hold)
@@ -36,9 +37,12 @@ def completed(st: RunState, plan: Plan, e: ev.CallCompleted, t: int) -> None:
 
 
 def failed(st: RunState, plan: Plan, e: ev.CallFailed, t: int) -> None:
-    """Forget a failed call, so that it can be made again, and settle what it cost."""
-    call = st.steps[e.step].calls.pop(e.call, None)
+    """Forget a failed call, so that it can be made again, or keep a final failure; settle what it cost."""
+    calls = st.steps[e.step].calls
+    call = calls.pop(e.call, None)
     settle(st, call.hold if call else None, e.used)
+    if e.final:
+        calls[e.call] = Call(kind=e.kind, status="failed", digest=e.digest, failure=e.failure, name=e.name, final=True)
 
 
 def unknown(st: RunState, plan: Plan, e: ev.CallUnknown, t: int) -> None:
@@ -61,6 +65,8 @@ def resolved(st: RunState, plan: Plan, e: ev.CallResolved, t: int) -> None:
     held = call.hold
     if e.resolution == "succeeded":
         call.status, call.out = "done", e.out
+    elif e.resolution == "failed" and call.final:
+        call.status, call.failure = "failed", Failure(code="call.lost", message="it did not take effect")
     else:
         step.calls.pop(e.call)
     if held is not None and e.used is not None:
@@ -103,7 +109,7 @@ def money_resolved(st: RunState, plan: Plan, e: ev.MoneyResolved, t: int) -> Non
 
 def begin_wait(st: RunState, step: Step, e: ev.WaitStarted) -> None:
     """Let a call inside a step wait durably."""
-    step.calls[e.call] = Call(kind=e.kind, status="waiting", name=e.name, until=e.until)
+    step.calls[e.call] = Call(kind=e.kind, status="waiting", name=e.name, until=e.until, reason=e.reason)
     if e.until:
         st.timers[f"c|{e.step}|{e.call}"] = e.until
     if e.kind == "signal":

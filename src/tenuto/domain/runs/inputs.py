@@ -120,6 +120,8 @@ class CallAsked(msgspec.Struct, frozen=True):
 
     Attributes:
         slot: Provider whose limit of concurrent calls it counts under; empty for none.
+        final: Whether a definite failure is an outcome too: recorded, and the call not made again.
+        partial: The step's output should the call be refused for good, because a cap is used up.
     """
 
     step: str
@@ -133,10 +135,12 @@ class CallAsked(msgspec.Struct, frozen=True):
     on_unknown: str = "retry"
     hold: Charge | None = None
     slot: str = ""
+    final: bool = False
+    partial: Any = None
 
 
 class WaitAsked(msgspec.Struct, frozen=True):
-    """A step's code waits durably: for a moment, a signal, or a person."""
+    """A step's code waits durably: for a moment, a signal, or a person who answers an `approval` or a `review`."""
 
     step: str
     n: int
@@ -147,6 +151,7 @@ class WaitAsked(msgspec.Struct, frozen=True):
     until: int = 0
     message: str = ""
     data: dict[str, Any] = {}
+    reason: str = ""
 
 
 class CallDone(msgspec.Struct, frozen=True):
@@ -175,6 +180,11 @@ class CallBroke(msgspec.Struct, frozen=True):
     token: Any
     failure: Failure
     used: Charge | None = None
+    kind: str = "call"
+    name: str = ""
+    digest: str = ""
+    final: bool = False
+    meta: dict[str, Any] = {}
 
 
 class CallSettled(msgspec.Struct, frozen=True):
@@ -232,9 +242,10 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """The call cannot be made, or its code must not go on."""
+    """The call cannot be made, or its code must not go on; with `final` it was made, and its failure is recorded."""
 
     failure: Failure
+    final: bool = False
 
 
 class Waiting(msgspec.Struct, frozen=True):

@@ -193,7 +193,7 @@ def wait_of(st: RunState, plan: Plan, key: str, step: Step) -> v.WaitView | None
             if call.status == "waiting" and call.kind == "funds":
                 return _funds_view(st, key, name, call)
             if call.status == "waiting":
-                return wait_view(st, key, call.kind, call.name, step.started_at, call.until)
+                return wait_view(st, key, call.kind, call.name, step.started_at, call.until, call.reason)
             if call.status == "unknown":
                 return wait_view(st, key, "unknown_outcome", _question(st, key, name), step.started_at, 0)
     return None
@@ -222,7 +222,9 @@ def _question(st: RunState, key: str, call: str) -> str:
     return next(tickets, call)
 
 
-def wait_view(st: RunState, key: str, kind: str, name: str, since: int, until: int) -> v.WaitView:
+def wait_view(
+    st: RunState, key: str, kind: str, name: str, since: int, until: int, reason: str = ""
+) -> v.WaitView:
     """Return a durable wait in public words, with who can end it."""
     ticket = st.tickets.get(name)
     if ticket is not None:
@@ -235,7 +237,7 @@ def wait_view(st: RunState, key: str, kind: str, name: str, since: int, until: i
     }.get("" if ticket is not None else kind, f"anyone who may decide ticket {name}")
     return v.WaitView(
         kind=kind, step=key, node=split_key(key)[0], name=name, since=instant(since), until=instant(until), who=who,
-        message=ticket.message if ticket else "",
+        message=ticket.message if ticket else reason,
     )
 
 

@@ -119,7 +119,9 @@ TABLE: dict[type[ev.Event], Public] = {
         "step.dead_lettered", _same(n="attempt", failure="error"), "It failed and nothing handles it.", error=True
     ),
     ev.StepSkipped: Public("step.skipped", {}, "No incoming edge was taken."),
-    ev.StepCancelled: Public("step.cancelled", _same("reason", "unknown"), "The step ends without an outcome."),
+    ev.StepCancelled: Public(
+        "step.cancelled", _same("reason", "unknown", out="output"), "The step ends without an outcome; `output` is partial."
+    ),
     ev.StepRedriven: Public(
         "step.redriven", _same("by", "fresh", "guidance", "config"), "A person sent the step round again."
     ),
@@ -128,7 +130,7 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.MapOpened: Public("step.map_opened", _same("count"), "A map's list was evaluated."),
     ev.ItemStarted: Public("step.items_started", _same("first", "last"), "Items of a map begin."),
     ev.WaitStarted: Public(
-        "step.waiting", _same("kind", "call", "name", "until"), "The step waits; no worker is held."
+        "step.waiting", _same("kind", "call", "name", "until", "reason"), "The step waits; no worker is held."
     ),
     ev.WaitEnded: Public("step.wait_ended", _same("call", "timed_out", out="output"), "A wait is over."),
     ev.SignalReceived: Public("run.signal_received", _same("name", "key", "payload", "by"), "A signal arrived."),
@@ -151,7 +153,8 @@ TABLE: dict[type[ev.Event], Public] = {
         "call.completed", _same("call", "kind", "name", "used", "took_ms", "meta", out="output"), "A call's result."
     ),
     ev.CallFailed: Public(
-        "call.failed", _same("call", "used", failure="error"), "A call definitely failed.", error=True
+        "call.failed", _same("call", "kind", "name", "used", "final", "meta", failure="error"),
+        "A call definitely failed; a `final` failure is an outcome, so it is not made again.", error=True,
     ),
     ev.CallUnknown: Public("call.unknown", _same("call", "reason"), "A call's outcome was lost.", error=True),
     ev.CallResolved: Public(
@@ -181,7 +184,16 @@ SAID = Public(
     "step.log", {},
     "A step's code logged a line. Told to streams that are live in the worker's process only, without an id; kept nowhere.",
 )
-LOG = SAID.name
+DELTA = Public(
+    "call.delta", {},
+    "A piece of a model's answer as it comes. Provisional, like `step.log`: the answer is what `call.completed` says.",
+)
+WITHDRAWN = Public(
+    "call.withdrawn", {},
+    "The pieces of a model's answer so far do not count: the request broke off. So it is also when its step is lost.",
+)
+PROVISIONAL: dict[str, Public] = {entry.name: entry for entry in (SAID, DELTA, WITHDRAWN)}
+"""What streams show and the journal does not hold, by public name."""
 
 NAMES: tuple[str, ...] = tuple(entry.name for entry in TABLE.values())
 ERRORS = frozenset(entry.name for entry in TABLE.values() if entry.error)

@@ -42,6 +42,8 @@ class Call(msgspec.Struct, omit_defaults=True):
         asked: A ticket asks a person what became of it; until the answer, its code need not run.
         grant: Number of the hold it has on what many runs share; 0 = none.
         since: For calls without room: when they were refused first, ms.
+        final: A definite failure is an outcome too, kept in `failure`; the call is not made again.
+        reason: For waits: why.
     """
 
     kind: str = "call"
@@ -59,6 +61,8 @@ class Call(msgspec.Struct, omit_defaults=True):
     asked: bool = False
     grant: int = 0
     since: int = 0
+    final: bool = False
+    reason: str = ""
 
 
 class Wait(msgspec.Struct, omit_defaults=True):

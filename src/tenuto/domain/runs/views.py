@@ -47,8 +47,8 @@ class WaitView(View):
 
     Attributes:
         title: The step as its author named it.
-        kind: `timer`, `signal`, `approval`, `escalation`, `child`, `retry`, `predecessors`, `worker`, `concurrency`,
-            `budget`, `start_at`, `paused`, `message`, `dead_letter`, `unknown_outcome`, `funds`, `integrity`.
+        kind: `timer`, `signal`, `approval`, `escalation`, `review`, `child`, `retry`, `predecessors`, `worker`,
+            `concurrency`, `budget`, `start_at`, `paused`, `message`, `dead_letter`, `unknown_outcome`, `funds`, `integrity`.
         name: Which one: the signal's name, the ticket's or child run's id, the handler's name.
         who: Who can end the wait, in words, such as "anyone who may decide ticket t-…".
         until: When the wait ends by itself; `None` = never.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -15,8 +16,8 @@ from tenuto.domain.runs.present import graph_view, step_status, step_view
 from tenuto.domain.runs.public import (
     ERRORS,
     FINAL,
-    LOG,
     NAMES,
+    PROVISIONAL,
     TABLE,
     PublicEvent,
     parse_id,
@@ -28,7 +29,7 @@ from tenuto.domain.runs.views import GraphView, StepView, instant
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.errors import Gone, Invalid, RunMissing, StepMissing
 from tenuto.ports.store import TailRow
-from tenuto.runtime.bus import Line
+from tenuto.runtime.bus import DELTA, LOG, Line
 from tenuto.runtime.services.context import READ_AT_ONCE, Context, is_run_id
 from tenuto.runtime.services.feed import INTERVAL_S
 from tenuto.runtime.services.requests import ListEvents
@@ -134,8 +135,8 @@ class History:
     ) -> AsyncIterator[PublicEvent]:
         """Yield every event after `after`, in order and without gaps, live; ends after the run does.
 
-        What steps say in this process meanwhile comes in between as `step.log`, without an id: it is provisional,
-        kept nowhere, and never comes twice.
+        What steps say in this process meanwhile comes in between as `step.log`, and what models answer as `call.delta`,
+        without an id: it is provisional, kept nowhere, and never comes twice.
 
         Raises:
             RunMissing: At the first step, when there is no such run.
@@ -251,7 +252,7 @@ def _read(where: ListEvents | None, plan: Plan) -> ListEvents | None:
     if where is None:
         return None
     for name in where.types:
-        if name not in (*NAMES, LOG) and not (name.endswith(".") and any(known.startswith(name) for known in NAMES)):
+        if name not in (*NAMES, *PROVISIONAL) and not (name.endswith(".") and any(known.startswith(name) for known in NAMES)):
             raise Invalid(f"{name!r} is no type of event; allowed: {', '.join(NAMES)}", code="event.type")
     ids = {name: plan.key_of(text) for name in ("node", "step") if (text := getattr(where, name))}
     return msgspec.structs.replace(where, **ids)
@@ -263,12 +264,16 @@ def _said(line: Line, plan: Plan, where: ListEvents | None) -> PublicEvent | Non
     if where is not None:
         if where.errors and line.level not in ("error", "critical"):
             return None
-        if where.step not in (None, line.step) or where.node not in (None, node) or not _has_type(LOG, where):
+        if where.step not in (None, line.step) or where.node not in (None, node) or not _has_type(line.type, where):
             return None
-    own = {"level": line.level, "message": line.message, "attempt": line.attempt, "provisional": True}
+    own: dict[str, Any] = {"attempt": line.attempt, "provisional": True}
+    if line.type == LOG:
+        own |= {"level": line.level, "message": line.message}
+    else:
+        own |= {"call": line.call} | ({"text": line.message} if line.type == DELTA else {})
     data = {**line.fields, **own}
     return PublicEvent(
-        id="", run=line.run_id, type=LOG, at=instant(line.at), step=line.step, name=plan.title(line.step), node=node,
+        id="", run=line.run_id, type=line.type, at=instant(line.at), step=line.step, name=plan.title(line.step), node=node,
         data=data,
     )
 

@@ -20,6 +20,7 @@ DEAD_LETTER = "dead_letter"
 CHOICES: dict[str, tuple[str, ...]] = {
     "approval": ("approve", "reject"),
     "escalation": ("retry", "skip", "fail"),
+    "review": ("accept", "retry", "fail"),
     "unknown_outcome": ("retry", "succeeded", "failed"),
     "budget": ("retry", "fail"),
     "integrity": (),

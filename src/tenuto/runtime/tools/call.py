@@ -7,17 +7,32 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tenuto.domain.base.nearest import nearest
 from tenuto.domain.graph.schema import validate
-from tenuto.domain.runs.events import Charge
-from tenuto.errors import Permanent
+from tenuto.domain.runs.events import Charge, Failure
+from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.tool import CallInfo, Tool
 
 
-class Journaled(Protocol):
+class Outcome(NamedTuple):
+    """What a call came to: its result, or the failure that is recorded in its place."""
+
+    value: Any
+    failure: Failure | None = None
+
+
+class Informed(Protocol):
+    """What tells a tool whom it serves."""
+
+    def call_info(self, key: str) -> CallInfo:
+        """Return which run and step a call of this key serves."""
+        ...
+
+
+class Journaled(Informed, Protocol):
     """What a tool needs of the step it serves: calls that are made once and for all."""
 
     async def perform(
@@ -36,8 +51,15 @@ class Journaled(Protocol):
         """
         ...
 
-    def call_info(self, key: str) -> CallInfo:
-        """Return which run and step a call of this key serves."""
+class Settled(Informed, Protocol):
+    """What a tool needs of a step that is told of failures instead of failing by them."""
+
+    async def outcome(
+        self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
+        effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
+        used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., partial: Any = None,
+    ) -> Outcome:
+        """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again."""
         ...
 
 
@@ -51,6 +73,12 @@ class ToolArguments(Permanent):
     """A tool's arguments do not fit its schema; the tool was not called."""
 
     code = "tool.arguments"
+
+
+class ToolTimedOut(StepError):
+    """A tool gave no result in its time and was cancelled; what has an effect may have had it."""
+
+    code = "tool.timed_out"
 
 
 def find_tool(catalog: Catalog, name: str) -> Tool:
@@ -87,23 +115,87 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     """
     await settled(catalog, (name,))
     tool = find_tool(catalog, name)
+    check_arguments(tool, arguments)
+    return await ctx.perform("tool", name, arguments, **_call(ctx, tool, arguments), key=key)
+
+
+async def try_tool(
+    ctx: Settled, catalog: Catalog, name: str, arguments: Any, *, key: str, partial: Any = None
+) -> Outcome:
+    """Call a tool for a step that is told of failures; also a refused call is recorded, and never reaches the tool.
+
+    Args:
+        partial: The step's output should a cap be used up, so that the call is refused and the run halts.
+
+    Raises:
+        StepError: The outcome is not known, and the tool's policy is to try again.
+    """
+    await settled(catalog, (name,))
+    try:
+        tool = find_tool(catalog, name)
+        check_arguments(tool, arguments)
+    except Permanent as exc:
+        return await refused(ctx, name, arguments, exc, key=key)
+    return await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments), key=key, partial=partial)
+
+
+async def refused(ctx: Settled, name: str, arguments: Any, why: Permanent, *, key: str) -> Outcome:
+    """Record that a call was not made, with the reason; it costs nothing."""
+
+    async def make(_key: str) -> Any:
+        raise why
+
+    return await ctx.outcome("tool", name, arguments, make, key=key, effect="pure")
+
+
+def check_arguments(tool: Tool, arguments: Any) -> None:
+    """Refuse arguments that do not fit a tool's schema.
+
+    Raises:
+        ToolArguments: With every problem.
+    """
     problems = validate(tool.schema, arguments) if tool.schema else ()
     if problems:
         told = "; ".join(str(problem) for problem in problems)
-        raise ToolArguments(f"tool {name!r} was not called: its arguments do not fit: {told}", code="tool.arguments")
-    charge = Charge(tool_calls=1, tool=name)
+        raise ToolArguments(f"tool {tool.name!r} was not called: its arguments do not fit: {told}")
+
+
+def _call(ctx: Informed, tool: Tool, arguments: Any) -> dict[str, Any]:
+    """Return how a checked call is made, and what it costs."""
+    charge = Charge(tool_calls=1, tool=tool.name)
 
     async def make(idempotency_key: str) -> Any:
         return await invoke(tool, arguments, ctx.call_info(idempotency_key))
 
-    return await ctx.perform(
-        "tool", name, arguments, make, key=key, effect=tool.effect, on_unknown=tool.on_unknown, hold=charge,
-        used=lambda _: charge, meta=lambda _: {"tool": name},
-    )
+    def used(_result: Any) -> Charge:
+        return charge
+
+    def meta(_result: Any) -> dict[str, Any]:
+        return {"tool": tool.name}
+
+    return {
+        "make": make, "effect": tool.effect, "on_unknown": tool.on_unknown, "hold": charge, "used": used, "meta": meta,
+    }
 
 
 async def invoke(tool: Tool, arguments: Any, info: CallInfo) -> Any:
-    """Run a tool's function: coroutines on the loop, plain functions on a thread."""
+    """Run a tool's function within its time: coroutines on the loop, plain functions on a thread.
+
+    Raises:
+        ToolTimedOut: Its time is over. A coroutine was cancelled; a thread cannot be, and what it returns is ignored.
+    """
+    clock = asyncio.timeout(tool.timeout_s)
+    try:
+        async with clock:
+            return await _run(tool, arguments, info)
+    except TimeoutError as exc:
+        if not clock.expired():
+            raise
+        message = f"tool {tool.name!r} gave no result within {tool.timeout_s:g} s and was cancelled"
+        raise ToolTimedOut(message, unknown=tool.effect == "effect") from exc
+
+
+async def _run(tool: Tool, arguments: Any, info: CallInfo) -> Any:
     args, kwargs = tool.bind(arguments, info)
     if tool.is_async:
         return await tool.fn(*args, **kwargs)

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import TooLarge, pack
 from tenuto.domain.graph.plan import Plan, PlanNode
+from tenuto.domain.routing import Routing
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Failure
@@ -18,8 +19,8 @@ from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.present import step_idempotency_key
 from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import ArtifactMissing, ControlSignal
-from tenuto.ports.model import Model
-from tenuto.runtime.bus import Line
+from tenuto.ports.model import Model, OnDelta
+from tenuto.runtime.bus import DELTA, WITHDRAWN, Line
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.lease import Lease
@@ -122,6 +123,11 @@ class Attempt:
     def catalog(self) -> Catalog:
         """Return what the worker can serve."""
         return self.worker.resources.catalog
+
+    @property
+    def routing(self) -> Routing:
+        """Return which models do what agents leave open."""
+        return self.worker.resources.options.routing
 
     def model(self, name: str) -> Model:
         """Return the model of a name."""
@@ -309,6 +315,26 @@ class Attempt:
             except io.NeedValues as need:
                 await self.need(need)
 
+    async def predecessors(self) -> dict[str, Any]:
+        """Return the outputs of the nodes whose edges led here, by id."""
+        while True:
+            try:
+                return data.predecessors(self.actor.st, self.actor.plan, self.actor.env, self.key)
+            except io.NeedValues as need:
+                await self.need(need)
+
+    async def finished(self) -> list[tuple[str, Any]]:
+        """Return the outputs of the run's completed agent steps as `(name, output)`, the newest first."""
+        plan, steps = self.actor.plan, self.actor.st.steps
+        done = [(step.finished_at, key) for key, step in steps.items()
+                if step.status == "completed" and step.out is not None and plan.node_of(key).node.kind == "agent"]
+        found: list[tuple[str, Any]] = []
+        for _, key in sorted(done, reverse=True):
+            out = steps[key].out
+            if out is not None:
+                found.append((plan.title(key), await self.load(out)))
+        return found
+
     # --- clocks -----------------------------------------------------------------------------------------------
 
     def limit(self, timeout_s: float | None, heartbeat_s: float | None) -> None:
@@ -354,6 +380,20 @@ class Attempt:
         if task is not None and bus.watches(run_id):
             line = Line(run_id, self.key, self.n, self.worker.resources.clock.now(), level, text(message), plain(fields))
             task.get_loop().call_soon_threadsafe(bus.say, line)
+
+    def teller(self, call: str) -> OnDelta | None:
+        """Return what tells those who watch the run of a call's text as it comes; `None` when nobody does."""
+        if not self.worker.resources.bus.watches(self.actor.st.id):
+            return None
+        return lambda piece: self._tell(DELTA, call, piece)
+
+    def withdraw(self, call: str) -> None:
+        """Tell those who watch the run that the text of a call so far does not count."""
+        self._tell(WITHDRAWN, call, "")
+
+    def _tell(self, kind: str, call: str, piece: str) -> None:
+        resources, run_id = self.worker.resources, self.actor.st.id
+        resources.bus.say(Line(run_id, self.key, self.n, resources.clock.now(), "info", text(piece), {}, kind, call))
 
     def log(self, message: str, fields: dict[str, Any]) -> None:
         """Write a log line of the step, and tell those who watch its run."""

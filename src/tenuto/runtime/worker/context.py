@@ -15,7 +15,8 @@ from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
-from tenuto.runtime.tools.catalog import CallInfo
+from tenuto.runtime.tools.call import Outcome
+from tenuto.runtime.tools.tool import CallInfo
 from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.token import Token
 
@@ -29,6 +30,14 @@ class CallFailed(StepError):
     """A call inside a step failed; `details` hold its code and type."""
 
     code = "call.failed"
+
+
+class _Ended(Exception):
+    """A call whose failures are final has failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 class Context:
@@ -88,7 +97,7 @@ class Context:
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
-        slot: str = "",
+        slot: str = "", partial: Any = None,
     ) -> Any:
         """Make one journaled call of a tool or model: reserve, record the intent, call, settle.
 
@@ -98,8 +107,11 @@ class Context:
             used: What it did cost, from its result.
             meta: Facts for usage reports, from its result.
             slot: Provider whose limit of concurrent calls, over all workers, it counts under; empty for none.
+            partial: The step's output should a cap be used up, so that the call is refused and the run halts.
         """
-        asked = self._asked(name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, slot)
+        asked = self._asked(
+            name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, slot, partial=partial
+        )
         return await self._perform(asked, make, used, meta)
 
     def call_info(self, key: str) -> CallInfo:
@@ -108,14 +120,45 @@ class Context:
         project = state.labels.get("project", "")
         return CallInfo(key=key, ns=state.ns, run=self.run_id, step=self.step, project=project)
 
+    async def outcome(
+        self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
+        effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
+        used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
+        partial: Any = None,
+    ) -> Outcome:
+        """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again.
+
+        A failure costs what was reserved for the call, unless the exception says otherwise in its `used`.
+        """
+        asked = self._asked(
+            name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, final=True, partial=partial
+        )
+        try:
+            return Outcome(await self._perform(asked, make, used, meta))
+        except _Ended as ended:
+            return Outcome(None, ended.failure)
+
+    async def note(self, key: str, value: Any, *, kind: str = "note", name: str = "") -> Any:
+        """Record what the step's code found or decided by itself; every later attempt gets the same answer."""
+
+        async def make(_key: str) -> Any:
+            return value
+
+        return await self._perform(self._asked(name or key, key, kind, "pure", "retry", "", None), make)
+
+    def begun(self, call: str) -> bool:
+        """Return whether the journal knows a call or wait of this identity, unless it failed and was forgotten."""
+        return call in self._attempt.st.steps[self.step].calls
+
     def _asked(
         self, name: str, key: str | None, kind: str, effect: str, on_unknown: str, args_digest: str,
-        hold: Charge | None, slot: str = "",
+        hold: Charge | None, slot: str = "", *, final: bool = False, partial: Any = None,
     ) -> io.CallAsked:
         token = Token()
         asked = io.CallAsked(
             step=self.step, n=self.attempt, call=key or self._next(name), token=token, kind=kind, name=name,
-            digest=args_digest, effect=effect, on_unknown=on_unknown, hold=hold, slot=slot,
+            digest=args_digest, effect=effect, on_unknown=on_unknown, hold=hold, slot=slot, final=final,
+            partial=partial,
         )
         token.asked = asked
         return asked
@@ -140,7 +183,7 @@ class Context:
             elif isinstance(answer, io.AskHook):
                 answer = await self._settle(asked, answer)
             elif isinstance(answer, io.Broken):
-                raise _error(answer.failure)
+                raise _Ended(answer.failure) if answer.final else _error(answer.failure)
             else:
                 raise AssertionError(f"no code for {answer!r}")
 
@@ -168,10 +211,13 @@ class Context:
             raise
         except Exception as exc:
             failure = describe(exc)
-            broke = io.CallBroke(step=self.step, n=self.attempt, call=asked.call, token=token, failure=failure,
-                                 used=getattr(exc, "used", None))
+            broke = io.CallBroke(
+                step=self.step, n=self.attempt, call=asked.call, token=token, failure=failure, kind=asked.kind,
+                name=asked.name, digest=asked.digest, final=asked.final,
+                used=getattr(exc, "used", asked.hold if asked.final else None), meta=getattr(exc, "meta", {}),
+            )
             answer = await self._attempt.ask(broke, token)
-            if isinstance(answer, io.Broken) and answer.failure is failure:
+            if isinstance(answer, io.Broken) and answer.failure is failure and not answer.final:
                 raise
             return answer
         done = io.CallDone(
@@ -202,10 +248,14 @@ class Context:
 
     # --- durable waits ----------------------------------------------------------------------------------------
 
-    async def sleep(self, seconds: float, *, key: str | None = None) -> None:
-        """Wait; the wait survives restarts and holds no worker."""
+    async def sleep(self, seconds: float, *, key: str | None = None, reason: str = "") -> None:
+        """Wait; the wait survives restarts and holds no worker.
+
+        Args:
+            reason: Why, for whoever asks what the run waits for.
+        """
         until = self._attempt.worker.resources.clock.now() + int(seconds * 1000)
-        await self._wait("timer", key or self._next("sleep"), until=until)
+        await self._wait("timer", key or self._next("sleep"), until=until, reason=reason)
 
     async def wait_signal(self, name: str, *, timeout_s: float | None = None, key: str | None = None) -> Any:
         """Wait for a signal and return its payload; `None` after `timeout_s` seconds without one."""
@@ -218,6 +268,10 @@ class Context:
         """Ask a person and wait for the answer: `{decision, approved, reason, data, by}`; nobody in time = rejected."""
         until = self._attempt.worker.resources.clock.now() + int(timeout_s * 1000) if timeout_s else 0
         return await self._wait("approval", key or self._next("approve"), until=until, message=message, data=data or {})
+
+    async def review(self, message: str, *, data: dict[str, Any] | None = None, key: str | None = None) -> dict[str, Any]:
+        """Let a person judge what the step came to: `{decision: accept | retry | fail, reason, data, by}`."""
+        return await self._wait("review", key or self._next("review"), message=message, data=data or {})
 
     async def _wait(self, kind: str, call: str, **rest: Any) -> Any:
         # What no journal can hold is the step's mistake, and fails here, in the step.

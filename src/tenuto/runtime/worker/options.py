@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from tenuto.domain.routing import Routing
+
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker works.
@@ -15,6 +17,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         idle_s: Pause between polls when there is nothing to do.
         grace_s: On a graceful stop, how long attempts may finish.
         threads: Threads for steps written as plain functions.
+        routing: Which models do what agents leave open.
     """
 
     lease_ms: int = 10_000
@@ -23,3 +26,4 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 1.0
     grace_s: float = 30.0
     threads: int = 16
+    routing: Routing = msgspec.field(default_factory=Routing)

@@ -9,9 +9,9 @@ from tenuto.domain.graph.bodies import body_of
 from tenuto.domain.graph.kinds import CONFIG, METHODS
 from tenuto.domain.graph.model import Budget, Node
 from tenuto.domain.graph.reading import Findings, nearest, pointer, read_field, read_struct
-from tenuto.domain.graph.requirements import tools_of
+from tenuto.domain.graph.rules.agents import check_agent
 from tenuto.domain.graph.rules.budgets import budget_problems
-from tenuto.domain.graph.rules.subject import Spot, Subject, has_name, text_of
+from tenuto.domain.graph.rules.subject import Spot, Subject, check_name, text_of
 from tenuto.domain.graph.rules.texts import expression_fault
 from tenuto.domain.graph.schema import check_schema
 
@@ -60,33 +60,13 @@ def _check_expression(s: Subject, text: Any, place: str) -> None:
         s.report(place, f"{text!r} is not an expression: {fault}", "graph.expression")
 
 
-def _check_name(s: Subject, names: frozenset[str] | None, name: str, what: str, place: str) -> None:
-    if names is not None and name and not has_name(names, name):
-        s.report(place, f"there is no {what} {name!r}", f"graph.unknown_{what}", nearest(name, names))
-
-
 def _check_function(s: Subject, spot: Spot, place: str) -> None:
     config = spot.node.config
-    _check_name(s, s.known.handlers, text_of(config.get("handler")), "handler", pointer(place, "handler"))
-    _check_name(s, s.known.tools, text_of(config.get("tool")), "tool", pointer(place, "tool"))
+    check_name(s, s.known.handlers, text_of(config.get("handler")), "handler", pointer(place, "handler"))
+    check_name(s, s.known.tools, text_of(config.get("tool")), "tool", pointer(place, "tool"))
     if "args" in config and "tool" not in config:
         message = "'args' are for a tool; a handler gets the node's 'input'"
         s.report(pointer(place, "args"), message, "graph.unknown_field")
-
-
-def _check_agent(s: Subject, spot: Spot, place: str) -> None:
-    config = spot.node.config
-    for at, name in enumerate(tools_of(spot.node)):
-        _check_name(s, s.known.tools, name, "tool", pointer(place, "tools", at))
-    _check_name(s, s.known.models, text_of(config.get("model")), "model", pointer(place, "model"))
-    if isinstance(config.get("schema"), dict):
-        s.found.items.extend(check_schema(config["schema"], pointer(place, "schema")))
-    targets = {edge.to for edge, _ in s.outgoing.get(spot.node.id, ()) if edge.on == "success"}
-    choices = config.get("choices")
-    for at, name in enumerate(cast("list[Any]", choices) if isinstance(choices, list) else []):
-        if isinstance(name, str) and name not in targets:
-            message = f"{name!r} is no next node of {spot.node.id!r}; allowed: {', '.join(sorted(targets)) or 'none'}"
-            s.report(pointer(place, "choices", at), message, "graph.unknown_node", nearest(name, targets))
 
 
 def _check_http(s: Subject, spot: Spot, place: str) -> None:
@@ -141,7 +121,7 @@ def _check_wait(s: Subject, spot: Spot, place: str) -> None:
 
 def _check_subflow(s: Subject, spot: Spot, place: str) -> None:
     config = spot.node.config
-    _check_name(s, s.known.workflows, text_of(config.get("workflow")), "workflow", pointer(place, "workflow"))
+    check_name(s, s.known.workflows, text_of(config.get("workflow")), "workflow", pointer(place, "workflow"))
     if "tag" in config and "version" in config:
         s.report(pointer(place, "tag"), "give a 'tag' or a 'version', not both", "graph.duplicate_field")
     if isinstance(config.get("budget"), dict):
@@ -154,7 +134,7 @@ def _check_subflow(s: Subject, spot: Spot, place: str) -> None:
 
 _BY_KIND: dict[str, Callable[[Subject, Spot, str], None]] = {
     "function": _check_function,
-    "agent": _check_agent,
+    "agent": check_agent,
     "http": _check_http,
     "map": _check_map,
     "approval": _check_approval,

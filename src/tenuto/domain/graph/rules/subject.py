@@ -12,7 +12,7 @@ from tenuto.domain.graph.bodies import Level, levels_of
 from tenuto.domain.graph.compile import fallback_edges
 from tenuto.domain.graph.loops import Adjacency, Loop, adjacency, find_loops, is_back
 from tenuto.domain.graph.model import Definition, Edge, Node
-from tenuto.domain.graph.reading import Findings, pointer
+from tenuto.domain.graph.reading import Findings, nearest, pointer
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +99,12 @@ class Subject:
     def report(self, place: str, message: str, code: str, hint: str = "") -> None:
         """Keep a problem."""
         self.found.add(place, message, code=code, hint=hint)
+
+
+def check_name(s: Subject, names: frozenset[str] | None, name: str, what: str, place: str) -> None:
+    """Report a name that nothing is registered under."""
+    if names is not None and name and not has_name(names, name):
+        s.report(place, f"there is no {what} {name!r}", f"graph.unknown_{what}", nearest(name, names))
 
 
 @dataclass(frozen=True, slots=True)
