@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +14,13 @@ from typing import Any
 
 from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.liveness import LockFiles
-from tenuto.adapters.models.scripted import ScriptedModel
+from tenuto.adapters.models.provider import ProviderModels
 from tenuto.adapters.processes import ProcessPool
 from tenuto.domain.budgets.escrow import EVERYWHERE, Cap
+from tenuto.domain.graph.requirements import models_of
 from tenuto.errors import InvalidSettings
 from tenuto.ports.knowledge import Knowledge
+from tenuto.ports.providers import Providers
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
@@ -34,6 +37,8 @@ from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.servers import McpServer, Toolset, merged
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.runtime.worker.worker import Worker
+
+log = logging.getLogger("tenuto")
 
 GC_THRESHOLD = 50_000
 SWITCH_S = 0.0005
@@ -118,6 +123,7 @@ class Runtime:
     catalog: Catalog
     worker: Worker | None
     projector: Projector | None
+    models: ProviderModels | None = None
     tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
 
     async def close(self, grace_s: float | None = None) -> None:
@@ -128,18 +134,23 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await asyncio.gather(*(toolset.source.close() for toolset in self.catalog.toolsets))
+        if self.models is not None:
+            await self.models.close()
         await self.committer.close()
         await self.store.close()
 
 
 async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
-    store: Store | None = None, models: Any = None, http_allow: Sequence[str] = (), retention_days: float = 0,
-    kit: Kit | None = None, caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
+    store: Store | None = None, models: Any = None, providers: Providers | None = None,
+    http_allow: Sequence[str] = (), retention_days: float = 0, kit: Kit | None = None,
+    caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
     Args:
+        models: Serves every model the catalog does not hold; `None` leaves them to `providers`.
+        providers: `None` is those that need no more than a key in the environment.
         kit: What the built-in tools work with; `None` is the defaults, with `http_allow`.
         caps: What settings say many runs may share; caps of earlier settings that are not among them are removed.
             `None` leaves all caps as they are.
@@ -153,9 +164,12 @@ async def start_runtime(
     catalog = replace(catalog, servers=merged(catalog.servers, mcp))
     opts = options or WorkerOptions()
     http = HttpPolicy(allowed=frozenset(host.lower() for host in http_allow))
+    own = ProviderModels(providers) if models is None else None
+    if own is not None:
+        catalog = replace(catalog, providers=own.names)
     kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
     if kit.model is None:
-        kit = replace(kit, model=lambda name: _model(catalog, models, name))
+        kit = replace(kit, model=lambda name: _model(catalog, models or own, name))
     catalog = replace(catalog, builtin=builtin_tools(kit))
     clock = SystemClock()
     if worker:
@@ -172,13 +186,16 @@ async def start_runtime(
         await declare_caps(store, ns, caps)
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
-    runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None)
+    runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own)
+    if worker and own is not None:
+        for name, fault in model_faults(catalog, own).items():
+            log.warning("workflows name the model %s, which cannot be asked: %s", name, fault)
     runtime.tasks.append(asyncio.get_running_loop().create_task(tell_outages(store, clock), name="outages"))
     if worker:
         for toolset in catalog.toolsets:
             toolset.source.start(lambda: None)
         runtime.worker = Worker(
-            store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or ScriptedModel(),
+            store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or own,
             pool=ProcessPool(), liveness=LockFiles(store.url),
             http=http,
         )
@@ -197,7 +214,13 @@ async def start_runtime(
 
 def _model(catalog: Catalog, models: Any, name: str) -> Any:
     """Return the model of a name: the app's, its provider's, or whoever serves the others."""
-    return catalog.models.get(name) or catalog.models.get(name.partition(":")[0]) or models or ScriptedModel()
+    return catalog.models.get(name) or catalog.models.get(name.partition(":")[0]) or models
+
+
+def model_faults(catalog: Catalog, models: ProviderModels) -> dict[str, str]:
+    """Return, by name, what is wrong with the models that registered workflows name and the app does not bring."""
+    names = {name for definition in catalog.workflows for name in models_of(definition)}
+    return models.faults(name for name in sorted(names) if not {name, name.partition(":")[0]} & catalog.models.keys())
 
 
 async def declare_caps(store: Store, ns: str, caps: Sequence[Cap]) -> None:

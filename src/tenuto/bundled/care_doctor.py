@@ -18,11 +18,13 @@ from typing import Any, Literal
 import msgspec
 
 from tenuto import __version__
+from tenuto.adapters.models.provider import ProviderModels
 from tenuto.bundled.load import load_catalog
+from tenuto.bundled.serving import providers
 from tenuto.errors import TenutoError
 from tenuto.ports.store import Store
 from tenuto.settings import Settings
-from tenuto.wiring import open_store, sqlite_path
+from tenuto.wiring import model_faults, open_store, sqlite_path
 
 PATIENCE_S = 5.0
 LITTLE_BYTES = 1024**3
@@ -42,7 +44,9 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
 
 async def examine(args: Namespace, settings: Settings) -> int:
     """Examine everything and report it; exit code 1 when something failed."""
-    checks = [_program(), _loop(), _settings(settings), _app(getattr(args, "app", None)), _disk(settings), _server(settings)]
+    target = getattr(args, "app", None)
+    checks = [_program(), _loop(), _settings(settings), _app(target), _models(target, settings), _disk(settings)]
+    checks.append(_server(settings))
     checks += await _database(settings)
     failed = sum(check.verdict == "fail" for check in checks)
     warned = sum(check.verdict == "warn" for check in checks)
@@ -91,6 +95,18 @@ def _app(target: str | None) -> Check:
     names = ", ".join(definition.name for definition in catalog.workflows) or "none"
     served = f"{len(catalog.handlers)} steps, {len(catalog.tools)} tools, workflows: {names}"
     return Check("app", "ok", f"{target or 'the bundled examples'}: {served}")
+
+
+def _models(target: str | None, settings: Settings) -> Check:
+    models = ProviderModels(providers(settings))
+    try:
+        faults = model_faults(load_catalog(target), models)
+    except TenutoError:
+        return Check("models", "warn", "not looked at, because the app could not be loaded")
+    if faults:
+        says = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        return Check("models", "warn", says, "set what is named where workers start; steps that need it fail until then")
+    return Check("models", "ok", f"every model the workflows name can be asked; providers: {', '.join(sorted(models.names))}")
 
 
 def _disk(settings: Settings) -> Check:

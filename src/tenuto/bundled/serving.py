@@ -13,6 +13,7 @@ from tenuto.api.server import serve
 from tenuto.bundled.toolbox import kit_of
 from tenuto.bundled.workers import Workers
 from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
+from tenuto.ports.providers import Providers
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.servers import McpServer
 from tenuto.runtime.worker.options import WorkerOptions
@@ -43,6 +44,9 @@ def caps_of(settings: Settings) -> list[Cap]:
         Cap(ns=EVERYWHERE, scope=f"provider:{name}", period=NOW, limit=provider.concurrency)
         for name, provider in found.items()
     ]
+def providers(settings: Settings) -> Providers:
+    """Return the providers of models under these settings."""
+    return providers_of(settings.providers, settings.prices, settings.fallback_price)
 
 
 def mcp_servers(settings: Settings) -> tuple[McpServer, ...]:
@@ -67,7 +71,7 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
     runtime = await start_runtime(
         settings.database, catalog, worker=alone, options=worker_options(settings),
         http_allow=settings.http_allow, retention_days=settings.retention_days, kit=kit_of(settings),
-        caps=caps_of(settings), mcp=mcp_servers(settings),
+        caps=caps_of(settings), mcp=mcp_servers(settings), providers=providers(settings),
     )
     try:
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
@@ -90,7 +94,7 @@ async def work_app(settings: Settings, catalog: Catalog, *, told: Callable[[], A
     runtime = await start_runtime(
         settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
         retention_days=settings.retention_days, kit=kit_of(settings),
-        caps=caps_of(settings), mcp=mcp_servers(settings),
+        caps=caps_of(settings), mcp=mcp_servers(settings), providers=providers(settings),
     )
     assert runtime.worker is not None
     log.info("worker %s is ready", runtime.worker.id)

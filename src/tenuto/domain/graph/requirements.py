@@ -24,6 +24,13 @@ def predicates_of(definition: Definition) -> frozenset[str]:
     return frozenset(when[len(PREDICATE) :] for when in whens if when.startswith(PREDICATE))
 
 
+def models_of(definition: Definition) -> frozenset[str]:
+    """Return the names of the models that agents name outright."""
+    nodes = (node for level in levels_of(definition) for node in level.nodes if node.kind == "agent")
+    names = (node.config.get("model") for node in nodes)
+    return frozenset(name for name in names if isinstance(name, str) and name and "${" not in name)
+
+
 def tools_of(node: Node) -> tuple[str, ...]:
     """Return the names of the tools a node may call, in the author's order, those of agents inside it included."""
     if node.kind == "function":

@@ -31,6 +31,7 @@ class Catalog:
         predicates: Each takes the variables of a condition by name and returns true or false.
         hooks: Each takes the key of a call with a lost outcome and says what became of it.
         models: Model objects by `provider:model` name.
+        providers: Names of the providers that are set up for other models; `None` lets any name go.
         builtin: Tools that come with Tenuto, for nodes that name them; a tool of the app hides one of the same name.
         servers: Servers of tools that are declared; their tools have names that begin with the server's.
         toolsets: Those of them that this process is in touch with.
@@ -43,6 +44,7 @@ class Catalog:
     )
     hooks: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
     models: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    providers: frozenset[str] | None = None
     workflows: tuple[Definition, ...] = ()
     builtin: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
     servers: tuple[McpServer, ...] = ()
@@ -87,7 +89,7 @@ class Catalog:
         return tuple(sorted(names | {f"py:{name}" for name in plan.predicates if name not in self.predicates}))
 
     def known(self) -> Known:
-        """Return the names a definition may use. Models and workflows may also live elsewhere, so any name goes."""
+        """Return the names a definition may use. Workflows may also live elsewhere, so any name of theirs goes."""
         names = self.tool_names()
         tools = {TOOL + name: tool for name in names if (tool := self.tool(name)) is not None}
         by_name: dict[str, Handler] = {**self.handlers, **tools}
@@ -97,6 +99,8 @@ class Catalog:
             builtin=frozenset(self.builtin) - frozenset(self.tools),
             predicates=frozenset(self.predicates),
             hooks=frozenset(self.hooks),
+            models=frozenset(self.models) if self.providers is not None else None,
+            providers=self.providers,
             effects={name: handler.effect for name, handler in by_name.items()},
             deterministic=frozenset(name for name, handler in by_name.items() if handler.deterministic),
             irreversible=frozenset(name for name, handler in by_name.items() if handler.irreversible),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from tenuto.domain.graph.agents import TRANSFER, Helper, entry_of, tool_lists
 from tenuto.domain.graph.reading import nearest, pointer, read_struct
-from tenuto.domain.graph.rules.subject import Spot, Subject, check_name, text_of
+from tenuto.domain.graph.rules.subject import Spot, Subject, check_model, check_name, text_of
 from tenuto.domain.graph.schema import check_schema
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,49}")
@@ -30,7 +30,7 @@ def check_agent(s: Subject, spot: Spot, place: str) -> None:
     for path in (("model",), ("verify", "model"), ("knowledge", "model"), ("judge", "model")):
         name = text_of(_at(config, path))
         if not _is_chosen(name):
-            check_name(s, s.known.models, name, "model", pointer(place, *path))
+            check_model(s, name, pointer(place, *path))
         elif path != ("model",):
             s.report(pointer(place, *path), f"{name!r} chooses a model for the node itself only", "graph.unknown_model")
     if isinstance(config.get("schema"), dict):
@@ -75,7 +75,7 @@ def _check_helpers(s: Subject, config: dict[str, Any], place: str) -> None:
         fields = cast("dict[str, Any]", item)
         read_struct(Helper, fields, spot, s.found, owner="an agent inside a node")
         if not _is_chosen(text_of(fields.get("model"))):
-            check_name(s, s.known.models, text_of(fields.get("model")), "model", pointer(spot, "model"))
+            check_model(s, text_of(fields.get("model")), pointer(spot, "model"))
         _check_handoffs(s, fields, helpers, spot)
     _check_handoffs(s, config, helpers, place)
 

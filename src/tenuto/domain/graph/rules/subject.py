@@ -21,6 +21,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         handlers: A name that ends in `.*` stands for every handler with that prefix.
         builtin: Those of the tools that come with Tenuto; they serve nodes that name them as tools, nothing else.
+        providers: Of models; with them, a model's name must be one of `models` or begin with one of these and a colon.
         effects: Effect class by handler or `tool:NAME`, where it is not the default.
         deterministic: Handlers that always give the same output for the same input.
         irreversible: Handlers, and tools as `tool:NAME`, that need an approval upstream.
@@ -30,6 +31,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     tools: frozenset[str] | None = None
     builtin: frozenset[str] = frozenset()
     models: frozenset[str] | None = None
+    providers: frozenset[str] | None = None
     predicates: frozenset[str] | None = None
     hooks: frozenset[str] | None = None
     workflows: frozenset[str] | None = None
@@ -151,3 +153,19 @@ def _shape(level: Level) -> Shape:
 def text_of(value: Any) -> str:
     """Return a value if it is text, else nothing."""
     return value if isinstance(value, str) else ""
+
+
+def check_model(s: Subject, name: str, place: str) -> None:
+    """Report a model that no provider serves, with the nearest provider."""
+    providers, models = s.known.providers, s.known.models or frozenset()
+    if providers is None:
+        check_name(s, s.known.models, name, "model", place)
+        return
+    provider, _, model = name.partition(":")
+    if not name or "${" in name or name in models or provider in models or (provider in providers and model):
+        return
+    if provider in providers:
+        s.report(place, f"{name!r} names no model of {provider!r}; write {provider}:MODEL", "graph.unknown_model")
+        return
+    message = f"there is no provider of models {provider!r}; providers are {', '.join(sorted(providers))}"
+    s.report(place, message, "graph.unknown_model", nearest(provider, providers))
