@@ -19,8 +19,8 @@ class AnthropicServer(ModelServer):
     """Answers `POST /v1/messages`, whole or streamed; official clients ask for streams by themselves."""
 
     def shown(self, headers: dict[str, str]) -> str:
-        """Return the key of its own header."""
-        return headers.get("x-api-key", "")
+        """Return the key of its own header, or the bearer token that newer clients send."""
+        return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
 
     def fault(self, answer: Answer) -> dict[str, Any]:
         """Return an error as Anthropic writes it."""
