@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -107,14 +107,14 @@ class ModelBusy(StepError):
     """The provider asks to come back later, or failed in a way that passes.
 
     The request had no effect and cost nothing. `details["retry_after_s"]` says when to come back, where the provider
-    said so.
+    said so; `details["local"]` whether it is one's own, so that waiting is all there is to do.
     """
 
     code = "model.busy"
 
 
 class ModelUnreachable(StepError):
-    """Nobody answers at the model's address; the request was not made."""
+    """Nobody answers at the model's address; the request was not made. `details["local"]` as for `ModelBusy`."""
 
     code = "model.unreachable"
 
@@ -173,4 +173,13 @@ class Model(Protocol):
             ModelKeyMissing: There is no key for it.
             ModelUnknown: There is no such provider or model.
         """
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A model whose provider takes so many requests at a time, over all workers."""
+
+    def slots(self, request: ModelRequest) -> tuple[str, int] | None:
+        """Return under which name requests like this one are counted, and how many may be under way; `None` = any."""
         ...

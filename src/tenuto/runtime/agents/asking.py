@@ -11,7 +11,7 @@ from tenuto.domain.graph.model import Retry
 from tenuto.domain.runs.events import Charge
 from tenuto.domain.runs.retry import delay_ms
 from tenuto.errors import StepError
-from tenuto.ports.model import Model, ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable
+from tenuto.ports.model import Limited, Model, ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable
 from tenuto.runtime.agents.step import Durable, Step
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ async def ask(
     """
     model = step.model(request.model)
     tokens, cost = model.bound(request)
+    limit = model.slots(request) if isinstance(model, Limited) else None
 
     async def make(idempotency_key: str) -> ModelReply:
         return await _request(step, model, request, key, idempotency_key, round)
@@ -47,7 +48,7 @@ async def ask(
         return await ctx.perform(
             "model", request.model, msgspec.to_builtins(request), make, key=key,
             hold=Charge(tokens=tokens, cost_usd_micros=cost), used=charge_of,
-            meta=lambda reply: usage_of(reply, request, round), partial=partial,
+            meta=lambda reply: usage_of(reply, request, round), partial=partial, slot=limit[0] if limit else "",
         )
 
     answer = await patiently(step, ctx, key, request.model, once, passes, retries, patient=patient)

@@ -19,7 +19,7 @@ def unreachable(provider: Provider, reasons: list[str]) -> ModelUnreachable:
     return ModelUnreachable(
         f"nobody answers at {hosts} for the provider {provider.name!r} ({'; '.join(dict.fromkeys(reasons))}); "
         f"start it, or set providers.{provider.name}.base_urls",
-        hosts=list(provider.base_urls),
+        hosts=list(provider.base_urls), local=provider.local,
     )
 
 

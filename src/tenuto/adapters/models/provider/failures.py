@@ -50,7 +50,7 @@ def _refused(error: lib.ModelHTTPError, provider: Provider, name: str, secret: s
         passing = False
     if passing:
         wait = {} if error.retry_after is None else {"retry_after_s": error.retry_after}
-        return ModelBusy(f"{name} asks to come back later (status {status}): {said}", status=status, **wait)
+        return ModelBusy(f"{name} asks to come back later (status {status}): {said}", status=status, local=provider.local, **wait)
     hint = f"; the key comes from {provider.key_env}" if status in (401, 403) and provider.key_env else ""
     return ModelRefused(f"{name} refuses the request (status {status}): {said}{hint}", status=status)
 
