@@ -125,6 +125,12 @@ class Gone(TenutoError):
     code = "history.gone"
 
 
+class Shredded(Gone):
+    """What was asked for was sealed with a key that was destroyed on purpose; nobody can read it any more."""
+
+    code = "encryption.shredded"
+
+
 class Conflict(TenutoError):
     """The request contradicts something already decided."""
 

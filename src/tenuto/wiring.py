@@ -6,11 +6,13 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.liveness import LockFiles
@@ -18,6 +20,8 @@ from tenuto.adapters.models.provider import ProviderModels
 from tenuto.adapters.processes import ProcessPool
 from tenuto.domain.budgets.escrow import EVERYWHERE, Cap
 from tenuto.domain.graph.requirements import models_of
+from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.state import RunState
 from tenuto.errors import InvalidSettings
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.providers import Providers
@@ -30,6 +34,10 @@ from tenuto.runtime.outage import tell_outages
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.retention import keep_small
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.telemetry.counts import Counts
+from tenuto.runtime.telemetry.metrics import Metric, flat, metrics_of
+from tenuto.runtime.telemetry.options import TelemetryOptions
+from tenuto.runtime.telemetry.tracer import Tracer
 from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.catalog import Catalog
@@ -37,6 +45,9 @@ from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.servers import McpServer, Toolset, merged
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.runtime.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from tenuto.adapters.stores.sealed import KeyRing
 
 log = logging.getLogger("tenuto")
 
@@ -46,15 +57,20 @@ DEFAULT_URL = "sqlite:///.tenuto/tenuto.db"
 DEFAULT_KNOWLEDGE = ".tenuto/knowledge"
 
 
-def open_store(url: str, *, lease_ms: int = 10_000) -> Store:
+def open_store(url: str, *, lease_ms: int = 10_000, master_keys: Sequence[str] = ()) -> Store:
     """Return the store a URL names; nothing is connected yet.
 
     Args:
         url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://user@host/db` or `memory:`.
+        master_keys: `env:NAME` or `file:PATH` of the keys that seal what is stored, the one in force first; none leaves
+            it as it is.
 
     Raises:
-        InvalidSettings: The URL names no store.
+        InvalidSettings: The URL names no store, or a key is missing.
     """
+    if master_keys:
+        sealed = _encryption()
+        return cast("Store", sealed.SealedStore(open_store(url, lease_ms=lease_ms), sealed.Masters(master_keys)))
     scheme = url.split(":", 1)[0]
     if scheme == "sqlite":
         from tenuto.adapters.stores.sqlite import SqliteStore
@@ -71,6 +87,37 @@ def open_store(url: str, *, lease_ms: int = 10_000) -> Store:
     raise InvalidSettings(
         f"{url!r} names no store; use sqlite:///path/to.db, postgresql://user@host/database or memory:"
     )
+
+
+def key_ring(store: Store, master_keys: Sequence[str]) -> KeyRing:
+    """Return the keys a store holds, opened by master keys; nothing is read yet.
+
+    Raises:
+        InvalidSettings: A master key is missing.
+    """
+    sealed = _encryption()
+    return sealed.KeyRing(store, sealed.Masters(master_keys))
+
+
+def _encryption() -> ModuleType:
+    try:
+        from tenuto.adapters.stores import sealed
+    except ImportError as error:
+        raise InvalidSettings(f"encryption needs a package more ({error}); pip install 'tenuto[encryption]'") from error
+    return sealed
+
+
+async def refuse_sealed(store: Store, master_keys: Sequence[str]) -> None:
+    """Close an open store whose contents are sealed, where nobody has its keys.
+
+    Raises:
+        InvalidSettings: It was closed.
+    """
+    if not master_keys and any(not row.destroyed_at for row in await store.data_keys()):
+        await store.close()
+        raise InvalidSettings(
+            "the database is encrypted, but the settings name no master key; set encryption.key_env or encryption.key_file"
+        )
 
 
 def sqlite_path(url: str) -> Path:
@@ -107,12 +154,21 @@ def open_knowledge(
     return KnowledgeFiles(Path(root), model, chunk_chars=chunk_chars, overlap_chars=overlap_chars)
 
 
+class Outlet(Protocol):
+    """Something that is closed at the end."""
+
+    def close(self) -> None:
+        """Send what is left, and stop."""
+        ...
+
+
 @dataclass(slots=True)
 class Runtime:
     """A running engine: its store, its clients, and its worker unless others do the work.
 
     Attributes:
         lost: Set when the store or the worker failed for good.
+        outlets: What sends spans and metrics.
     """
 
     store: Store
@@ -124,6 +180,7 @@ class Runtime:
     worker: Worker | None
     projector: Projector | None
     models: ProviderModels | None = None
+    outlets: list[Outlet] = field(default_factory=list["Outlet"])
     tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
 
     async def close(self, grace_s: float | None = None) -> None:
@@ -137,6 +194,8 @@ class Runtime:
         if self.models is not None:
             await self.models.close()
         await self.committer.close()
+        for outlet in self.outlets:
+            await asyncio.to_thread(outlet.close)
         await self.store.close()
 
 
@@ -145,6 +204,7 @@ async def start_runtime(
     store: Store | None = None, models: Any = None, providers: Providers | None = None,
     http_allow: Sequence[str] = (), retention_days: float = 0, kit: Kit | None = None,
     caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
+    master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -158,7 +218,7 @@ async def start_runtime(
 
     Raises:
         InvalidGraph: A workflow of the catalog breaks rules.
-        InvalidSettings: The URL names no store.
+        InvalidSettings: The URL names no store, or it is encrypted and its keys are missing.
     """
     tune_interpreter()
     catalog = replace(catalog, servers=merged(catalog.servers, mcp))
@@ -171,11 +231,12 @@ async def start_runtime(
     if kit.model is None:
         kit = replace(kit, model=lambda name: _model(catalog, models or own, name))
     catalog = replace(catalog, builtin=builtin_tools(kit))
+    store = store or open_store(url, lease_ms=opts.lease_ms, master_keys=master_keys)
+    await store.open()
+    await refuse_sealed(store, master_keys)
     clock = SystemClock()
     if worker:
         catalog = replace(catalog, toolsets=open_toolsets(catalog.servers, clock))
-    store = store or open_store(url, lease_ms=opts.lease_ms)
-    await store.open()
     clock.adjust(await store.now())
     bus = Bus()
     committer = Committer(store)
@@ -199,6 +260,8 @@ async def start_runtime(
             pool=ProcessPool(), liveness=LockFiles(store.url),
             http=http,
         )
+    measure(runtime, telemetry or TelemetryOptions())
+    if runtime.worker is not None:
         await runtime.worker.start()
         working = runtime.worker
         election = Election(store, lambda: working.id)
@@ -258,6 +321,67 @@ def open_toolsets(servers: Sequence[McpServer], clock: SystemClock) -> tuple[Too
         ))
         for server in servers
     )
+
+
+def measure(runtime: Runtime, options: TelemetryOptions) -> None:
+    """Let committed records become spans and counts, as far as somebody wants them.
+
+    Raises:
+        InvalidSettings: A collector is named, but the package that talks to it is missing.
+    """
+    worker, listeners = runtime.worker, list[Callable[[RunState, Body], None]]()
+    spans = None
+    if options.export and worker is not None:
+        spans = _otlp().OtlpSpans(options.endpoint, options.service, queue=options.queue)
+        runtime.outlets.append(spans)
+        tracer = Tracer(spans, options.ratio)
+        worker.runs.resources.traceparent = tracer.traceparent
+        listeners.append(tracer.hear)
+    if options.counts:
+        counts = Counts()
+        runtime.committer.observe = counts.observe
+        listeners.append(counts.hear)
+
+        def read(statuses: dict[str, int]) -> list[Metric]:
+            return metrics_of(
+                counts, statuses=statuses, takeovers=worker.takeovers if worker is not None else 0,
+                owned=len(worker.runs.actors) if worker is not None else 0,
+                dropped=spans.dropped if spans is not None else 0,
+            )
+
+        runtime.engine.metrics = partial(_exposition, runtime, read)
+        if options.export and worker is not None:
+            runtime.outlets.append(_otlp().OtlpMetrics(
+                options.endpoint, options.service,
+                lambda: [(m.name, m.kind, m.label, m.values, m.help) for m in flat(read({})) if m.name != "tenuto_runs"],
+            ))  # fmt: skip
+    if worker is not None and listeners:
+        first, *rest = listeners
+        worker.runs.measure = partial(_in_turn, first, rest[0]) if rest else first
+
+
+def _in_turn(
+    first: Callable[[RunState, Body], None], second: Callable[[RunState, Body], None], st: RunState, body: Body
+) -> None:
+    first(st, body)
+    second(st, body)
+
+
+async def _exposition(runtime: Runtime, read: Callable[[dict[str, int]], list[Metric]]) -> tuple[bytes, str]:
+    try:
+        from tenuto.adapters.telemetry import prometheus
+    except ImportError as error:
+        raise InvalidSettings(f"metrics need a package more ({error}); pip install 'tenuto[otel]'") from error
+    found = read(await runtime.store.count_runs(runtime.engine.context.ns))
+    return prometheus.exposition(found), prometheus.CONTENT_TYPE_LATEST
+
+
+def _otlp() -> ModuleType:
+    try:
+        from tenuto.adapters.telemetry import otlp
+    except ImportError as error:
+        raise InvalidSettings(f"sending spans needs a package more ({error}); pip install 'tenuto[otel]'") from error
+    return otlp
 
 
 def tune_interpreter() -> None:

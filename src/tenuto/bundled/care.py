@@ -124,11 +124,20 @@ def opened(settings: Settings) -> AbstractAsyncContextManager[Runtime]:
     Raises:
         NoDatabase: It is a file that does not exist.
     """
+    existing(settings)
+    return running(settings.database, Catalog(), worker=False, master_keys=settings.encryption.references())
+
+
+def existing(settings: Settings) -> None:
+    """See that the database of the settings is there.
+
+    Raises:
+        NoDatabase: It is a file that does not exist.
+    """
     if settings.database.startswith("sqlite:"):
         path = sqlite_path(settings.database)
         if not path.exists():
             raise NoDatabase(f"there is no database at {path}; name one with --database or TENUTO_DATABASE_URL")
-    return running(settings.database, Catalog(), worker=False)
 
 
 async def _export(engine: Engine, runs: list[str], out: str | None) -> int:

@@ -21,10 +21,10 @@ from tenuto import __version__
 from tenuto.adapters.models.provider import ProviderModels
 from tenuto.bundled.load import load_catalog
 from tenuto.bundled.serving import providers
-from tenuto.errors import TenutoError
+from tenuto.errors import InvalidSettings, TenutoError
 from tenuto.ports.store import Store
 from tenuto.settings import Settings
-from tenuto.wiring import model_faults, open_store, sqlite_path
+from tenuto.wiring import key_ring, model_faults, open_store, sqlite_path
 
 PATIENCE_S = 5.0
 LITTLE_BYTES = 1024**3
@@ -154,7 +154,7 @@ async def _database(settings: Settings) -> list[Check]:
     try:
         async with asyncio.timeout(PATIENCE_S):
             await store.open(migrate=False)
-            return await _look(store)
+            return [*await _look(store), *await _encryption(store, settings)]
     except TimeoutError:
         says = store.health() or "it does not answer"
         return [Check("database", "fail", f"no answer within {PATIENCE_S:g} s: {says}", "see that it runs and is reachable")]
@@ -183,6 +183,33 @@ async def _look(store: Store) -> list[Check]:
         _version(facts), _durability(facts), schema, await _clock(store), await _workers(store, facts),
         _backlog(facts),
     ]
+
+
+async def _encryption(store: Store, settings: Settings) -> list[Check]:
+    if any(not applied for _, applied in await store.migrations()):
+        return []
+    rows = [row for row in await store.data_keys() if not row.destroyed_at]
+    references = settings.encryption.references()
+    if not references:
+        if rows:
+            do = "set encryption.key_env or encryption.key_file; nothing starts without it"
+            return [Check("encryption", "fail", "the database is encrypted, but no master key is named", do)]
+        return [Check("encryption", "ok", "off; who has the files reads everything")]
+    try:
+        ring = key_ring(store, references)
+        await ring.refresh()
+    except InvalidSettings as exc:
+        return [Check("encryption", "fail", exc.message, "correct the settings of `encryption`")]
+    locked = ring.troubles()
+    if locked:
+        return [Check("encryption", "fail", locked[0], "name the former master key, then `tenuto keys rewrap`")]
+    if not rows and await store.run_ids("", 1):
+        return [Check("encryption", "fail", "on, but the database holds runs in the clear", "start with a new database")]
+    old = sum(row.master != ring.master for row in rows)
+    if old:
+        says = f"{old} of {len(rows)} keys are wrapped by a former master key"
+        return [Check("encryption", "warn", says, "tenuto keys rewrap")]
+    return [Check("encryption", "ok", f"on, {len(rows)} keys for {len(ring.namespaces())} namespaces")]
 
 
 def _version(facts: dict[str, Any]) -> Check:

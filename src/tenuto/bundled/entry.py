@@ -127,6 +127,17 @@ def chaos(args: Namespace) -> int:
     return told(work)
 
 
+def keys(args: Namespace) -> int:
+    """Look after the keys of an encrypted database."""
+
+    def work() -> int:
+        from tenuto.bundled.care_keys import keep_keys
+
+        return run_loop(keep_keys(args, read(args)))
+
+    return told(work)
+
+
 def audit(args: Namespace) -> int:
     """Verify or export journals."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from tenuto.bundled.toolbox import kit_of
 from tenuto.bundled.workers import Workers
 from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
 from tenuto.ports.providers import Providers
+from tenuto.runtime.telemetry.options import TelemetryOptions
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.servers import McpServer
 from tenuto.runtime.worker.options import WorkerOptions
@@ -61,6 +63,18 @@ def mcp_servers(settings: Settings) -> tuple[McpServer, ...]:
     )
 
 
+def telemetry_options(settings: Settings) -> TelemetryOptions:
+    """Return what is measured under these settings, and whether it is sent anywhere."""
+    asked = settings.telemetry
+    variables = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    named = asked.otlp_endpoint or any(os.environ.get(name) for name in variables)
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return TelemetryOptions(
+        export=bool(named) and not disabled, endpoint=asked.otlp_endpoint, ratio=asked.sample_ratio, queue=asked.queue,
+        service=os.environ.get("OTEL_SERVICE_NAME") or asked.service, counts=asked.metrics,
+    )
+
+
 async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = None) -> int:
     """Serve until told to stop, with one worker inside, or several in processes of their own.
 
@@ -72,6 +86,8 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
         settings.database, catalog, worker=alone, options=worker_options(settings),
         http_allow=settings.http_allow, retention_days=settings.retention_days, kit=kit_of(settings),
         caps=caps_of(settings), mcp=mcp_servers(settings), providers=providers(settings),
+        master_keys=settings.encryption.references(),
+        telemetry=telemetry_options(settings),
     )
     try:
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
@@ -95,6 +111,8 @@ async def work_app(settings: Settings, catalog: Catalog, *, told: Callable[[], A
         settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
         retention_days=settings.retention_days, kit=kit_of(settings),
         caps=caps_of(settings), mcp=mcp_servers(settings), providers=providers(settings),
+        master_keys=settings.encryption.references(),
+        telemetry=telemetry_options(settings),
     )
     assert runtime.worker is not None
     log.info("worker %s is ready", runtime.worker.id)

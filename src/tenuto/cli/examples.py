@@ -57,5 +57,10 @@ EXAMPLES: dict[str, str] = {
     "chaos": "tenuto chaos --runs 100 --workers 3",
     "audit verify": "tenuto audit verify RUN",
     "audit export": "tenuto audit export RUN --out run.jsonl",
+    "keys generate": "tenuto keys generate",
+    "keys list": "tenuto keys list",
+    "keys rotate": "tenuto keys rotate default",
+    "keys rewrap": "tenuto keys rewrap",
+    "keys shred": "tenuto keys shred tenant-7 --confirm tenant-7",
     "version": "tenuto version",
 }

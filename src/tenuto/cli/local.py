@@ -23,6 +23,7 @@ ENTRIES = {
     "chaos": "tenuto.bundled.entry:chaos",
     "audit": "tenuto.bundled.entry:audit",
     "mcp": "tenuto.bundled.entry:mcp",
+    "keys": "tenuto.bundled.entry:keys",
 }
 
 
@@ -192,3 +193,60 @@ def do_mcp(context: Context) -> int:
     target = context.client.target
     context.args.__dict__.update(url=target.url, own_token=target.token)
     return hand_over(context, "mcp")
+
+
+def args_keys_generate(parser: Parser) -> None:
+    """Declare the options of `keys generate`."""
+
+
+def do_keys_generate(context: Context) -> int:
+    """Print a new master key."""
+    return _keys(context, "generate")
+
+
+def args_keys_list(parser: Parser) -> None:
+    """Declare the options of `keys list`."""
+    _database(parser)
+
+
+def do_keys_list(context: Context) -> int:
+    """List the keys of an encrypted database, never the keys themselves."""
+    return _keys(context, "list")
+
+
+def args_keys_rotate(parser: Parser) -> None:
+    """Declare the options of `keys rotate`."""
+    parser.option("namespace", nargs="*", metavar="NAMESPACE", help="namespaces (default: all)")
+    _database(parser)
+
+
+def do_keys_rotate(context: Context) -> int:
+    """Let new keys seal what is written from now on; workers learn of them within a second."""
+    return _keys(context, "rotate")
+
+
+def args_keys_rewrap(parser: Parser) -> None:
+    """Declare the options of `keys rewrap`."""
+    _database(parser)
+
+
+def do_keys_rewrap(context: Context) -> int:
+    """Wrap all keys with the master key in force, so that former ones can be dropped from the settings."""
+    return _keys(context, "rewrap")
+
+
+def args_keys_shred(parser: Parser) -> None:
+    """Declare the options of `keys shred`."""
+    parser.option("namespace", metavar="NAMESPACE", help="the namespace whose contents nobody shall read again")
+    parser.option("--confirm", metavar="NAMESPACE", help="its name once more")
+    _database(parser)
+
+
+def do_keys_shred(context: Context) -> int:
+    """Destroy the keys of a namespace, and with them all it has stored."""
+    return _keys(context, "shred")
+
+
+def _keys(context: Context, action: str) -> int:
+    context.args.action = action
+    return hand_over(context, "keys")

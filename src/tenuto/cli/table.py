@@ -58,6 +58,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "chaos": ("local", "chaos", "Kill workers under load and check that nothing was lost"),
     "audit verify": ("local", "audit_verify", "Check journals for alteration"),
     "audit export": ("local", "audit_export", "Write journals with their proofs to a file"),
+    "keys generate": ("local", "keys_generate", "Print a new master key"),
+    "keys list": ("local", "keys_list", "List the keys of an encrypted database"),
+    "keys rotate": ("local", "keys_rotate", "Seal what is written from now on with new keys"),
+    "keys rewrap": ("local", "keys_rewrap", "Wrap all keys with the master key in force"),
+    "keys shred": ("local", "keys_shred", "Make all a namespace has stored unreadable"),
     "version": ("admin", "version", "Show this version and the server's"),
 }
 
@@ -66,7 +71,8 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("run", "logs", "watch", "replay", "deadletter")),
     ("People", ("approve", "tickets")),
     ("Definitions and values", ("workflow", "artifact", "knowledge")),
-    ("Operation", ("mcp", "services", "budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit", "version")),
+    ("Operation", ("mcp", "services", "budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit",
+                   "keys", "version")),
 )
 
 GROUPS: dict[str, str] = {
@@ -79,6 +85,7 @@ GROUPS: dict[str, str] = {
     "knowledge": "Documents for agents to search",
     "budget": "Money that many runs share",
     "audit": "Proof that nothing was altered",
+    "keys": "Look after the keys of an encrypted database",
 }
 
 GLOBAL_HELP = """\

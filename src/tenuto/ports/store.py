@@ -14,9 +14,13 @@ from typing import Literal, Protocol
 import msgspec
 
 from tenuto.domain.budgets.escrow import Escrow, Short, Warn
+from tenuto.domain.runs.takeover import MakeRecord
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import Checkpoints
+from tenuto.ports.data_keys import DataKeys
 from tenuto.ports.escrow import Funds
+from tenuto.ports.journal import History as History
+from tenuto.ports.journal import InboxRow as InboxRow
 from tenuto.ports.lists import RunFilter as RunFilter
 from tenuto.ports.lists import StepFilter as StepFilter
 from tenuto.ports.lists import StepRow as StepRow
@@ -217,28 +221,6 @@ class Claim(msgspec.Struct, frozen=True):
     status: str = ""
 
 
-class InboxRow(msgspec.Struct, frozen=True):
-    """A message to a run; `n` is dense per run, `key` unique per run."""
-
-    n: int
-    key: str
-    body: bytes
-
-
-class History(msgspec.Struct, frozen=True):
-    """What is needed to rebuild a run.
-
-    Attributes:
-        snapshot: Encoded state at `snapshot_seq`, or `None` when the records start at 1.
-        records: Dense from `snapshot_seq + 1`.
-    """
-
-    run_id: str
-    snapshot_seq: int
-    snapshot: bytes | None
-    records: list[Record]
-
-
 class WorkerRow(msgspec.Struct, kw_only=True):
     """A worker as others see it; `manifest` is JSON with what it can serve."""
 
@@ -291,10 +273,15 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Checkpoints, Funds, Protocol):
-    """All that outlives a process."""
+class Store(Upkeep, Checkpoints, Funds, DataKeys, Protocol):
+    """All that outlives a process.
+
+    Attributes:
+        make_taken: Makes the record of a takeover; whoever wraps a store may put another maker here.
+    """
 
     url: str
+    make_taken: MakeRecord
 
     # --- life -------------------------------------------------------------------------------------------------
     async def open(self, *, migrate: bool = True) -> None:
@@ -377,8 +364,8 @@ class Store(Upkeep, Checkpoints, Funds, Protocol):
         """Return the stored bytes of those digests that exist."""
         ...
 
-    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
-        """Store bytes under their digests; repeats are harmless, and take back that nothing uses a value."""
+    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]], *, ns: str = "default") -> None:
+        """Store bytes of a namespace under their digests; repeats are harmless, and take back that nothing uses a value."""
         ...
 
     # --- ownership --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
 from tenuto.errors import Unavailable
@@ -44,13 +45,18 @@ class Source(Protocol):
 
 
 class Committer:
-    """One queue of commits in front of a store; at most one group is under way."""
+    """One queue of commits in front of a store; at most one group is under way.
+
+    Attributes:
+        observe: Told of each group how many commits it had and how many seconds it took.
+    """
 
     def __init__(self, store: Store) -> None:
         """Commit to a store; nothing happens before `run`."""
         self.store = store
         self.intercept: Callable[[Creation], Source | None] | None = None
         self.before_group: Callable[[], None] | None = None
+        self.observe: Callable[[int, float], None] | None = None
         self._dirty: deque[Source] = deque()
         self._plain: deque[tuple[Commit, asyncio.Future[Committed]]] = deque()
         self._wake = asyncio.Event()
@@ -136,6 +142,7 @@ class Committer:
             # Replies were given without a record; let the code they belong to run before asking again.
             await asyncio.sleep(0)
             return
+        observe, began = self.observe, perf_counter() if self.observe is not None else 0.0
         try:
             results = await self.store.commit(batch)
         except Exception:
@@ -145,6 +152,8 @@ class Committer:
                 _let_go(owner)
             return
         self.groups += 1
+        if observe is not None:
+            observe(len(batch), perf_counter() - began)
         for owner, result in zip(owners, results, strict=True):
             if isinstance(owner, asyncio.Future):
                 if not owner.done():

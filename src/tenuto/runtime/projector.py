@@ -15,7 +15,7 @@ from typing import Any
 from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.wire import UnknownEvent, decode
-from tenuto.errors import Corrupt, TenutoError, WorkflowMissing
+from tenuto.errors import Corrupt, Gone, TenutoError, WorkflowMissing
 from tenuto.ports.store import StepRow, Store, TailRow
 from tenuto.runtime.definitions import Definitions
 
@@ -149,18 +149,28 @@ class Projector:
             part = fresh[start : start + LOAD_AT_ONCE]
             for history in await self._store.load(part):
                 run = self._open[history.run_id] = OpenRun(history.run_id)
+                if history.fault is not None:
+                    self._leave_out(run, upto[history.run_id], history.fault)
+                    continue
                 if history.snapshot is None:
                     for item in history.records:
                         self._apply(run, item.seq, item.body, changed)
         for run_id, seq in upto.items():
             run = self._open.get(run_id)
             if run is not None and run.seq < seq:
-                await self._read(run, changed)
+                try:
+                    await self._read(run, changed)
+                except (Corrupt, Gone) as fault:
+                    self._leave_out(run, seq, fault)
         if self._unknown:
             await self._name_kinds(changed)
         while len(self._open) > RUNS_OPEN:
             self._open.popitem(last=False)
         return list(changed.values())
+
+    def _leave_out(self, run: OpenRun, seq: int, fault: TenutoError) -> None:
+        run.seq = seq
+        log.warning("run %s is left out of the projection: %s", run.run_id, fault.message, extra={"run": run.run_id})
 
     async def _read(self, run: OpenRun, changed: dict[tuple[str, str], StepRow]) -> None:
         self._open.move_to_end(run.run_id)

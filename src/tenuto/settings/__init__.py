@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
+from tenuto.settings.encryption import Encryption
 from tenuto.settings.keys import between, key, meant, one_of, section, table
 from tenuto.settings.knowledge import KnowledgeSettings
 from tenuto.settings.mcp import Mcp
@@ -30,6 +31,7 @@ from tenuto.settings.models import (
     model_problems,
 )
 from tenuto.settings.money import Caps
+from tenuto.settings.telemetry import Telemetry
 from tenuto.settings.tools import Images, Mail, Slack, Workspace
 
 FILE_NAME = "tenuto.toml"
@@ -130,6 +132,8 @@ class Settings:
     tiers: Mapping[str, TierSettings] = table(TierSettings, "tiers of models, cheapest first")
     routes: Mapping[str, RouteSettings] = table(RouteSettings, "tiers by type of task")
     mcp: Mapping[str, Mcp] = table(Mcp, "MCP servers whose tools workflows may use, as NAME.TOOL")
+    encryption: Encryption = section(Encryption, "encryption of what is stored")
+    telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
 
     def is_loopback(self) -> bool:

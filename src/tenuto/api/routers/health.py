@@ -28,6 +28,16 @@ async def healthz(request: Request) -> Response:
     return json_answer(Health("ok", request.app.version))
 
 
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Return what the worker of this process has counted, and how many runs there are, for Prometheus."""
+    read = engine_of(request).metrics
+    if read is None:
+        raise Refused(404, "metrics.off", "this process counts nothing, for telemetry.metrics is off")
+    text, kind = await read()
+    return Response(text, media_type=kind)
+
+
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=gives(Health), summary="Can it take work")
 async def readyz(request: Request) -> Response:

@@ -47,7 +47,9 @@ async def start_run(request: Request) -> Response:
     body = check(RunIn, _source(await read_data(request)))
     engine = engine_of(request)
     key = None if body.business_key else idempotency_key(request)
-    started = await engine.runs.submit(body.to_request(key=key, by=caller(request)))
+    wanted = body.to_request(key=key, by=caller(request))
+    wanted.traceparent = request.headers.get("traceparent", "")
+    started = await engine.runs.submit(wanted)
     return command_answer(started, request, location=f"/api/v1/runs/{started.id}")
 
 

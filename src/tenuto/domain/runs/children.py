@@ -15,6 +15,7 @@ from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import idempotency_key
 from tenuto.domain.runs.settle import complete
 from tenuto.domain.runs.state import RunState, in_shadow
+from tenuto.domain.runs.trace import context_for_child
 from tenuto.errors import Exhausted
 
 
@@ -50,6 +51,7 @@ def start_child(d: Draft, inp: io.ChildAsked) -> None:
             run=run, workflow=inp.workflow, digest=inp.digest, input=inp.input,
             parent=ev.Parent(run=st.id, step=inp.step, key=key), budget=budget, priority=st.priority, ns=st.ns,
             shadow=in_shadow(st),
+            traceparent=context_for_child(st.id, st.traceparent, inp.step, st.steps[inp.step].attempt),
         )
     )
     if inp.detach:

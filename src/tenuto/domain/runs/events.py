@@ -25,7 +25,7 @@ from tenuto.domain.runs.facts import Reused as Reused
 
 
 class RunCreated(Event, frozen=True, tag="run.created"):
-    """A run exists; always the first event. With `shadow` it has no effects: a shadow replay made it."""
+    """A run exists, in the trace of its caller; always the first event. With `shadow` it has no effects: a replay made it."""
 
     ns: str
     workflow: str
@@ -41,6 +41,7 @@ class RunCreated(Event, frozen=True, tag="run.created"):
     start_at: int = 0
     by: str = ""
     shadow: bool = False
+    traceparent: str = ""
 
 
 class Claimed(Event, frozen=True, tag="run.claimed"):

@@ -51,7 +51,7 @@ def _created(st: RunState, plan: Plan, e: ev.RunCreated, t: int) -> None:
     st.ns, st.workflow, st.digest, st.input = e.ns, e.workflow, e.digest, e.input
     st.goal, st.priority, st.labels, st.fidelity = e.goal, e.priority, dict(e.labels), e.fidelity
     st.parent, st.fork, st.by, st.start_at = e.parent, e.fork, e.by, e.start_at
-    st.shadow = e.shadow
+    st.shadow, st.traceparent = e.shadow, e.traceparent
     st.ledger.caps = e.budget
     st.created_at = t
 

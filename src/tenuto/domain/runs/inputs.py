@@ -278,6 +278,7 @@ class ChildRun(msgspec.Struct, frozen=True):
     priority: int
     ns: str
     shadow: bool = False
+    traceparent: str = ""
 
 
 class Task(msgspec.Struct, frozen=True):

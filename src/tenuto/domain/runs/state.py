@@ -273,6 +273,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
     ended: dict[str, int] = {}
     begun: dict[str, int] = {}
     tries: int = 0
+    traceparent: str = ""
 
 
 _encode = msgspec.json.Encoder().encode

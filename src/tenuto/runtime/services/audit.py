@@ -11,7 +11,7 @@ from tenuto.domain.runs.check import Checker, Violation
 from tenuto.domain.runs.public import TABLE, event_id, parse_id, public_event
 from tenuto.domain.runs.views import instant
 from tenuto.domain.runs.wire import ZERO, Record, decode, link
-from tenuto.errors import Corrupt, Invalid
+from tenuto.errors import Corrupt, Gone, Invalid
 from tenuto.ports.store import RunFilter
 from tenuto.runtime.services.context import READ_AT_ONCE, Context
 from tenuto.runtime.services.results import AuditEntry, AuditTrail, Verification
@@ -73,8 +73,12 @@ class Audit:
         """
         found = Verification(runs=0, records=0, ok=True)
         async for name in self._runs(run_id):
-            checker, records = await self._check(name)
             found.runs += 1
+            try:
+                checker, records = await self._check(name)
+            except (Corrupt, Gone) as exc:
+                found.violations.append(Violation(name, int(exc.details.get("seq", 0)), exc.reason, exc.message))
+                continue
             found.records += len(records)
             found.violations.extend(checker.found)
             kept = (heads or {}).get(name)

@@ -83,13 +83,14 @@ class Context:
         Raises:
             RunMissing: There is no such run in this namespace.
             Corrupt: The stored journal is not what was written.
+            Shredded: Nobody can read it any more.
         """
         row = await self.row(run_id)
         plan = await self.definitions.plan(self.ns, row.digest)
         found = await self.store.load([run_id])
         if not found:
             raise RunMissing(f"there is no run {run_id!r}", run=run_id)
-        history = found[0]
+        history = found[0].sound()
         return restore(run_id, history.snapshot, history.records, lambda _: plan), plan, row
 
     async def bodies(self, run_id: str, after: int = 0) -> list[tuple[int, Body]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
@@ -29,6 +29,7 @@ class Engine:
 
     Attributes:
         history: Events, states, graphs and streams of runs.
+        metrics: Returns what this process counts as text, and the type of that text; `None` when it counts nothing.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Engine:
         self.audit = Audit(self.context)
         self.knowledge = KnowledgeBases(knowledge, ns)
         self.outside = Outside(self.context)
+        self.metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None = None
 
     @property
     def store(self) -> Store:

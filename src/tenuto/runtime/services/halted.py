@@ -5,11 +5,11 @@ from __future__ import annotations
 from tenuto.domain.runs.explain import Halt, halt_wait
 from tenuto.domain.runs.present import PRIORITY_NAMES
 from tenuto.domain.runs.views import ErrorView, RunView, instant
-from tenuto.errors import Corrupt, Halted
+from tenuto.errors import Corrupt, Halted, Shredded
 from tenuto.ports.store import RunRow
 from tenuto.runtime.services.context import Context
 
-CODES = (Corrupt.code, Halted.code)
+CODES = (Corrupt.code, Halted.code, Shredded.code)
 
 
 async def halt_of(context: Context, row: RunRow) -> Halt | None:

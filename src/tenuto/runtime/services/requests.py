@@ -27,6 +27,7 @@ class StartRun(msgspec.Struct, kw_only=True):
         business_key: At most one unfinished run has it; starting attaches to that run.
         idempotency_key: Repeats with the same body answer with the same run.
         body_digest: Digest the key is compared by; computed from the request when empty.
+        traceparent: W3C context of the caller; anything else is left out.
     """
 
     workflow: str | None = None
@@ -46,6 +47,7 @@ class StartRun(msgspec.Struct, kw_only=True):
     parent: Parent | None = None
     fidelity: str = "full"
     by: str = ""
+    traceparent: str = ""
 
 
 class StartOptions(TypedDict, total=False):

@@ -19,7 +19,7 @@ from tenuto.domain.runs.present import STEPS_SHOWN, error_view, in_map, run_view
 from tenuto.domain.runs.public import FINAL, TABLE
 from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.domain.runs.views import RunSummary, RunView, instant
-from tenuto.errors import Conflict, Corrupt, Invalid, RunTerminal, StepMissing
+from tenuto.errors import Conflict, Corrupt, Gone, Invalid, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
 from tenuto.runtime.retention import tidy
 from tenuto.runtime.services.context import Context
@@ -109,7 +109,7 @@ class Runs:
             await self._until_end(run_id, wait_s)
         try:
             st, plan, row = await self._c.load(run_id)
-        except Corrupt:
+        except (Corrupt, Gone):
             row = await self._c.row(run_id)
             halt = await halt_of(self._c, row)
             if halt is None:
@@ -172,7 +172,7 @@ class Runs:
             raise Invalid(f"the payload of signal {name!r} cannot be kept: {exc}", code="signal.payload") from exc
         if blob is not None:
             await self._c.row(run_id)
-            await self._c.store.put_blobs([(blob_name(raw), blob)])
+            await self._c.store.put_blobs([(blob_name(raw), blob)], ns=self._c.ns)
         return await send(self._c, run_id, f"signal/{name}", msg.Signal(by=by, name=name, payload=raw), key)
 
     async def retry(

@@ -13,6 +13,7 @@ from tenuto.domain.graph.plan import Plan
 from tenuto.domain.graph.rules.budgets import budget_problems
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.trace import traceparent_of
 from tenuto.errors import Invalid, InvalidInput, Problem, TenutoError, Unavailable
 from tenuto.ports.store import PRIORITIES
 from tenuto.runtime.creation import Creation, creation
@@ -106,6 +107,7 @@ def first_event(
         priority=PRIORITIES.index(request.priority), labels=dict(request.labels),
         budget=merge_budgets(plan.definition.budget, request.budget), parent=request.parent, fork=fork,
         fidelity=request.fidelity, start_at=request.start_at, by=request.by,
+        traceparent=traceparent_of(request.traceparent),
     )
     return event, blobs
 
@@ -185,6 +187,6 @@ def _digest_of(request: StartRun) -> str:
     """Return what decides whether two requests with one idempotency key are the same."""
     fields: dict[str, Any] = {
         name: getattr(request, name) for name in StartRun.__struct_fields__
-        if name not in ("id", "idempotency_key", "body_digest") and getattr(request, name) is not msgspec.UNSET
+        if name not in ("id", "idempotency_key", "body_digest", "traceparent") and getattr(request, name) is not msgspec.UNSET
     }
     return digest_of_value(fields)

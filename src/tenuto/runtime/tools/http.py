@@ -13,6 +13,7 @@ import msgspec
 from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.addresses import Resolve, safe_address, system_resolve
 from tenuto.runtime.tools.call import Journaled
+from tenuto.runtime.tools.tracing import traceparent
 
 if TYPE_CHECKING:
     import httpx
@@ -104,6 +105,8 @@ async def _request(method: str, config: dict[str, Any], policy: HttpPolicy, key:
     body, headers = _body(config)
     if method not in SAFE_TO_REPEAT:
         headers.setdefault("idempotency-key", key)
+    if context := traceparent.get():
+        headers.setdefault("traceparent", context)
     began = time.monotonic()
     limits = httpx.Timeout(policy.timeout_s)
     async with httpx.AsyncClient(timeout=limits, follow_redirects=False, trust_env=False) as client:

@@ -17,6 +17,7 @@ from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
 from tenuto.runtime.tools.call import Outcome
 from tenuto.runtime.tools.tool import CallInfo
+from tenuto.runtime.tools.tracing import traceparent
 from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.token import Token
 
@@ -204,6 +205,10 @@ class Context:
             raise LeaseRevoked(f"call {asked.call!r} was not made: the worker's lease had ended")
         token = Token()
         began = clock.now()
+        if worker.resources.traceparent is not None:
+            traceparent.set(worker.resources.traceparent(self._attempt.st, self.step, self.attempt, asked.call))
+        elif traceparent.get() != self._attempt.st.traceparent:
+            traceparent.set(self._attempt.st.traceparent)
         try:
             value = await make(key)
             out, blob = pack(value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.state import RunState
+from tenuto.errors import Corrupt, Gone, TenutoError
 from tenuto.ports.store import Store
 from tenuto.runtime.worker.background import Background
 
@@ -35,9 +37,10 @@ class Recipient(Protocol):
 class Inbox:
     """The inboxes of the runs of one worker."""
 
-    def __init__(self, store: Store, background: Background) -> None:
-        """Read from a store."""
+    def __init__(self, store: Store, background: Background, refused: Callable[[str, TenutoError], None]) -> None:
+        """Read from a store; `refused` hears of runs whose messages it does not hand out."""
         self._store = store
+        self._refused = refused
         self._background = background
         self._reading: set[str] = set()
 
@@ -50,6 +53,9 @@ class Inbox:
     async def _read(self, run: Recipient) -> None:
         try:
             messages = await self.messages(run)
+        except (Corrupt, Gone) as fault:
+            self._refused(run.st.id, fault)
+            return
         finally:
             self._reading.discard(run.st.id)
         if messages and not run.dropped:

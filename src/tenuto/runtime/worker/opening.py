@@ -15,7 +15,7 @@ from tenuto.domain.runs.fold import fold_body
 from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import RunState
 from tenuto.domain.runs.wire import UnknownEvent
-from tenuto.errors import Corrupt, Halted, WorkflowMissing
+from tenuto.errors import Corrupt, Gone, Halted, WorkflowMissing
 from tenuto.ports.store import Claim, History
 from tenuto.runtime.creation import Creation
 from tenuto.runtime.worker.actor import Actor
@@ -63,6 +63,11 @@ class Opening:
                 continue
             try:
                 await self._open(claim, history, owner)
+            except (Corrupt, Gone) as exc:
+                former = self._runs.actors.get(claim.run_id)
+                if former is not None:
+                    self._runs.forget(former)
+                await exits.halt(claim, exc)
             except Exception as exc:
                 log.exception("run %s cannot be opened", claim.run_id, extra={"run": claim.run_id})
                 await exits.halt(claim, Halted(f"the engine cannot open the run: {exc!r}"))
@@ -70,15 +75,12 @@ class Opening:
     async def _open(self, claim: Claim, history: History, owner: str) -> None:
         exits = self._runs.exits
         try:
-            actor = await self._restore(claim, history)
+            actor = await self._restore(claim, history.sound())
         except UnknownEvent:
             await exits.give_back(claim, "the journal holds events of a newer version", after_ms=NEWER_MS)
             return
         except WorkflowMissing as exc:
             await exits.give_back(claim, str(exc))
-            return
-        except Corrupt as exc:
-            await exits.halt(claim, exc)
             return
         begin: list[io.Input] = [io.Begin(worker=owner, epoch=claim.epoch, lost=claim.stolen_from is not None)]
         if claim.inbox_seq:

@@ -85,7 +85,7 @@ class Redo:
 
     async def _restore(self, actor: Actor) -> None:
         if actor.new is None:
-            history = (await self._store.load([actor.st.id]))[0]
+            history = (await self._store.load([actor.st.id]))[0].sound()
             epoch = actor.st.epoch
             plan: Plan = actor.plan
             actor.st = restore(actor.st.id, history.snapshot, history.records, lambda _: plan)

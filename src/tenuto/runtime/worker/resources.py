@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs.events import Reused
-from tenuto.domain.runs.state import Step
+from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import TenutoError
 from tenuto.ports.clock import Clock
 from tenuto.ports.model import Model
@@ -32,6 +32,7 @@ class Resources:
         pool: Processes for isolated steps; without one those run in this process.
         threads: For steps written as plain functions.
         values: Stored values at hand, for all runs.
+        traceparent: Makes the header that a call carries (state, step, try, call); `None` while nothing is traced.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Resources:
         self.http = http
         self.pool: Pool | None = pool
         self.values = Values()
+        self.traceparent: Callable[[RunState, str, int, str], str] | None = None
         self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="tenuto-step")
 
     async def close(self) -> None:

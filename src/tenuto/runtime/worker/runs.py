@@ -9,7 +9,7 @@ from typing import Any
 
 from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import ENDED, RunState
-from tenuto.errors import Halted
+from tenuto.errors import Halted, TenutoError
 from tenuto.ports.store import Claim, Committed
 from tenuto.runtime.worker.actor import Actor
 from tenuto.runtime.worker.attempts import Attempt
@@ -33,6 +33,7 @@ class Runs:
         actors: By run id.
         nudge: Set to look for work now instead of at the end of the pause.
         heard: Told of every durable record, beside the bus.
+        measure: Told of every durable record and the state after it, to make spans and counts of it.
         draining: The worker shuts down and takes nothing more.
         room: There is more room under a shared cap than before; whoever waits for some is to be told.
     """
@@ -45,12 +46,13 @@ class Runs:
         self.actors: dict[str, Actor] = {}
         self.nudge = asyncio.Event()
         self.heard: Callable[[str, int, Body], None] | None = None
+        self.measure: Callable[[RunState, Body], None] | None = None
         self.draining = False
         self.room = False
         self.execute: Callable[[Attempt], Awaitable[Any]] = execute
         self.slots = Slots(resources.options.concurrency, self.nudge)
         self.timers = Timers(resources.clock)
-        self.inbox = Inbox(resources.store, background)
+        self.inbox = Inbox(resources.store, background, self._unreadable)
         self.redo = Redo(self, resources, self.inbox, background)
         self.exits = Exits(resources.store, resources.committer, resources.clock)
         self._bus = resources.bus
@@ -89,6 +91,11 @@ class Runs:
         self._bus.publish(st.id, st.seq, body)
         if self.heard is not None:
             self.heard(st.id, st.seq, body)
+        if self.measure is not None:
+            try:
+                self.measure(st, body)
+            except Exception:
+                log.exception("record %d of run %s is not measured", st.seq, st.id, extra={"run": st.id})
 
     def parked(self, actor: Actor) -> None:
         """Forget a run that has left this worker by its own record."""
@@ -117,6 +124,13 @@ class Runs:
         if stored:
             halted = Halted(f"the engine failed to decide on the run: {why}")
             self.background.spawn(self.exits.halt(_claim_of(actor), halted))
+
+    def _unreadable(self, run_id: str, fault: TenutoError) -> None:
+        """Stop a run whose messages are not what was sent."""
+        actor = self.actors.get(run_id)
+        if actor is not None and actor.new is None:
+            self.forget(actor)
+            self.background.spawn(self.exits.halt(_claim_of(actor), fault))
 
     def forget(self, actor: Actor) -> None:
         """Let go of a run; its code is cancelled."""

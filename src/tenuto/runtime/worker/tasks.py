@@ -119,7 +119,7 @@ class Tasks:
                 result = await resources.pool.call(handler.target, value, key=body.key, timeout_s=timeout)
             out, blob = pack(result)
             if blob is not None:
-                await resources.store.put_blobs([(blob_digest(blob), blob)])
+                await resources.store.put_blobs([(blob_digest(blob), blob)], ns=row.ns)
         except PoolFailed as exc:
             return ended(failure=exc.failure)
         except Exception as exc:

@@ -60,6 +60,11 @@ class Worker:
         """Return the runs it owns, by id."""
         return self.runs.actors
 
+    @property
+    def takeovers(self) -> int:
+        """Return how many runs it took from workers whose leases had ended."""
+        return self._claims.takeovers
+
     async def start(self) -> None:
         """Announce the worker and begin to claim."""
         await self._lease.register()

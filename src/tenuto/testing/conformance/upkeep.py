@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from tenuto.errors import KeyReused
+from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.store import OutboxRow, Store, TaskRow
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.kit import Journal
@@ -26,6 +29,10 @@ async def _all_references(store: Store, limit: int = 2) -> list[bytes]:
 
 class UpkeepSuite:
     """Forgetting groups, keys and blobs."""
+
+    def kept_as(self, store: Store, digest: str) -> str:
+        """Return the name under which the store keeps a value; one that hides digests says so here."""
+        return digest
 
     async def test_the_tail_is_pruned_behind_every_projection(self, store: Store, second_store: Store) -> None:
         """Old groups go once all projections are past them; the newest stays, and readers further on miss nothing."""
@@ -95,8 +102,8 @@ class UpkeepSuite:
         others = [await kit.created(store, digest=_blob(10 + n)) for n in range(5)]
         found = b"|".join(await _all_references(store))
         for n in (1, 2, 3, 10, 11, 12, 13, 14):
-            assert _blob(n).encode() in found
-        assert len(others) == 5 and _blob(4).encode() not in found
+            assert self.kept_as(store, _blob(n)).encode() in found
+        assert len(others) == 5 and self.kept_as(store, _blob(4)).encode() not in found
 
     async def test_an_empty_store_names_nothing(self, store: Store) -> None:
         """Walking references ends at once, and there is nothing to sweep."""
@@ -107,18 +114,44 @@ class UpkeepSuite:
     async def test_blobs_go_when_unused_twice(self, store: Store, second_store: Store) -> None:
         """A blob goes if it was unused in an earlier call and still is; used or stored again meanwhile, it stays."""
         await store.put_blobs([(_blob(n), b"%d" % n) for n in range(6)])
-        assert await store.list_blobs("", 4) == [_blob(n) for n in range(4)]
-        assert await store.list_blobs(_blob(3)) == [_blob(4), _blob(5)]
-        unused = [_blob(n) for n in range(1, 6)]
-        assert await store.sweep_blobs([_blob(0)], unused, LATER) == 0, "only a second look may delete"
-        assert await store.sweep_blobs([], [_blob(5)], await store.now() - kit.LONG_MS) == 0, "not unused for so long"
+        names = [self.kept_as(store, _blob(n)) for n in range(10)]
+        ordered = sorted(names[:6])
+        assert await store.list_blobs("", 4) == ordered[:4]
+        assert await store.list_blobs(ordered[3]) == ordered[4:]
+        assert await store.sweep_blobs([names[0]], names[1:6], LATER) == 0, "only a second look may delete"
+        assert await store.sweep_blobs([], [names[5]], await store.now() - kit.LONG_MS) == 0, "not unused for so long"
         await second_store.put_blobs([(_blob(1), b"1")])
         journal = await kit.created(store)
         other = await kit.created(store)
         await store.commit([
             journal.next(blobs=[(_blob(2), b"2"), (_blob(9), b"9")]), other.next(blobs=[(_blob(2), b"2"), (_blob(9), b"9")])
         ])  # fmt: skip
-        assert await store.sweep_blobs([_blob(3)], [_blob(n) for n in (0, 1, 2, 4, 5)], LATER) == 2
-        assert await store.list_blobs() == [_blob(n) for n in (0, 1, 2, 3, 9)]
-        assert await store.sweep_blobs([], [_blob(0), _blob(3)], LATER) == 1, "one was used in between"
-        assert await store.list_blobs() == [_blob(n) for n in (1, 2, 3, 9)]
+        assert await store.sweep_blobs([names[3]], [names[n] for n in (0, 1, 2, 4, 5)], LATER) == 2
+        assert await store.list_blobs() == sorted(names[n] for n in (0, 1, 2, 3, 9))
+        assert await store.sweep_blobs([], [names[0], names[3]], LATER) == 1, "one was used in between"
+        assert await store.list_blobs() == sorted(names[n] for n in (1, 2, 3, 9))
+
+    async def test_keys_are_kept_wrapped(self, store: Store, second_store: Store) -> None:
+        """Keys come back in order; a namespace has one index key; a key is rewrapped until it is destroyed for good."""
+        known = len(await store.data_keys())
+
+        def key(name: str, use: Literal["data", "index"] = "data") -> DataKeyRow:
+            return DataKeyRow(id=name * 16, ns="keys", use=use, wrapped=name.encode(), master="m")
+
+        assert await store.add_data_key(key("b", "index"))
+        assert await store.add_data_key(key("a"))
+        assert not await second_store.add_data_key(key("c", "index"))
+        assert await second_store.add_data_key(key("d"))
+        rows = (await second_store.data_keys())[known:]
+        assert [(row.id[0], row.use, row.wrapped, row.master) for row in rows] == [
+            ("b", "index", b"b", "m"), ("a", "data", b"a", "m"), ("d", "data", b"d", "m")
+        ]  # fmt: skip
+        assert abs(rows[0].created_at - await store.now()) < kit.LONG_MS
+        assert await store.rewrap_data_key("a" * 16, b"again", "n")
+        assert not await store.rewrap_data_key("x" * 16, b"again", "n")
+        assert await store.destroy_data_keys("keys") == 3
+        assert await second_store.destroy_data_keys("keys") == 0
+        assert not await store.rewrap_data_key("a" * 16, b"again", "n")
+        rows = (await second_store.data_keys())[known:]
+        assert all(row.wrapped == b"" and row.destroyed_at for row in rows)
+        assert await store.add_data_key(key("e", "index")), "the old index key is no more"

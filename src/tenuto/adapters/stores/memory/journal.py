@@ -82,7 +82,7 @@ class Journal(Funds):
         """Return the stored bytes of those digests that exist."""
         return {digest: self.tables.blobs[digest] for digest in digests if digest in self.tables.blobs}
 
-    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]], *, ns: str = "default") -> None:
         """Store bytes under their digests; repeats are harmless."""
         for digest, body in blobs:
             self.tables.keep_blob(digest, body)

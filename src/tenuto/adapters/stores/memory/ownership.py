@@ -8,19 +8,11 @@ from collections.abc import Sequence
 import msgspec
 
 from tenuto.adapters.stores.memory.tables import Tables, copied
-from tenuto.domain.runs import wire
-from tenuto.domain.runs.events import Body, LeaseTaken
+from tenuto.domain.runs.takeover import MakeRecord, Taken, lease_taken
 from tenuto.ports.store import Claim, Poll, RunRow, TaskRow, WorkerRow
 
 _AGEING_MS = 60_000
 _MAX_CLAIMS = 256
-
-
-class _Time(msgspec.Struct):
-    t: int = 0
-
-
-_time = msgspec.json.Decoder(_Time).decode
 
 
 class Ownership:
@@ -29,6 +21,7 @@ class Ownership:
     tables: Tables
     writer: int
     heard: asyncio.Event
+    make_taken: MakeRecord = staticmethod(lease_taken)
 
     async def register(self, worker: WorkerRow, lease_ms: int) -> int:
         """Announce a worker with a lease from now; return the store's clock."""
@@ -107,10 +100,10 @@ class Ownership:
         places: list[tuple[str, int]] = []
         for run in victims:
             owner, journal = run.worker or "", tables.records.setdefault(run.id, [])
-            chain, before = (journal[-1].chain, _moment(journal[-1].body)) if journal else (wire.ZERO, 0)
-            taking = LeaseTaken(epoch=run.epoch + 1, by=worker, from_=owner)
-            body = Body(t=max(tables.clock(), before), ev=(taking,))
-            journal.append(wire.record(chain, run.id, len(journal) + 1, run.epoch + 1, body))
+            head = journal[-1] if journal else None
+            journal.append(self.make_taken(Taken(
+                run_id=run.id, epoch=run.epoch, head=head, now=tables.clock(), by=worker, owner=owner
+            )))  # fmt: skip
             places.append((run.id, len(journal)))
             taken.append(self._own(worker, run, owner))
         if places:
@@ -165,10 +158,3 @@ class Ownership:
             return False
         del self.tables.tasks[task]
         return True
-
-
-def _moment(body: bytes) -> int:
-    try:
-        return _time(body).t
-    except msgspec.DecodeError:
-        return 0

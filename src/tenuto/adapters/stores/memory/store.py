@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from tenuto.adapters.stores.memory.checkpoints import Checkpoints
+from tenuto.adapters.stores.memory.data_keys import DataKeys
 from tenuto.adapters.stores.memory.journal import Journal
 from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
@@ -20,7 +21,7 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints):
+class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys):
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 
     Args:

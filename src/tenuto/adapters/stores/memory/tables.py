@@ -13,6 +13,7 @@ import msgspec
 from tenuto.domain.budgets.escrow import Balance, Cap, Hold, Place, Waiter
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
+from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.store import (
     InboxRow,
     OutboxRow,
@@ -94,6 +95,7 @@ class Tables:
     balances: dict[Place, Balance] = field(default_factory=dict[Place, Balance])
     holds: dict[tuple[str, int], Hold] = field(default_factory=dict[tuple[str, int], Hold])
     wanting: dict[tuple[str, str, str], Waiter] = field(default_factory=dict[tuple[str, str, str], Waiter])
+    data_keys: dict[str, DataKeyRow] = field(default_factory=dict[str, DataKeyRow])
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

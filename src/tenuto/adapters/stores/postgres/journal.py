@@ -91,7 +91,7 @@ class Journal(Part):
         found = await self.parts.pool.fetch("get_blobs", list(digests))
         return {row["digest"]: row["body"] for row in found}
 
-    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]], *, ns: str = "default") -> None:
         """Store bytes under their digests; repeats are harmless."""
         stored = sorted(dict(blobs).items())
         await self.parts.pool.fetch(

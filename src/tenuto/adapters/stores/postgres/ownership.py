@@ -6,14 +6,12 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from tenuto.adapters.stores.postgres import rows
 from tenuto.adapters.stores.postgres.link import Connection
 from tenuto.adapters.stores.postgres.parts import Part, statement_limit_s
 from tenuto.adapters.stores.postgres.sql import SQL
 from tenuto.domain.runs import wire
-from tenuto.domain.runs.events import Body, LeaseTaken
+from tenuto.domain.runs.takeover import MakeRecord, Taken, lease_taken
 from tenuto.ports.store import Claim, Poll, TaskRow, WorkerRow
 
 MAX_CLAIMS = 256
@@ -21,18 +19,10 @@ STEAL_GROUP = 32
 _COLLISIONS = 3
 
 
-class _Time(msgspec.Struct):
-    """The one field of a record that a takeover needs; the rest may be of a newer version."""
-
-    t: int = 0
-
-
-_time = msgspec.json.Decoder(_Time).decode
-
-
 class Ownership(Part):
     """The ownership side of the store."""
 
+    make_taken: MakeRecord = staticmethod(lease_taken)
     _taken = 0
     _steal_writer = 0
     _steals = 0
@@ -124,7 +114,7 @@ class Ownership(Part):
         self._taken += 1
         taken = self._taken
         ordered = sorted(victims, key=_id)
-        records = [_lease_taken(worker, victim) for victim in ordered]
+        records = [self.make_taken(_known(worker, victim)) for victim in ordered]
         arguments: list[Any] = [
             [str(victim["id"]) for victim in ordered],
             [victim["epoch"] for victim in ordered],
@@ -179,14 +169,12 @@ class Ownership(Part):
         return bool(await self.parts.pool.value("drop_task", task, worker))
 
 
-def _lease_taken(worker: str, head: Any) -> wire.Record:
-    """Return the record that takes a run, behind the last one read."""
-    run_id, epoch = str(head["id"]), head["epoch"]
-    chain, seq, before = wire.ZERO, 0, 0
-    if head["seq"] is not None:
-        chain, seq, before = head["chain"], head["seq"], _moment(head["body"])
-    taking = LeaseTaken(epoch=epoch + 1, by=worker, from_=head["worker"])
-    return wire.record(chain, run_id, seq + 1, epoch + 1, Body(t=max(head["now"], before), ev=(taking,)))
+def _known(worker: str, head: Any) -> Taken:
+    """Return what is known of a run that is taken."""
+    last = None if head["seq"] is None else wire.Record(head["seq"], 0, head["body"], head["chain"])
+    return Taken(
+        run_id=str(head["id"]), epoch=head["epoch"], head=last, now=head["now"], by=worker, owner=head["worker"] or ""
+    )
 
 
 def _id(row: Any) -> str:
@@ -195,10 +183,3 @@ def _id(row: Any) -> str:
 
 def _turn(row: Any) -> tuple[int, str]:
     return row["turn"], str(row["id"])
-
-
-def _moment(body: bytes) -> int:
-    try:
-        return _time(body).t
-    except msgspec.DecodeError:
-        return 0

@@ -859,6 +859,28 @@ with doomed as (
   where v.ns = $1 and (v.thread = any($2::text[]) or v.thread in (select thread from doomed))
     and not exists (select 1 from live l where l.thread = v.thread and l.space = v.space
       and l.channel = v.channel and l.version = v.version)
+
+-- name: data_keys
+-- Wrapped keys in the order they were made.
+select id, ns, use, wrapped, master, created_at, destroyed_at from data_key order by no
+
+-- name: data_key_add
+-- Keep a key; a second index key of a namespace is left out. Sent again, it is there already.
+with added as (
+  insert into data_key (id, ns, use, wrapped, master, created_at) values ($1, $2, $3, $4, $5, {clock})
+  on conflict do nothing returning id
+)
+select exists (select from added) or exists (select from data_key where id = $1)
+
+-- name: data_key_rewrap
+-- Another wrapping of a key.
+with changed as (update data_key set wrapped = $2, master = $3 where id = $1 and destroyed_at = 0 returning id)
+select count(*) from changed
+
+-- name: data_key_destroy
+-- Forget the keys of a namespace.
+with gone as (
+  update data_key set wrapped = '', destroyed_at = {clock} where ns = $1 and destroyed_at = 0 returning id
 )
 select count(*) from gone
 -- ================================================================================================= funds

@@ -8,6 +8,7 @@ import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
 from tenuto.adapters.stores.postgres.checkpoints import Checkpoints
+from tenuto.adapters.stores.postgres.data_keys import DataKeys
 from tenuto.adapters.stores.postgres.funds import Funds
 from tenuto.adapters.stores.postgres.journal import Journal
 from tenuto.adapters.stores.postgres.link import Health, Link
@@ -25,7 +26,7 @@ READERS = 3
 
 
 class PostgresStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

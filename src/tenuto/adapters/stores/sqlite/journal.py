@@ -93,7 +93,7 @@ class Journal(Part):
         asked = msgspec.json.encode(list(digests)).decode()
         return dict(await self.parts.readers.rows("blobs", asked))
 
-    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]], *, ns: str = "default") -> None:
         """Store bytes under their digests; repeats are harmless."""
         stored = list(blobs)
         await self.parts.writer.run(lambda tx: sql.changes(tx.db, "blob_add", stored))

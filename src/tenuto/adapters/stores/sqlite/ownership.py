@@ -12,24 +12,19 @@ from tenuto.adapters.stores.sqlite import rows, sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.domain.runs import wire
-from tenuto.domain.runs.events import Body, LeaseTaken
+from tenuto.domain.runs.takeover import MakeRecord, Taken, lease_taken
 from tenuto.ports.store import Claim, Poll, TaskRow, WorkerRow
 
 MAX_CLAIMS = 256
 
 
-class _Time(msgspec.Struct):
-    """The one field of a record that a takeover needs; the rest may be of a newer version."""
-
-    t: int = 0
-
-
-_time = msgspec.json.Decoder(_Time).decode
 _json = msgspec.json.encode
 
 
 class Ownership(Part):
     """The ownership side of the store."""
+
+    make_taken: MakeRecord = staticmethod(lease_taken)
 
     async def register(self, worker: WorkerRow, lease_ms: int) -> int:
         """Announce a worker with a lease from now; return the store's clock."""
@@ -103,7 +98,7 @@ class Ownership(Part):
             if sql.first(tx.db, "alive", worker, tx.now) is None:
                 return []
             found = sql.rows(tx.db, "stealable", tx.now, limit)
-            return [_take_over(tx, worker, row) for row in found]
+            return [_take_over(tx, worker, row, self.make_taken) for row in found]
 
         return await self.parts.writer.run(take)
 
@@ -119,7 +114,7 @@ class Ownership(Part):
             if sql.first(tx.db, "alive", worker, tx.now) is None:
                 return []
             found = [sql.first(tx.db, "own", run, worker, epoch) for run, epoch in asked]
-            return [_take_over(tx, worker, row) for row in found if row is not None]
+            return [_take_over(tx, worker, row, self.make_taken) for row in found if row is not None]
 
         return await self.parts.writer.run(take) if asked else []
 
@@ -155,26 +150,15 @@ class Ownership(Part):
         return await self.parts.writer.run(lambda tx: sql.change(tx.db, "task_drop", task, worker) > 0)
 
 
-def _take_over(tx: Tx, worker: str, victim: Any) -> Claim:
+def _take_over(tx: Tx, worker: str, victim: Any, make: MakeRecord) -> Claim:
     """Own a run and occupy the position that its old owner would write next."""
     run, ns, epoch, digest, inbox_seq, owner = victim
     run_id = rows.id_text(run)
-    seq, chain, before = 0, wire.ZERO, 0
-    head = sql.first(tx.db, "head", run)
-    if head is not None:
-        seq, chain, before = head[0], head[1], _moment(head[2])
-    taking = LeaseTaken(epoch=epoch + 1, by=worker, from_=owner)
-    body = Body(t=max(tx.now, before), ev=(taking,))
-    record = wire.record(chain, run_id, seq + 1, epoch + 1, body)
+    found = sql.first(tx.db, "head", run)
+    head = None if found is None else wire.Record(found[0], 0, found[2], found[1])
+    record = make(Taken(run_id=run_id, epoch=epoch, head=head, now=tx.now, by=worker, owner=owner or ""))
     sql.BULK["rec_add"].run(tx.db, [run, record.seq, record.epoch, record.chain, record.body])
     sql.change(tx.db, "take_over", run, worker, epoch + 1)
     tx.owners[run] = epoch + 1
     tx.packed.append(run + record.seq.to_bytes(4, "big"))
     return Claim(run_id, ns, epoch + 1, digest, inbox_seq, owner)
-
-
-def _moment(body: bytes) -> int:
-    try:
-        return _time(body).t
-    except msgspec.DecodeError:
-        return 0

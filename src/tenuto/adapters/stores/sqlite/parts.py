@@ -24,6 +24,7 @@ class Parts:
         self, connect: Connect, connect_reader: Connect, clock: Callable[[], int], readers: int
     ) -> None:
         self.clock = clock
+        self.connect = connect
         self.taker = secrets.randbits(62) + 1
         self.hints = Hints()
         self.writer = Writer(connect, clock, self.hints.poke)

@@ -721,3 +721,29 @@ delete from want where run_id = ? and step = ? and call = ?
 -- name: wants_drop
 -- No call of a run waits any longer.
 delete from want where run_id = ?
+
+
+-- name: data_keys
+-- Wrapped keys in the order they were made.
+select id, ns, use, wrapped, master, created_at, destroyed_at from data_key order by no
+
+-- name: data_key_add
+-- Keep a key; a second index key of a namespace is left out.
+insert into data_key (id, ns, use, wrapped, master, created_at) values (?, ?, ?, ?, ?, ?)
+on conflict (ns) where use = 'index' and destroyed_at = 0 do nothing
+
+-- name: data_key_rewrap
+-- Another wrapping of a key.
+update data_key set wrapped = ?2, master = ?3 where id = ?1 and destroyed_at = 0
+
+-- name: data_key_destroy
+-- Forget the keys of a namespace.
+update data_key set wrapped = x'', destroyed_at = ?2 where ns = ?1 and destroyed_at = 0
+
+-- name: overwrite_deleted
+-- Write zeros over what this connection deletes from now on.
+pragma secure_delete = on
+
+-- name: checkpoint_truncate
+-- Move the log into the file and empty it.
+pragma wal_checkpoint(truncate)

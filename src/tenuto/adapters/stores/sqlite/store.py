@@ -19,6 +19,7 @@ from tenuto.adapters.stores.sqlite.connection import (
     outage,
     require_library,
 )  # fmt: skip
+from tenuto.adapters.stores.sqlite.data_keys import DataKeys
 from tenuto.adapters.stores.sqlite.funds import Funds
 from tenuto.adapters.stores.sqlite.journal import Journal
 from tenuto.adapters.stores.sqlite.messages import Messages
@@ -39,7 +40,7 @@ def wall_clock() -> int:
 
 
 class SqliteStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 

@@ -1,0 +1,7 @@
+"""A store that seals what it hands on to another one."""
+
+from tenuto.adapters.stores.sealed.masters import Masters, new_master
+from tenuto.adapters.stores.sealed.ring import KeyRing
+from tenuto.adapters.stores.sealed.store import SealedStore
+
+__all__ = ["KeyRing", "Masters", "SealedStore", "new_master"]

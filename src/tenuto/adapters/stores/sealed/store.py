@@ -1,0 +1,321 @@
+"""A store around another one, in which every payload is sealed: the file or server sees envelopes only.
+
+What is never sealed is what the store has to work with: ids, positions, states, times, namespaces, names of workflows,
+nodes, steps and handlers, keys of messages, and amounts of money. Everything else goes through `Rows`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from tenuto.adapters.stores.sealed.envelope import Envelopes
+from tenuto.adapters.stores.sealed.masters import Masters
+from tenuto.adapters.stores.sealed.ring import EVERYBODY, KeyRing
+from tenuto.adapters.stores.sealed.rows import Rows, UnknownKey
+from tenuto.domain.runs.wire import Record
+from tenuto.errors import Corrupt, InvalidSettings
+from tenuto.ports.checkpoints import Place, Saved
+from tenuto.ports.store import (
+    Claim,
+    Commit,
+    Committed,
+    History,
+    InboxRow,
+    Once,
+    OutboxRow,
+    RunFilter,
+    RunRow,
+    SendOutcome,
+    StepFilter,
+    StepRow,
+    Store,
+    TaskRow,
+    TicketRow,
+    WorkflowRow,
+)  # fmt: skip
+
+T = TypeVar("T")
+NAMESPACES_KNOWN = 100_000
+SEARCHED_AT_ONCE = 500
+
+
+class SealedStore:
+    """Seals on the way in and opens on the way out; methods without payloads are those of the store inside.
+
+    Args:
+        inner: Where it is kept. Its takeovers are made here from now on.
+        masters: The keys that wrap the keys.
+    """
+
+    def __init__(self, inner: Store, masters: Masters) -> None:
+        self.inner = inner
+        self.ring = KeyRing(inner, masters)
+        self._envelopes = Envelopes(self.ring)
+        self._rows = Rows(self.ring, self._envelopes)
+        self._namespaces: OrderedDict[str, str] = OrderedDict()
+        inner.make_taken = self._rows.taken
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what has no payload as the store inside has it."""
+        return getattr(self.inner, name)
+
+    async def open(self, *, migrate: bool = True) -> None:
+        """Open the store inside and read the keys.
+
+        Raises:
+            InvalidSettings: It holds runs that were never sealed, or keys that no master key of ours opens.
+        """
+        await self.inner.open(migrate=migrate)
+        await self.ring.refresh()
+        if not len(self.ring) and await self.inner.run_ids("", 1):
+            await self.inner.close()
+            raise InvalidSettings(
+                "encryption is on, but the database holds runs that were stored without it; "
+                "start with a new database, or turn the settings of `encryption` off"
+            )
+
+    def name(self, ns: str, digest: str) -> str:
+        """Return the name under which a value is kept."""
+        return self._envelopes.name(ns, digest)
+
+    async def _opened(self, work: Callable[[], T]) -> T:
+        """Open what was read, with the keys as they are now where one of them is not known yet."""
+        self._envelopes.missed = False
+        try:
+            result = work()
+        except Corrupt:
+            if not self._envelopes.missed:
+                raise
+        else:
+            if not self._envelopes.missed:
+                return result
+        await self.ring.refresh()
+        return work()
+
+    # --- definitions ------------------------------------------------------------------------------------------
+
+    async def put_workflow(self, row: WorkflowRow) -> None:
+        """Store a sealed version."""
+        await self.ring.ready([EVERYBODY])
+        await self.inner.put_workflow(self._rows.workflow(row))
+
+    async def get_definition(self, ns: str, digest: str) -> bytes | None:
+        """Return a version's canonical JSON."""
+        found = await self.inner.get_definition(ns, digest)
+        if found is None:
+            return None
+        return await self._opened(lambda: self._rows.definition(ns, digest, found))
+
+    async def list_workflows(self, ns: str, name: str | None = None) -> list[WorkflowRow]:
+        """Return versions with their tags."""
+        found = await self.inner.list_workflows(ns, name)
+        return await self._opened(lambda: [self._rows.open_workflow(row) for row in found])
+
+    # --- the journal ------------------------------------------------------------------------------------------
+
+    async def commit(self, batch: Sequence[Commit]) -> list[Committed]:
+        """Make a sealed group durable; a commit that cannot be sealed is poison, and its neighbours stand."""
+        await self.ring.ready(set().union(*map(self._rows.namespaces, batch)))
+        answers: dict[int, Committed] = {}
+        sealed: list[Commit] = []
+        for at, commit in enumerate(batch):
+            try:
+                sealed.append(self._rows.commit(commit))
+            except (TypeError, ValueError, AttributeError) as error:
+                answers[at] = Committed("poison", error=f"{type(error).__name__}: {error}")
+        others = iter(await self.inner.commit(sealed) if sealed or not answers else ())
+        return [answers[at] if at in answers else next(others) for at in range(len(batch))]
+
+    async def create_once(self, commit: Commit, key: str, body_digest: str) -> tuple[str, bool]:
+        """Create a run under an idempotency key."""
+        await self.ring.ready(self._rows.namespaces(commit))
+        digest = self._rows.request(commit.ns, key, body_digest)
+        return await self.inner.create_once(self._rows.commit(commit), key, digest)
+
+    async def create_business(self, commit: Commit) -> tuple[str, bool]:
+        """Create a run unless an unfinished one has its business key."""
+        await self.ring.ready(self._rows.namespaces(commit))
+        return await self.inner.create_business(self._rows.commit(commit))
+
+    async def load(self, run_ids: Sequence[str]) -> list[History]:
+        """Return histories; one that is refused says why, and the others stand."""
+        found = await self.inner.load(run_ids)
+        return await self._opened(lambda: [self._rows.history(item) for item in found])
+
+    async def records(self, run_id: str, after: int = 0, limit: int = 1000) -> list[Record]:
+        """Return records in order."""
+        found = await self.inner.records(run_id, after, limit)
+        return await self._opened(lambda: [self._rows.open_record(run_id, item) for item in found])
+
+    async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return those values that exist, in whichever namespace."""
+        found = await self._blobs(digests)
+        if len(found) < len(set(digests)):
+            await self.ring.refresh()
+            found = await self._blobs(digests)
+        return found
+
+    async def _blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        names = {self.name(ns, digest): (ns, digest) for ns in self.ring.namespaces() for digest in digests}
+        stored = await self.inner.get_blobs(list(names)) if names else {}
+        return await self._opened(
+            lambda: {names[name][1]: self._rows.open_blob(names[name][0], name, body) for name, body in stored.items()}
+        )
+
+    async def put_blobs(self, blobs: Sequence[tuple[str, bytes]], *, ns: str = "default") -> None:
+        """Store sealed values of a namespace."""
+        await self.ring.ready([ns])
+        await self.inner.put_blobs(self._rows.blobs(ns, blobs), ns=ns)
+
+    # --- ownership --------------------------------------------------------------------------------------------
+
+    async def steal(self, worker: str, limit: int) -> list[Claim]:
+        """Take runs whose owner's lease has ended."""
+        return await self._taking(lambda: self.inner.steal(worker, limit))
+
+    async def retake(self, worker: str, runs: Sequence[tuple[str, int]]) -> list[Claim]:
+        """Take some of our own runs anew."""
+        return await self._taking(lambda: self.inner.retake(worker, runs))
+
+    async def _taking(self, take: Any) -> list[Claim]:
+        await self.ring.ready(())
+        try:
+            return await take()
+        except UnknownKey:
+            await self.ring.refresh()
+        self._rows.strict = False
+        try:
+            return await take()
+        finally:
+            self._rows.strict = True
+
+    # --- messages ---------------------------------------------------------------------------------------------
+
+    async def send(
+        self, run_id: str, key: str, body: bytes, *, reopens: bool = False, once: Once | None = None
+    ) -> SendOutcome:
+        """Put a sealed message in a run's inbox."""
+        ns = await self._namespace(run_id)
+        if ns is None:
+            kept = await self.inner.answered(once.ns, once.key) if once is not None else None
+            return "missing" if kept is None else "duplicate"
+        await self.ring.ready([ns] if once is None else [ns, once.ns])
+        sealed = self._rows.inbox(ns, run_id, key, body)
+        return await self.inner.send(run_id, key, sealed, reopens=reopens, once=once and self._rows.once(once))
+
+    async def answered(self, ns: str, key: str) -> Once | None:
+        """Return what is kept under an idempotency key."""
+        found = await self.inner.answered(ns, key)
+        return await self._opened(lambda: found and self._rows.open_once(found))
+
+    async def inbox(self, run_id: str, after: int = 0) -> list[InboxRow]:
+        """Return unconsumed messages in order."""
+        found = await self.inner.inbox(run_id, after)
+        return await self._opened(lambda: [self._rows.open_inbox(run_id, row) for row in found])
+
+    async def outbox(self, limit: int) -> list[OutboxRow]:
+        """Return undelivered messages; what is refused stays undelivered."""
+        found = await self.inner.outbox(limit)
+        return await self._opened(lambda: self._rows.open_messages(found))
+
+    async def _namespace(self, run_id: str) -> str | None:
+        """Return a run's namespace, which never changes."""
+        known = self._namespaces.get(run_id)
+        if known is None:
+            row = await self.inner.get_run(run_id)
+            if row is None:
+                return None
+            known = self._namespaces[run_id] = row.ns
+            if len(self._namespaces) > NAMESPACES_KNOWN:
+                self._namespaces.popitem(last=False)
+        return known
+
+    # --- tickets and tasks ------------------------------------------------------------------------------------
+
+    async def tickets(
+        self, ns: str, *, kind: str | None = None, state: str | None = None, run_id: str | None = None,
+        after: str = "", limit: int = 100,
+    ) -> list[TicketRow]:  # fmt: skip
+        """Return tickets, newest first."""
+        found = await self.inner.tickets(ns, kind=kind, state=state, run_id=run_id, after=after, limit=limit)
+        return await self._opened(lambda: [self._rows.open_ticket(row) for row in found])
+
+    async def get_ticket(self, ns: str, ticket: str) -> TicketRow | None:
+        """Return one ticket."""
+        found = await self.inner.get_ticket(ns, ticket)
+        return await self._opened(lambda: found and self._rows.open_ticket(found))
+
+    async def decide_ticket(self, ns: str, ticket: str, answer: bytes, key: str, body: bytes) -> TicketRow | None:
+        """Decide a ticket and send the decision, sealed."""
+        known = await self.inner.get_ticket(ns, ticket)
+        if known is None:
+            return None
+        await self.ring.ready([ns])
+        sealed = self._rows.inbox(ns, known.run_id, key, body)
+        found = await self.inner.decide_ticket(ns, ticket, self._rows.answer(ns, ticket, answer), key, sealed)
+        return await self._opened(lambda: found and self._rows.open_ticket(found))
+
+    async def take_tasks(self, worker: str, limit: int, handlers: Sequence[str]) -> list[TaskRow]:
+        """Take waiting tasks."""
+        found = await self.inner.take_tasks(worker, limit, handlers)
+        return await self._opened(lambda: [self._rows.open_task(row) for row in found])
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    async def get_run(self, run_id: str) -> RunRow | None:
+        """Return a run's row."""
+        found = await self.inner.get_run(run_id)
+        return await self._opened(lambda: found and self._rows.open_run(found))
+
+    async def list_runs(self, where: RunFilter, *, after: str = "", limit: int = 50) -> list[RunRow]:
+        """Return runs, newest first. A text is looked for in every row of the namespace, for no index can know it."""
+        if where.labels:
+            if not self.ring.has(where.ns):
+                await self.ring.refresh()
+            if not self.ring.has(where.ns):
+                return []
+            where = replace(where, labels=self._rows.labels(where.ns, where.labels))
+        if not where.text:
+            listed = await self.inner.list_runs(where, after=after, limit=limit)
+            return await self._opened(lambda: [self._rows.open_run(row) for row in listed])
+        text, where = where.text.casefold(), replace(where, text="")
+        found: list[RunRow] = []
+        while len(found) < limit:
+            part = await self.inner.list_runs(where, after=after, limit=SEARCHED_AT_ONCE)
+            rows = await self._opened(lambda part=part: [self._rows.open_run(row) for row in part])
+            found += [row for row in rows if text in row.goal.casefold() or text in row.id]
+            if len(part) < SEARCHED_AT_ONCE:
+                break
+            after = part[-1].cursor
+        return found[:limit]
+
+    async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
+        """Upsert step rows, their errors sealed."""
+        await self.ring.ready({row.ns for row in rows if row.error})
+        await self.inner.project_steps(name, [self._rows.step(row) for row in rows], cursors)
+
+    async def list_steps(self, where: StepFilter, *, after: str = "", limit: int = 100) -> list[StepRow]:
+        """Return steps across runs, newest first."""
+        found = await self.inner.list_steps(where, after=after, limit=limit)
+        return await self._opened(lambda: [self._rows.open_step(row) for row in found])
+
+    # --- checkpoints ------------------------------------------------------------------------------------------
+
+    async def put_checkpoints(self, ns: str, saved: Saved) -> None:
+        """Store sealed checkpoints, values and writes."""
+        await self.ring.ready([ns])
+        await self.inner.put_checkpoints(ns, self._rows.saved(ns, saved))
+
+    async def checkpoints(
+        self, ns: str, *, thread: str | None = None, space: str | None = None, id: str = "", before: str = "",
+        after: Place | None = None, limit: int = 100,
+    ) -> Saved:  # fmt: skip
+        """Return checkpoints with their values and writes."""
+        found = await self.inner.checkpoints(
+            ns, thread=thread, space=space, id=id, before=before, after=after, limit=limit
+        )
+        return await self._opened(lambda: self._rows.open_saved(ns, found))

@@ -1,0 +1,1 @@
+"""What can be measured of runs, made of their committed records in one place."""
