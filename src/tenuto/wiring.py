@@ -262,16 +262,7 @@ async def start_runtime(
         )
     measure(runtime, telemetry or TelemetryOptions())
     if runtime.worker is not None:
-        await runtime.worker.start()
-        working = runtime.worker
-        election = Election(store, lambda: working.id)
-        await election.look()
-        runtime.projector = Projector(store, definitions, leads=election.leads)
-        runtime.worker.runs.heard = runtime.projector.hear
-        runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
-        runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
-        keeping = keep_small(store, clock, ns, days=retention_days, leads=election.leads)
-        runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
+        await _work(runtime, runtime.worker, ns, retention_days)
     return runtime
 
 
@@ -321,6 +312,20 @@ def open_toolsets(servers: Sequence[McpServer], clock: SystemClock) -> tuple[Too
         ))
         for server in servers
     )
+
+
+async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float) -> None:
+    """Start a worker, and what one of all workers does for the others: the lists across runs, and tidying up."""
+    store, definitions, clock = runtime.store, runtime.engine.context.definitions, runtime.clock
+    await worker.start()
+    election = Election(store, lambda: worker.id)
+    await election.look()
+    runtime.projector = Projector(store, definitions, leads=election.leads)
+    worker.runs.heard = runtime.projector.hear
+    runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
+    runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
+    keeping = keep_small(store, clock, ns, days=retention_days, leads=election.leads)
+    runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
 
 
 def measure(runtime: Runtime, options: TelemetryOptions) -> None:
