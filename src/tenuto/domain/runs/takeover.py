@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -49,7 +49,12 @@ def lease_taken(taken: Taken) -> Record:
     return record(chain, taken.run_id, seq + 1, taken.epoch + 1, body_of(taken, body))
 
 
-MakeRecord = Callable[[Taken], Record]
+class MakeRecord(Protocol):
+    """Makes the record that occupies the position the old owner would write next."""
+
+    def __call__(self, taken: Taken, /) -> Record:
+        """Return it."""
+        ...
 
 
 def _moment(body: bytes | None) -> int:
