@@ -229,7 +229,7 @@ async def start_runtime(
         catalog = replace(catalog, providers=own.names)
     kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
     if kit.model is None:
-        kit = replace(kit, model=lambda name: _model(catalog, models or own, name))
+        kit = replace(kit, model=partial(_model, catalog, models or own))
     catalog = replace(catalog, builtin=builtin_tools(kit))
     store = store or open_store(url, lease_ms=opts.lease_ms, master_keys=master_keys)
     await store.open()

@@ -133,7 +133,7 @@ def _shown(context: Context, answer: Any) -> int:
     def pretty() -> None:
         caps = [cap for cap in items(answer) if cap.get("limit") is not None or cap.get("spent") or cap.get("reserved")]
         show.table(out, HEADERS, [_row(cap) for cap in caps])
-        waiting = answer.get("waiting") or []
+        waiting: list[dict[str, Any]] = answer.get("waiting") or []
         if waiting:
             out.note(f"{len(waiting)} calls wait for room, the first in run {clean(waiting[0].get('run'))}.")
         if not any(cap.get("limit") is not None for cap in caps):
@@ -143,9 +143,12 @@ def _shown(context: Context, answer: Any) -> int:
     return 0
 
 
+def _count(value: Any) -> str:
+    return show.NOTHING if value is None else str(value)
+
+
 def _row(cap: dict[str, Any]) -> tuple[str, ...]:
-    calls = cap.get("period") == "now"
-    amount = (lambda value: show.NOTHING if value is None else str(value)) if calls else usd
+    amount = _count if cap.get("period") == "now" else usd
     return (
         clean(cap.get("scope") or "all runs"), clean(cap.get("period")), amount(cap.get("limit")), amount(cap.get("spent")),
         amount(cap.get("reserved")), amount(cap.get("unknown")), amount(cap.get("remaining")),

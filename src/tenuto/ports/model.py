@@ -177,8 +177,16 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Limited(Protocol):
-    """A model whose provider takes so many requests at a time, over all workers."""
+class Remote(Protocol):
+    """A model of a provider, which has to be got ready and takes so many requests at a time, over all workers."""
+
+    async def ready(self, request: ModelRequest) -> None:
+        """Load what `bound` and `request` need for a request like this one, without holding up the event loop.
+
+        Raises:
+            InvalidSettings: It is not installed; the message says how to get it.
+        """
+        ...
 
     def slots(self, request: ModelRequest) -> tuple[str, int] | None:
         """Return under which name requests like this one are counted, and how many may be under way; `None` = any."""

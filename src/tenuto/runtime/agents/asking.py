@@ -11,7 +11,7 @@ from tenuto.domain.graph.model import Retry
 from tenuto.domain.runs.events import Charge
 from tenuto.domain.runs.retry import delay_ms
 from tenuto.errors import StepError
-from tenuto.ports.model import Limited, Model, ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable
+from tenuto.ports.model import Model, ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable, Remote
 from tenuto.runtime.agents.step import Durable, Step
 
 T = TypeVar("T")
@@ -38,8 +38,11 @@ async def ask(
         StepError: The model failed for good, or too often.
     """
     model = step.model(request.model)
+    limit = None
+    if isinstance(model, Remote):
+        await model.ready(request)
+        limit = model.slots(request)
     tokens, cost = model.bound(request)
-    limit = model.slots(request) if isinstance(model, Limited) else None
 
     async def make(idempotency_key: str) -> ModelReply:
         return await _request(step, model, request, key, idempotency_key, round)

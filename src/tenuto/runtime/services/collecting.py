@@ -50,7 +50,7 @@ def collect(place: str | PathLike[str]) -> Found:
     Raises:
         OSError: There is no such place.
     """
-    root = os.path.abspath(os.fspath(place))
+    root: str = os.path.abspath(os.fspath(place))
     found = Found(os.path.basename(root) or "root")
     if not os.path.isdir(root):
         os.stat(root)

@@ -51,7 +51,7 @@ def _part(message: Message) -> lib.ModelRequestPart:
 
 
 def _answered(message: Message, provider: Provider) -> lib.ModelResponse:
-    kept = cast("dict[str, Any]", message.details)
+    kept = message.details
     if kept.get("provider") == provider.name:
         whole = {"kind": "response", "parts": kept["parts"], "provider_name": kept.get("system")}
         return cast("lib.ModelResponse", lib.ModelMessagesTypeAdapter.validate_python([whole])[0])

@@ -49,7 +49,7 @@ def _refused(error: lib.ModelHTTPError, provider: Provider, name: str, secret: s
     if isinstance(error, lib.ModelQuotaExceededError):
         passing = False
     if passing:
-        wait = {} if error.retry_after is None else {"retry_after_s": error.retry_after}
+        wait: dict[str, Any] = {} if error.retry_after is None else {"retry_after_s": error.retry_after}
         return ModelBusy(f"{name} asks to come back later (status {status}): {said}", status=status, local=provider.local, **wait)
     hint = f"; the key comes from {provider.key_env}" if status in (401, 403) and provider.key_env else ""
     return ModelRefused(f"{name} refuses the request (status {status}): {said}{hint}", status=status)
@@ -60,7 +60,7 @@ def _said(error: lib.AgentRunError) -> str:
     for _ in range(2):
         if isinstance(body, dict):
             fields = cast("dict[str, Any]", body)
-            body = fields.get("message") or fields.get("error") or body
+            body = fields.get("message") or fields.get("error") or fields
     if isinstance(body, str) and body:
         return body
     root: BaseException = error

@@ -33,6 +33,7 @@ class ProviderModel:
         self._prices = prices
         self._secret = secret
         self._hosts: Hosts | None = None
+        self._is_loaded = False
         self._room = asyncio.Semaphore(provider.concurrency)
 
     def __repr__(self) -> str:
@@ -67,10 +68,17 @@ class ProviderModel:
             prompt = min(prompt, window)
         return prompt + request.max_tokens, self._prices.bound(self.provider, name, prompt, request.max_tokens)
 
+    async def ready(self, request: ModelRequest) -> None:
+        """Load the provider's library and the catalogue of prices on a thread, once: that takes seconds."""
+        if not self._is_loaded:
+            await asyncio.to_thread(_load, self.provider.kind)
+            await asyncio.to_thread(self._prices.bound, self.provider, _model_of(request), 1, 1)
+            self._is_loaded = True
+
     async def request(self, request: ModelRequest, *, key: str, on_delta: OnDelta | None = None) -> ModelReply:
         """Return the whole answer of the first host that can be reached."""
         self._require_key()
-        await asyncio.to_thread(_load, self.provider.kind)
+        await self.ready(request)
         async with self._room:
             return await self._ask(request, key, on_delta)
 
@@ -154,15 +162,15 @@ def _load(kind: str) -> None:
         InvalidSettings: It is not installed; the message says how to get it.
     """
     try:
-        import pydantic_ai.direct
+        from pydantic_ai import direct
 
         if kind == "anthropic":
-            import pydantic_ai.models.anthropic
+            from pydantic_ai.models import anthropic as models
         else:
-            import pydantic_ai.models.openai
+            from pydantic_ai.models import openai as models
     except ImportError as error:
         raise not_installed(error) from None
-    del pydantic_ai
+    del direct, models
 
 
 def _model_of(request: ModelRequest) -> str:

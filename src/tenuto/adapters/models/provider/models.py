@@ -67,6 +67,12 @@ class ProviderModels:
         """Return upper bounds of tokens and micro-USD."""
         return self.of(request.model).bound(request)
 
+    async def ready(self, request: ModelRequest) -> None:
+        """Load what the request's provider needs."""
+        found = self.of(request.model)
+        if isinstance(found, ProviderModel):
+            await found.ready(request)
+
     def slots(self, request: ModelRequest) -> tuple[str, int] | None:
         """Return how many requests may be under way at its provider, under which name; `None` = any number."""
         found = self.of(request.model)
