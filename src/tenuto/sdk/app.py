@@ -16,6 +16,7 @@ import yaml
 from tenuto.domain.graph.model import Definition, Effect, Retry
 from tenuto.domain.graph.validate import load_definition, require_valid
 from tenuto.errors import InvalidGraph, Problem, RunEnded
+from tenuto.ports.providers import Providers as ModelProviders
 from tenuto.runtime.services import documents
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.builtin.kit import Kit
@@ -305,7 +306,7 @@ class App:
 
     def engine(
         self, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
-        kit: Kit | None = None,
+        kit: Kit | None = None, providers: ModelProviders | None = None,
     ) -> AbstractAsyncContextManager[Engine]:
         """Return an engine on a store for as long as an `async with` block lasts.
 
@@ -313,11 +314,12 @@ class App:
             url: `sqlite:///path.db`, `postgresql://user@host/db` or `memory:`; `None` is `.tenuto/tenuto.db`.
             worker: Whether this process also does the work; `False` leaves it to `tenuto worker` processes.
             kit: What the built-in tools work with; `None` is files below `.tenuto` and public addresses.
+            providers: Of models, with their prices; `None` is those that need no more than a key in the environment.
 
         Raises:
             InvalidGraph: A workflow of the app is not valid.
         """
-        return engine_of(self.catalog(), url, worker=worker, options=options, ns=ns, kit=kit)
+        return engine_of(self.catalog(), url, worker=worker, options=options, ns=ns, kit=kit, providers=providers)
 
     async def run(self, workflow: str | Definition, input: Any = None, *, url: str | None = None, **options: Any) -> Any:
         """Run a workflow to its end in this process and return its output, the outputs of its last nodes by id.

@@ -288,7 +288,7 @@ class Graph:
         nodes = [{key: _plain(value) for key, value in node.items()} for node in self._nodes]
         return {"nodes": nodes, "edges": [dict(edge) for edge in self._edges]}
 
-    def _add(self, id: str, kind: str, options: Any, **config: Any) -> Self:
+    def _add(self, id: str, kind: str, options: Any, /, **config: Any) -> Self:
         after = options.pop("after", ())
         settings = {key: value for key, value in config.items() if value is not None and value is not msgspec.UNSET}
         entry: dict[str, Any] = {"id": id, "kind": kind, **options}

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from tenuto.ports.providers import Providers
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Catalog
@@ -18,14 +19,16 @@ T = TypeVar("T")
 @asynccontextmanager
 async def engine_of(
     catalog: Catalog, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
-    kit: Kit | None = None,
+    kit: Kit | None = None, providers: Providers | None = None,
 ) -> AsyncGenerator[Engine]:
     """Yield an engine on a store, with a worker in this process unless others do the work.
 
     Args:
         url: `sqlite:///path.db`, `postgresql://…` or `memory:`; `None` is the default SQLite file.
     """
-    runtime = await start_runtime(url or DEFAULT_URL, catalog, worker=worker, options=options, ns=ns, kit=kit)
+    runtime = await start_runtime(
+        url or DEFAULT_URL, catalog, worker=worker, options=options, ns=ns, kit=kit, providers=providers
+    )
     try:
         yield runtime.engine
     finally:

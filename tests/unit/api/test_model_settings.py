@@ -121,4 +121,4 @@ def test_routes_and_tiers_are_written_over_the_shipped_ones(tmp_path: Path) -> N
     assert [routing.tier("poem", level) for level in ("simple", "medium", "complex")] == ["local", "huge", "small"]
     assert routing.tier("unheard-of", "simple") == "local"
     assert routing.models("local") == ("x:a", "x:b")
-    assert routing.models("large", dearer=True) == ("anthropic:claude-sonnet-4-5", "openai:gpt-5", "x:h")
+    assert routing.models("large", dearer=True) == ("anthropic:claude-sonnet-4-6", "openai:gpt-5", "x:h")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tenuto.adapters.models.provider import ProviderModels
+from tenuto.domain.routing import Routing
 from tenuto.errors import StepError
 from tenuto.ports.model import (
     Message,
@@ -286,12 +287,19 @@ async def test_a_bound_holds_whatever_is_billed(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "input_usd", "output_usd"),
-    [("anthropic:claude-haiku-4-5", "1", "5"), ("anthropic:claude-sonnet-4-5", "3", "15")],
-)
-def test_the_shipped_tiers_cost_what_they_are_said_to(name: str, input_usd: str, output_usd: str) -> None:
+    ("task_type", "complexity", "input_usd", "output_usd"),
+    [
+        ("research", "simple", "0", "0"), ("research", "medium", "1", "5"), ("research", "complex", "3", "15"),
+        ("code", "complex", "3", "15"), ("planning", "medium", "3", "15"), ("anything", "medium", "1", "5"),
+    ],
+)  # fmt: skip
+def test_what_a_task_costs_as_shipped(task_type: str, complexity: str, input_usd: str, output_usd: str) -> None:
+    """Simple ones are done locally and cost nothing; medium, complex and planning ones cost what is documented."""
+    routing = Routing()
+    name = routing.models(routing.tier(task_type, complexity))[0]
     own = Price(input_usd=Decimal(input_usd), output_usd=Decimal(output_usd), cache_write_usd=Decimal(input_usd) * Decimal("1.25"))
     assert bound_of(name) == bound_of(name, Providers(prices={name: own}))
+    assert (bound_of(name)[1] == 0) == (input_usd == "0")
 
 
 def test_local_models_are_free_and_unknown_ones_never(caplog: pytest.LogCaptureFixture) -> None:

@@ -147,6 +147,14 @@ def test_node_takes_any_kind_and_sorts_its_fields() -> None:
     assert definition.nodes[1].config == {"pattern": "swarm", "n": 2}
 
 
+def test_an_agent_takes_settings_of_its_provider() -> None:
+    """They stand in its config beside what Tenuto knows, and a node's own options are not mistaken for them."""
+    definition = App().workflow("w").agent("a", options={"temperature": 0}, limits={"rounds": 2}, timeout_s=3).build()
+    (node,) = definition.nodes
+    assert node.config == {"pattern": "pipeline", "options": {"temperature": 0}, "limits": {"rounds": 2}}
+    assert node.timeout_s == 3
+
+
 def test_what_handlers_declare_becomes_part_of_the_definition() -> None:
     """A node's own word wins; a declared effect makes it cacheable, or not."""
     app = App()
