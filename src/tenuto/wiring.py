@@ -202,7 +202,7 @@ class Runtime:
 async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
     store: Store | None = None, models: Any = None, providers: Providers | None = None,
-    http_allow: Sequence[str] = (), retention_days: float = 0, kit: Kit | None = None,
+    http_allow: Sequence[str] = (), retention_days: float = 0, usage_days: float = 0, kit: Kit | None = None,
     caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
     master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
 ) -> Runtime:
@@ -262,7 +262,7 @@ async def start_runtime(
         )
     measure(runtime, telemetry or TelemetryOptions())
     if runtime.worker is not None:
-        await _work(runtime, runtime.worker, ns, retention_days)
+        await _work(runtime, runtime.worker, ns, retention_days, usage_days)
     return runtime
 
 
@@ -314,7 +314,7 @@ def open_toolsets(servers: Sequence[McpServer], clock: SystemClock) -> tuple[Too
     )
 
 
-async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float) -> None:
+async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float, usage_days: float) -> None:
     """Start a worker, and what one of all workers does for the others: the lists across runs, and tidying up."""
     store, definitions, clock = runtime.store, runtime.engine.context.definitions, runtime.clock
     await worker.start()
@@ -324,7 +324,7 @@ async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float
     worker.runs.heard = runtime.projector.hear
     runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
     runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
-    keeping = keep_small(store, clock, ns, days=retention_days, leads=election.leads)
+    keeping = keep_small(store, clock, ns, days=retention_days, usage_days=usage_days, leads=election.leads)
     runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
 
 

@@ -15,12 +15,12 @@ import msgspec
 from tenuto.bundled.care_doctor import examine
 from tenuto.domain.runs.check import Violation
 from tenuto.errors import Invalid, Missing
-from tenuto.runtime.projector import NAME as STEPS
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.services.audit import verify_export
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.services.results import Verification
 from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.usage import NAME as STEPS
 from tenuto.settings import Settings
 from tenuto.wiring import Runtime, open_store, running, sqlite_path
 
@@ -76,7 +76,7 @@ def _print_plan(url: str) -> None:
 
 
 async def rebuild_store(args: Namespace, settings: Settings) -> int:
-    """Drop the steps across runs and build them anew from the journals; workers may go on meanwhile.
+    """Drop the lists across runs (steps, usage) and build them anew from the journals; workers may go on meanwhile.
 
     Raises:
         NoDatabase: There is no database to look at.

@@ -85,7 +85,7 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
     runtime = await start_runtime(
         settings.database, catalog, worker=alone, options=worker_options(settings),
         http_allow=settings.http_allow, retention_days=settings.retention_days, kit=kit_of(settings),
-        caps=caps_of(settings), mcp=mcp_servers(settings), providers=providers(settings),
+        caps=caps_of(settings), usage_days=settings.usage_days, mcp=mcp_servers(settings), providers=providers(settings),
         master_keys=settings.encryption.references(),
         telemetry=telemetry_options(settings),
     )
@@ -110,7 +110,7 @@ async def work_app(settings: Settings, catalog: Catalog, *, told: Callable[[], A
     runtime = await start_runtime(
         settings.database, catalog, options=worker_options(settings), http_allow=settings.http_allow,
         retention_days=settings.retention_days, kit=kit_of(settings),
-        caps=caps_of(settings), mcp=mcp_servers(settings), providers=providers(settings),
+        caps=caps_of(settings), usage_days=settings.usage_days, mcp=mcp_servers(settings), providers=providers(settings),
         master_keys=settings.encryption.references(),
         telemetry=telemetry_options(settings),
     )

@@ -1,4 +1,4 @@
-"""`usage`, `prune` and `version`."""
+"""`services`, `prune` and `version`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from tenuto import __version__
 from tenuto.cli import inputs, show
 from tenuto.cli.errors import CliError
 from tenuto.cli.out import clean
-from tenuto.cli.runs import amount, cap_name
 from tenuto.cli.values import loads, obj
 
 TYPE_CHECKING = False
@@ -15,41 +14,6 @@ if TYPE_CHECKING:
 
     from tenuto.cli.context import Context
     from tenuto.cli.parse import Parser
-
-
-def args_usage(parser: Parser) -> None:
-    """Declare the options of `usage`."""
-    parser.option("--workflow", metavar="NAME", help="only runs of this workflow")
-
-
-def do_usage(context: Context) -> int:
-    """Show what runs have used."""
-    out = context.out
-    found = context.client.get("/usage", {"workflow": context.args.workflow})
-    out.result(found, lambda: _show_usage(context, found))
-    return 0
-
-
-def _show_usage(context: Context, found: dict[str, Any]) -> None:
-    out = context.out
-    if not found.get("runs"):
-        out.note("No runs yet, so nothing was used.")
-        return
-    states = ", ".join(f"{count} {name}" for name, count in obj(found.get("by_status")).items())
-    spent: dict[str, Any] = found.get("spent") or {}
-    pairs = [("runs", f"{found['runs']:,}" + (f" ({clean(states)})" if states else ""))]
-    show.fields(out, [*pairs, *((cap_name(cap), amount(cap, used)) for cap, used in spent.items())])
-    workflows: dict[str, dict[str, Any]] = found.get("by_workflow") or {}
-    caps = sorted({cap for used in workflows.values() for cap in used})
-    if workflows:
-        out.line()
-        rows = [
-            (clean(name), *(amount(cap, used.get(cap, 0)) for cap in caps))
-            for name, used in workflows.items()
-        ]
-        show.table(out, ("WORKFLOW", *(cap_name(cap).upper() for cap in caps)), rows)
-    if found.get("complete") is False:
-        out.note("There are more runs than were counted.")
 
 
 def args_services(parser: Parser) -> None:

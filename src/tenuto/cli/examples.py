@@ -49,7 +49,7 @@ EXAMPLES: dict[str, str] = {
     "knowledge documents": "tenuto knowledge documents handbook --limit 20",
     "knowledge search": "tenuto knowledge search 'how do we price fuel?' --base handbook",
     "knowledge delete": "tenuto knowledge delete handbook --source docs",
-    "usage": "tenuto usage",
+    "usage": "tenuto usage --by model --since 7d",
     "prune": "tenuto prune --before 30d",
     "migrate": "tenuto migrate --plan",
     "rebuild": "tenuto rebuild",

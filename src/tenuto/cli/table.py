@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "budget clear": ("budgets", "clear", "Remove a cap"),
     "budget holds": ("budgets", "holds", "List money held for calls without a known outcome"),
     "budget settle": ("budgets", "settle", "Say what a call with a lost outcome did cost"),
-    "usage": ("admin", "usage", "Show what runs have used"),
+    "usage": ("usage", "usage", "Show what was spent, by day, model, project, …"),
     "services": ("admin", "services", "Show what the engine stands on, and what of it is away"),
     "prune": ("admin", "prune", "Delete runs that ended before a moment"),
     "migrate": ("local", "migrate", "Bring a database to this version's schema"),

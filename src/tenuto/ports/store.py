@@ -27,6 +27,7 @@ from tenuto.ports.lists import StepRow as StepRow
 from tenuto.ports.lists import TailRow as TailRow
 from tenuto.ports.lists import WorkflowRow as WorkflowRow
 from tenuto.ports.upkeep import Upkeep
+from tenuto.ports.usage import UsageTable
 
 State = Literal["ready", "owned", "waiting", "done"]
 PRIORITIES = ("high", "medium", "low")
@@ -273,7 +274,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Checkpoints, Funds, DataKeys, Protocol):
+class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Protocol):
     """All that outlives a process.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Keeps the table of steps across runs up to date from the journals, off the commit path and rebuildable at will.
+"""Keeps the tables of steps and of calls paid for up to date from the journals, off the commit path, rebuildable at will.
 
 It tails the groups every writer committed, reads their records and upserts rows with its cursors in one transaction,
 so a crash repeats work but loses none. Only records are decoded; no run is folded.
@@ -17,11 +17,12 @@ from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.wire import UnknownEvent, decode
 from tenuto.errors import Corrupt, Gone, TenutoError, WorkflowMissing
 from tenuto.ports.store import StepRow, Store, TailRow
+from tenuto.ports.usage import UsageRow
 from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.usage import METERED, NAME, Meter, behind
 
 log = logging.getLogger("tenuto.projector")
 
-NAME = "steps"
 GROUPS = 500
 RUNS_OPEN = 2000
 LOAD_AT_ONCE = 200
@@ -34,13 +35,14 @@ _ABSORBING = frozenset({ev.RunCompleted, ev.RunCancelled})
 class OpenRun:
     """What the projector remembers of a run it may hear of again: its rows, up to which record."""
 
-    __slots__ = ("kinds", "ns", "rows", "run_id", "seq")
+    __slots__ = ("kinds", "meter", "ns", "rows", "run_id", "seq")
 
     def __init__(self, run_id: str) -> None:
         """Know nothing yet."""
         self.run_id, self.ns, self.seq = run_id, "", 0
         self.kinds: Mapping[str, str] = {}
         self.rows: dict[str, StepRow] = {}
+        self.meter: Meter | None = None
 
 
 class Projector:
@@ -57,6 +59,7 @@ class Projector:
         self._kinds: dict[str, dict[str, str]] = {}
         self._unknown: dict[str, ev.RunCreated] = {}
         self._heard: dict[tuple[str, int], ev.Body] = {}
+        self._usage: list[UsageRow] = []
         self.cursors: dict[int, int] = {}
         self._loaded = False
         self._hears = True
@@ -87,6 +90,7 @@ class Projector:
         if not self._loaded:
             self.cursors = await self._store.projection_cursors(NAME)
             self._open.clear()
+            self._usage.clear()
             self._loaded = True
         groups = await self._store.tail(self.cursors, GROUPS)
         if self._misses_some(groups):
@@ -98,6 +102,7 @@ class Projector:
         touched = await self._advance(groups)
         for group in groups:
             self.cursors[group.writer] = group.n
+        await self._put_usage()
         await self._store.project_steps(NAME, touched, dict(self.cursors))
         return len(groups) == GROUPS
 
@@ -111,15 +116,24 @@ class Projector:
         await self._store.reset_projection(NAME)
         self._open.clear()
         self._heard.clear()
+        self._usage.clear()
         heads, after = await self._store.tail_heads(), ""
         while runs := await self._store.run_ids(after, LOAD_AT_ONCE):
             after = runs[-1]
             everything = TailRow(0, 0, tuple((run_id, _LAST) for run_id in runs))
-            await self._store.project_steps(NAME, await self._advance([everything]), {})
+            touched = await self._advance([everything])
+            await self._put_usage()
+            await self._store.project_steps(NAME, touched, {})
         # Only now: a rebuilding that breaks off before is noticed, for old groups may be gone, and done again.
         await self._store.project_steps(NAME, [], heads)
         self._loaded = False
         await self.drain()
+
+    async def _put_usage(self) -> None:
+        """Write what calls cost, before the cursors pass their records; written again, it changes nothing."""
+        if self._usage:
+            await self._store.put_usage(NAME, self._usage)
+            self._usage = []
 
     def _misses_some(self, groups: Iterable[TailRow]) -> bool:
         """Return whether groups we have not seen were forgotten, as for a projection begun when others were done."""
@@ -132,9 +146,7 @@ class Projector:
 
     async def lag(self) -> int:
         """Return how many committed groups are not projected yet."""
-        heads = await self._store.tail_heads()
-        cursors = await self._store.projection_cursors(NAME)
-        return sum(max(0, n - cursors.get(writer, 0)) for writer, n in heads.items())
+        return await behind(self._store)
 
     async def _advance(self, groups: Iterable[TailRow]) -> list[StepRow]:
         """Return the rows that the records of some groups changed."""
@@ -194,7 +206,7 @@ class Projector:
         if run.seq != seq - 1:
             return run.seq >= seq
         run.seq = seq
-        self._apply_body(run, body, changed)
+        self._apply_body(run, seq, body, changed)
         return True
 
     def _apply(self, run: OpenRun, seq: int, stored: bytes, changed: dict[tuple[str, str], StepRow]) -> None:
@@ -204,9 +216,9 @@ class Projector:
         except (Corrupt, UnknownEvent):
             log.warning("record %d of run %s is left out of the projection", seq, run.run_id)
             return
-        self._apply_body(run, body, changed)
+        self._apply_body(run, seq, body, changed)
 
-    def _apply_body(self, run: OpenRun, body: ev.Body, changed: dict[tuple[str, str], StepRow]) -> None:
+    def _apply_body(self, run: OpenRun, seq: int, body: ev.Body, changed: dict[tuple[str, str], StepRow]) -> None:
         rows, t = run.rows, body.t
         for event in body.ev:
             kind = type(event)
@@ -216,6 +228,9 @@ class Projector:
                     self._created(run, event)  # type: ignore[arg-type]
                 elif kind in _ABSORBING:
                     rows.clear()
+                    run.meter = None
+                elif kind in METERED:
+                    self._meter(run, event, seq, body)
                 continue
             key: str = getattr(event, "step")  # noqa: B009
             row = rows.get(key)
@@ -229,8 +244,17 @@ class Projector:
             if row.finished_at and row.status != "dead_letter":
                 del rows[key]
 
+    def _meter(self, run: OpenRun, event: ev.Events, seq: int, body: ev.Body) -> None:
+        """Note what a call cost."""
+        if run.meter is None:
+            return  # its first record could not be read, or the run is over
+        n = next(n for n, one in enumerate(body.ev) if one is event)
+        row = run.meter.read(event, seq, n, body.t)
+        if row is not None:
+            self._usage.append(row)
+
     def _created(self, run: OpenRun, event: ev.RunCreated) -> None:
-        run.ns = event.ns
+        run.ns, run.meter = event.ns, Meter(run.run_id, event)
         known = self._kinds.get(event.digest)
         if known is None:
             self._unknown[run.run_id] = event

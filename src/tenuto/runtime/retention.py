@@ -13,6 +13,7 @@ from collections.abc import Callable
 from tenuto.errors import TenutoError
 from tenuto.ports.clock import Clock
 from tenuto.ports.store import Store
+from tenuto.runtime.usage import keep
 
 log = logging.getLogger("tenuto.retention")
 EVERY_S = 3600.0
@@ -27,13 +28,14 @@ _digests = re.compile(rb"sha256:[0-9a-f]{64}").findall
 
 
 async def keep_small(
-    store: Store, clock: Clock, ns: str, *, days: float = 0, leads: Callable[[], bool] | None = None,
+    store: Store, clock: Clock, ns: str, *, days: float = 0, usage_days: float = 0, leads: Callable[[], bool] | None = None,
     every_s: float = EVERY_S,
 ) -> None:  # fmt: skip
     """Delete what nobody needs, now and every hour, until cancelled; look for unused blobs once a day.
 
     Args:
         days: How long ended runs and their keys are kept; 0 keeps them for ever.
+        usage_days: How long is kept what calls cost, whatever becomes of their runs; 0 keeps it for ever.
         leads: Whether this process should do the work now; `None` = always.
     """
     sweep_at = clock.now() + HOUR_MS
@@ -46,6 +48,8 @@ async def keep_small(
                     await forget_keys(store, now - int(days * DAY_MS), now)
                     if count:
                         log.info("deleted %d runs that ended more than %g days ago", count, days)
+                if usage_days:
+                    await forget_usage(store, now - int(usage_days * DAY_MS))
                 await forget_groups(store)
                 if now >= sweep_at:
                     sweep_at = now + DAY_MS
@@ -56,7 +60,8 @@ async def keep_small(
 
 
 async def prune(store: Store, ns: str, before: int) -> int:
-    """Delete runs that ended before a moment, in portions; return how many."""
+    """Delete runs that ended before a moment, in portions, once what they cost is kept; return how many."""
+    await keep(store)
     total = 0
     while True:
         count = await store.delete_runs(ns, before=before, limit=AT_ONCE)
@@ -76,6 +81,14 @@ async def forget_keys(store: Store, before: int, now: int) -> int:
     """Forget idempotency keys used before a moment, never one of the last day; return how many."""
     total = 0
     while count := await store.prune_keys(min(before, now - KEY_MS), AT_ONCE):
+        total += count
+    return total
+
+
+async def forget_usage(store: Store, before: int) -> int:
+    """Forget what calls before a moment cost; return how many calls."""
+    total = 0
+    while count := await store.prune_usage(before, AT_ONCE):
         total += count
     return total
 

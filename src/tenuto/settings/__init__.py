@@ -135,6 +135,8 @@ class Settings:
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
+    usage_days: float = key(0.0, "days it is kept what calls cost, also when their runs are gone; 0 keeps it for ever",
+                            between(0, 36_500, " days"))  # fmt: skip
 
     def is_loopback(self) -> bool:
         """Return whether only this machine can reach the server."""

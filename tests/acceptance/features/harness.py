@@ -81,22 +81,28 @@ async def served(app: App, url: str, home: Path, **options: Any) -> AsyncIterato
 
 
 @asynccontextmanager
-async def listening(app: App, url: str, home: Path, **options: Any) -> AsyncIterator[tuple[Engine, Callable[..., Any]]]:
-    """Yield an app's engine behind a real server, and the command line talking to it: `await command(*argv)`."""
+async def reachable(app: App, url: str, home: Path, **options: Any) -> AsyncIterator[tuple[Engine, str]]:
+    """Yield an app's engine behind a real server, and its address."""
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     settings = Settings(port=0, no_auth=True, data_dir=str(home))
     async with app.engine(url, **options) as engine:
         serving = asyncio.ensure_future(serve(engine, settings, stop=stop, ready=ready.set_result, out=io.StringIO()))
-        address = await ready
+        try:
+            yield engine, await ready
+        finally:
+            stop.set()
+            await asyncio.wait_for(serving, 10)
+
+
+@asynccontextmanager
+async def listening(app: App, url: str, home: Path, **options: Any) -> AsyncIterator[tuple[Engine, Callable[..., Any]]]:
+    """Yield an app's engine behind a real server, and the command line talking to it: `await command(*argv)`."""
+    async with reachable(app, url, home, **options) as (engine, address):
 
         async def command(*argv: str) -> subprocess.CompletedProcess[str]:
             return await asyncio.to_thread(cli, *argv, TENUTO_API_URL=address, TENUTO_HOME=str(home))
 
-        try:
-            yield engine, command
-        finally:
-            stop.set()
-            await asyncio.wait_for(serving, 10)
+        yield engine, command
 
 
 class Gate:

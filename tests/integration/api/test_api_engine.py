@@ -182,7 +182,8 @@ async def test_every_read_of_a_run_answers(client: httpx.AsyncClient) -> None:
     for path in (
         base, f"{base}/events", f"{base}/steps", f"{base}/state", f"{base}/graph", f"{base}/why", f"{base}/audit",
         f"{base}/usage", f"{base}/artifacts", f"{base}/diff?with={started['id']}", "/workflows", "/workflows/double",
-        "/runs?status=completed", "/steps", "/tickets", "/approvals", "/dead-letters", "/usage", "/workers",
+        "/runs?status=completed", "/steps", "/tickets", "/approvals", "/dead-letters", "/usage", "/usage?group_by=day",
+        "/usage/calls", "/usage/daily", "/usage/projects", "/workers",
         "/services", "/audit/verify", "/audit/export",
     ):  # fmt: skip
         answer = await client.get(path)

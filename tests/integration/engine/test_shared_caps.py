@@ -12,6 +12,7 @@ from tenuto import App, Context
 from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
 from tenuto.domain.runs.events import Charge
 from tenuto.errors import Invalid, Missing
+from tenuto.runtime.projector import Projector
 from tenuto.runtime.services.budgets import SetCap
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.wiring import Runtime, declare_caps, running
@@ -236,6 +237,10 @@ async def test_a_lost_call_is_settled_by_whoever_knows(url: str):
         assert (total.spent, total.reserved, total.unknown) == (40, 0, 0)
         with pytest.raises(Missing):
             await engine.budgets.settle(run, lost.n, 40)
+        for _ in range(2):
+            used = (await engine.usage.totals()).totals
+            assert (used.calls, used.unknown, used.cost_usd_micros, used.unknown_cost_usd_micros) == (1, 0, 40, 0)
+            await Projector(runtime.store, engine.context.definitions).rebuild()
 
 
 async def test_caps_that_cannot_be_are_refused_with_every_reason(url: str):

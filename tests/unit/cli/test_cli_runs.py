@@ -324,7 +324,8 @@ def test_an_artifact_is_written_byte_for_byte(server, cli, reply, tmp_path):
         (["workflow", "list"], "/workflows", "tenuto workflow publish"),
         (["artifact", "list", "r1"], "/runs/r1/artifacts", "no stored values"),
         (["run", "steps", "r1"], "/runs/r1/steps", "No steps"),
-        (["usage"], "/usage", "No runs yet"),
+        (["usage"], "/usage", "Nothing was used"),
+        (["usage", "--calls"], "/usage/calls", "No calls"),
     ],
 )
 def test_empty_answers_read_well(argv, path, told, server, cli):

@@ -61,8 +61,6 @@ async def test_an_export_is_checked_without_a_store(engine: Engine):
 async def test_usage_and_workers_are_read(engine: Engine):
     run = await ended(engine)
     assert (await engine.usage.run(run)).budget.spent["tokens"] == 0
-    totals = await engine.usage.totals()
-    assert (totals.runs, totals.by_status, totals.complete) == (1, {"completed": 1}, True)
     (worker,) = await engine.workers.list()
     assert worker.alive
     assert "echo" in worker.manifest["handlers"]

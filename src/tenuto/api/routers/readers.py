@@ -1,21 +1,19 @@
-"""What else can be read: stored values, use of budgets, workers and what the server stands on."""
+"""What else can be read: stored values, workers and what the server stands on."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tenuto.api.answers import JSON, gives, json_answer
-from tenuto.api.params import Limit, Status, engine_of, instant_param, labels_param, split_values
-from tenuto.api.routers.runs import STATUSES
+from tenuto.api.params import engine_of
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.services.outside import OutsideView
-from tenuto.runtime.services.requests import ListRuns
-from tenuto.runtime.services.results import RunUsage, UsageView, WorkerView
+from tenuto.runtime.services.results import WorkerView
 
 router = APIRouter(tags=["readers"])
 
@@ -60,33 +58,6 @@ async def get_artifact(request: Request, digest: str) -> Response:
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=JSON, headers=headers)
-
-
-@router.get("/usage", responses=gives(UsageView), summary="Read what runs used")
-async def get_usage(
-    request: Request,
-    workflow: str | None = None,
-    status: Status = [],  # noqa: B006 (never changed)
-    label: Annotated[list[str], Query(description="`key=value`; all must match.")] = [],  # noqa: B006 (never changed)
-    created_after: str | None = None,
-    created_before: str | None = None,
-    limit: Limit = 1000,
-) -> Response:
-    """Return totals over the newest runs that match."""
-    where = ListRuns(
-        workflow=workflow,
-        status=split_values(status, STATUSES),
-        labels=labels_param(label),
-        created_after=instant_param("created_after", created_after),
-        created_before=instant_param("created_before", created_before),
-    )
-    return json_answer(await engine_of(request).usage.totals(where, limit=limit))
-
-
-@router.get("/runs/{run_id}/usage", responses=gives(RunUsage), summary="Read what one run used")
-async def get_run_usage(request: Request, run_id: str) -> Response:
-    """Return one run's ledger, current to its last record."""
-    return json_answer(await engine_of(request).usage.run(run_id))
 
 
 @router.get("/workers", responses=gives(WorkersView), summary="List workers")

@@ -22,6 +22,8 @@ NOW = "now"
 """The period of a scope whose cap counts what is under way at one moment, such as requests to a provider."""
 EVERYWHERE = "*"
 """The namespace of what all namespaces share."""
+PROJECT = "project"
+"""Label that names the project a run counts under, and the runs it starts."""
 TOLD_AGAIN_MS = 10_000
 
 

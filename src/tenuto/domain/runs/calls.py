@@ -188,7 +188,7 @@ def call_done(d: Draft, inp: io.CallDone) -> None:
         d.emit(
             ev.CallResolved(
                 step=inp.step, call=inp.call, resolution="succeeded", by="late outcome", out=inp.out, used=inp.used,
-                grant=call.grant,
+                meta=inp.meta, grant=call.grant,
             )
         )
         d.reply(inp.token, io.Known(inp.out))

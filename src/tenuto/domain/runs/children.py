@@ -7,6 +7,7 @@ from hashlib import sha256
 import msgspec
 from msgspec import Raw
 
+from tenuto.domain.budgets.escrow import PROJECT
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
@@ -50,7 +51,7 @@ def start_child(d: Draft, inp: io.ChildAsked) -> None:
         io.ChildRun(
             run=run, workflow=inp.workflow, digest=inp.digest, input=inp.input,
             parent=ev.Parent(run=st.id, step=inp.step, key=key), budget=budget, priority=st.priority, ns=st.ns,
-            shadow=in_shadow(st),
+            shadow=in_shadow(st), labels={key: value for key, value in st.labels.items() if key == PROJECT},
             traceparent=context_for_child(st.id, st.traceparent, inp.step, st.steps[inp.step].attempt),
         )
     )

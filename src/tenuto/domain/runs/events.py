@@ -465,6 +465,7 @@ class CallResolved(Event, frozen=True, tag="call.resolved"):
     by: str = ""
     out: Raw = Raw(b"null")
     used: Charge | None = None
+    meta: dict[str, Any] = {}
     grant: int = 0
 
 

@@ -267,7 +267,7 @@ Reply = Go | Known | Broken | Waiting | Hold | AskHook
 
 
 class ChildRun(msgspec.Struct, frozen=True):
-    """A run to be created for a sub-flow."""
+    """A run to be created for a sub-flow; `labels` are those that go down: the project both are paid for by."""
 
     run: str
     workflow: str
@@ -279,6 +279,7 @@ class ChildRun(msgspec.Struct, frozen=True):
     ns: str
     shadow: bool = False
     traceparent: str = ""
+    labels: dict[str, str] = {}
 
 
 class Task(msgspec.Struct, frozen=True):

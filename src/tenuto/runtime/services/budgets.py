@@ -10,6 +10,7 @@ from tenuto.domain.runs.views import instant
 from tenuto.errors import Conflict, Invalid, Missing, Problem
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.results import HoldView, SharedCapsView, SharedCapView, WaitingCallView
+from tenuto.runtime.usage import bill
 
 MOST_MICROS = 10**15
 
@@ -115,15 +116,18 @@ class Budgets:
         """
         if not 0 <= usd_micros <= MOST_MICROS:
             raise Invalid(f"{usd_micros} is not allowed; allowed: 0 to {MOST_MICROS:,} millionths of a US dollar")
-        found = [hold for hold in await self._c.store.holds(self._c.ns, run_id=run_id) if hold.n == n]
-        if not found:
+        holds = await self._c.store.holds(self._c.ns, run_id=run_id)
+        hold = next((hold for hold in holds if hold.n == n), None)
+        if hold is None:
             raise Missing(f"run {run_id} holds nothing under number {n}", code="budget.no_hold", run=run_id)
-        if not found[0].lost:
-            raise Conflict(f"call {found[0].call!r} of run {run_id} is still under way", code="budget.under_way", run=run_id)
+        if not hold.lost:
+            raise Conflict(f"call {hold.call!r} of run {run_id} is still under way", code="budget.under_way", run=run_id)
         message = MoneySettled(grant=n, cost_usd_micros=usd_micros, by=by)
         outcome = await self._c.store.send(run_id, f"money/{n}", encode_message(message))
         if outcome in ("terminal", "missing"):
             # The run takes no more messages, so its journal cannot say it: what counts beside it is settled alone.
+            before = [one for one in holds if one.lost and one.n < n and (one.step, one.call) == (hold.step, hold.call)]
+            await bill(self._c.store, hold, len(before), usd_micros)
             await self._c.store.settle_lost(self._c.ns, run_id, n, usd_micros)
 
 

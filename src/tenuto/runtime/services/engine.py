@@ -17,9 +17,10 @@ from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.outside import Outside
-from tenuto.runtime.services.readers import Artifacts, Steps, Usage, Workers
+from tenuto.runtime.services.readers import Artifacts, Steps, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
+from tenuto.runtime.services.usage import Usage
 from tenuto.runtime.services.workflows import Workflows
 from tenuto.runtime.tools.catalog import Catalog
 

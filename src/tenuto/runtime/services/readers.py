@@ -1,4 +1,4 @@
-"""Read-only use cases: artifacts, steps across runs, workers and usage."""
+"""Read-only use cases: artifacts, steps across runs and workers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from collections.abc import Iterator
 
 from tenuto.domain.base.values import digest_of, unpack
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs.present import amounts, budget_view
-from tenuto.domain.runs.state import RunState, public_status
 from tenuto.domain.runs.views import instant
-from tenuto.errors import ArtifactMissing, RunMissing
-from tenuto.ports.store import RunFilter, StepFilter, StepRow
+from tenuto.errors import ArtifactMissing
+from tenuto.ports.store import StepFilter, StepRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import manifest_of
-from tenuto.runtime.services.requests import ListRuns, ListSteps
-from tenuto.runtime.services.results import (
-    ArtifactView,
-    Page,
-    RunUsage,
-    StepRowView,
-    UsageView,
-    WorkerView,
-)
+from tenuto.runtime.services.requests import ListSteps
+from tenuto.runtime.services.results import ArtifactView, Page, StepRowView, WorkerView
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ROLES = (("input", "input"), ("output", "output"), ("out", "output"), ("items", "items"), ("payload", "signal"))
@@ -118,56 +109,3 @@ class Workers:
             for row in await self._c.store.workers()
         ]
         return sorted(views, key=lambda view: (not view.alive, view.id))
-
-
-class Usage:
-    """What runs used."""
-
-    def __init__(self, context: Context) -> None:
-        """Use the store and caches of an engine."""
-        self._c = context
-
-    async def run(self, run_id: str) -> RunUsage:
-        """Return one run's ledger, current."""
-        st, _, _ = await self._c.load(run_id)
-        return _usage(st)
-
-    async def totals(self, where: ListRuns | None = None, *, limit: int = 1000) -> UsageView:
-        """Return totals over the newest runs that match; each is read from its journal, so nothing lags."""
-        asked = where or ListRuns()
-        rows = await self._c.store.list_runs(
-            RunFilter(
-                ns=self._c.ns, statuses=asked.status, workflow=asked.workflow, digest=asked.version,
-                labels=asked.labels, replay_of=asked.replay_of, parent=asked.parent, text=asked.text,
-                created_after=asked.created_after, created_before=asked.created_before,
-            ),
-            limit=limit + 1,
-        )
-        view = UsageView(runs=0, spent=dict.fromkeys(("tokens", "tool_calls", "cost_usd_micros"), 0))
-        view.complete = len(rows) <= limit
-        for row in rows[:limit]:
-            try:
-                st, _, _ = await self._c.load(row.id)
-            except RunMissing:
-                continue
-            _add(view, st)
-        return view
-
-
-def _usage(st: RunState) -> RunUsage:
-    calls: dict[str, int] = {}
-    for step in st.steps.values():
-        for call in step.calls.values():
-            calls[call.kind] = calls.get(call.kind, 0) + 1
-    return RunUsage(run=st.id, workflow=st.workflow, status=public_status(st), budget=budget_view(st), calls=calls)
-
-
-def _add(view: UsageView, st: RunState) -> None:
-    one = _usage(st)
-    view.runs += 1
-    view.items.append(one)
-    view.by_status[one.status] = view.by_status.get(one.status, 0) + 1
-    of_workflow = view.by_workflow.setdefault(st.workflow, dict.fromkeys(view.spent, 0))
-    for name, value in amounts(st.ledger.spent).items():
-        view.spent[name] += value
-        of_workflow[name] += value

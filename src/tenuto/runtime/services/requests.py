@@ -8,6 +8,7 @@ import msgspec
 
 from tenuto.domain.graph.model import Budget, Definition
 from tenuto.domain.runs.events import Parent
+from tenuto.ports.usage import UsageState
 
 Priority = Literal["high", "medium", "low"]
 Mode = Literal["live", "freeze", "shadow"]
@@ -121,6 +122,28 @@ class ListSteps(msgspec.Struct, kw_only=True):
     status: tuple[str, ...] = ()
     after: int = 0
     before: int = 0
+
+
+class ListUsage(msgspec.Struct, kw_only=True):
+    """Filters of calls paid for.
+
+    Attributes:
+        since: The first millisecond that counts.
+        until: The first that does not count any more; 0 = no end.
+    """
+
+    since: int = 0
+    until: int = 0
+    run: str | None = None
+    workflow: str | None = None
+    project: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    agent: str | None = None
+    purpose: str | None = None
+    tool: str | None = None
+    kind: str | None = None
+    state: UsageState | None = None
 
 
 class ListEvents(msgspec.Struct, kw_only=True):

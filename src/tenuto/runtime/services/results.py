@@ -183,19 +183,89 @@ class RunUsage(View):
     calls: dict[str, int] = {}
 
 
-class UsageView(View):
-    """Totals over the runs looked at.
+class Spending(View):
+    """What calls cost together.
 
     Attributes:
-        complete: `False` when there were more runs than the limit.
+        calls: All of them, those that failed and those of unknown outcome included.
+        failed: Calls that failed; what they cost all the same is in the sums.
+        unknown: Calls whose outcome was lost; `unknown_tokens` and `unknown_cost_usd` say what they cost at most.
+        tokens: As charged, known ones only; the kinds of tokens are as providers told them, and overlap: cached and
+            cache-written ones are input, reasoning ones are output.
+        cost_usd: The same as `cost_usd_micros`, in dollars, exact.
     """
 
-    runs: int
-    spent: dict[str, int] = {}
-    by_workflow: dict[str, dict[str, int]] = {}
-    by_status: dict[str, int] = {}
+    runs: int = 0
+    calls: int = 0
+    failed: int = 0
+    unknown: int = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd_micros: int = 0
+    cost_usd: str = "0.000000"
+    unknown_tokens: int = 0
+    unknown_cost_usd_micros: int = 0
+    unknown_cost_usd: str = "0.000000"
+
+
+class UsageGroup(Spending):
+    """What the calls that have `key` in common cost; the key is empty for calls that have none."""
+
+    key: str = ""
+
+
+class UsageView(View):
+    """What was used.
+
+    Attributes:
+        groups: Empty unless a grouping was asked for.
+        complete: `False` when there were more groups than the limit; the totals count all of them.
+        lag: How many committed groups of records are not counted yet; 0 = nothing is missing.
+    """
+
+    totals: Spending
+    group_by: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    groups: list[UsageGroup] = []
     complete: bool = True
-    items: list[RunUsage] = []
+    lag: int = 0
+
+
+class UsageCall(View):
+    """One call as it was paid for.
+
+    Attributes:
+        agent: The node that made it.
+        kind: `model`, `tool` or `call`.
+        state: `settled`, `failed`, or `unknown`: then the amounts are an upper bound.
+    """
+
+    run: str
+    step: str
+    call: str
+    at: datetime | None
+    kind: str
+    state: str
+    agent: str
+    workflow: str
+    project: str = ""
+    provider: str = ""
+    model: str = ""
+    purpose: str = ""
+    tool: str = ""
+    tokens: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd_micros: int = 0
+    cost_usd: str = "0.000000"
 
 
 class SharedCapView(View):

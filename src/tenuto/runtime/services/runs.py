@@ -21,6 +21,7 @@ from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.domain.runs.views import RunSummary, RunView, instant
 from tenuto.errors import Conflict, Corrupt, Gone, Invalid, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
+from tenuto.runtime import usage
 from tenuto.runtime.retention import tidy
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
@@ -208,7 +209,7 @@ class Runs:
         return await send(self._c, run_id, f"retry/{step}", message, key, reopens=True)
 
     async def delete(self, run_id: str) -> DeletedView:
-        """Delete an ended run with everything it owns.
+        """Delete an ended run with everything it owns; what it cost stays in the usage.
 
         Raises:
             Conflict: The run has not ended.
@@ -216,6 +217,7 @@ class Runs:
         row = await self._c.row(run_id)
         if row.state != "done":
             raise Conflict(f"run {run_id} is {row.status}; cancel it first", code="run.active", run=run_id)
+        await usage.keep(self._c.store, [run_id])
         deleted = await self._c.store.delete_runs(self._c.ns, run_id=run_id)
         if not deleted:
             raise Conflict(f"run {run_id} is still referred to or was just deleted", code="run.held", run=run_id)
@@ -225,6 +227,7 @@ class Runs:
         """Delete runs that finished before a time (ms); once there are none, what they left behind is looked for."""
         if before <= 0:
             raise Invalid("'before' is a time after 1970", code="request.invalid")
+        await usage.keep(self._c.store)
         deleted = await self._c.store.delete_runs(self._c.ns, before=before, limit=limit)
         if not deleted:
             await tidy(self._c.store, before, self._c.clock())

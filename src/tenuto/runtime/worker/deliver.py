@@ -52,6 +52,6 @@ async def _create(resources: Resources, row: OutboxRow) -> None:
     event = RunCreated(
         ns=child.ns, workflow=child.workflow, digest=child.digest, input=child.input, priority=child.priority,
         budget=child.budget, parent=child.parent, by=f"run {child.parent.run}", shadow=child.shadow,
-        traceparent=child.traceparent,
+        traceparent=child.traceparent, labels=child.labels,
     )
     await resources.committer.create(creation(child.run, event, now))

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import msgspec
 
-from tenuto.domain.budgets.escrow import Ask, Escrow, Place, Settled, Wanted
+from tenuto.domain.budgets.escrow import PROJECT, Ask, Escrow, Place, Settled, Wanted
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
@@ -15,9 +15,6 @@ from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.inputs import ChildRun, Decision, Task
 from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.ports.store import OutboxRow, TaskRow, TicketRow
-
-PROJECT = "project"
-"""Label that names the project a run counts under."""
 
 RARE: frozenset[type[ev.Event]] = frozenset(
     {ev.TicketOpened, ev.TicketDecided, ev.TicketClosed, ev.StepDeadLettered, ev.StepRedriven, ev.RunFailed, ev.RunReopened}

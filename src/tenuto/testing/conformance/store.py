@@ -21,13 +21,14 @@ from tenuto.testing.conformance.messages import MessageSuite
 from tenuto.testing.conformance.ownership import OwnershipSuite
 from tenuto.testing.conformance.races import RaceSuite
 from tenuto.testing.conformance.upkeep import UpkeepSuite
+from tenuto.testing.conformance.usage import UsageSuite
 
 MakeStore = Callable[[], Store]
 
 
 class StoreSuite(
     JournalSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite,
-    RaceSuite,
+    RaceSuite, UsageSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from tenuto.adapters.stores.memory.tables import Tables, copied, is_id
 from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow, WorkflowRow
+from tenuto.ports.usage import BILLED
 
 
 class Definitions:
@@ -172,6 +173,10 @@ class Projections:
         """Drop a projection's rows and cursors, so that it is built anew."""
         self.tables.cursors.pop(name, None)
         self.tables.steps = {key: row for key, row in self.tables.steps.items() if row[0] != name}
+        self.tables.usage = {
+            key: (by, row) for key, (by, row) in self.tables.usage.items()
+            if by != name or key[0] not in self.tables.runs or row.as_of == BILLED
+        }
 
     async def list_steps(self, where: StepFilter, *, after: str = "", limit: int = 100) -> list[StepRow]:
         """Return steps across runs, newest first."""

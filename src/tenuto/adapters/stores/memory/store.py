@@ -14,6 +14,7 @@ from tenuto.adapters.stores.memory.ownership import Ownership
 from tenuto.adapters.stores.memory.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.memory.tables import Tables
 from tenuto.adapters.stores.memory.upkeep import Upkeep
+from tenuto.adapters.stores.memory.usage import Usage
 
 
 def wall_clock() -> int:
@@ -21,7 +22,9 @@ def wall_clock() -> int:
     return int(time.time() * 1000)
 
 
-class MemoryStore(Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys):
+class MemoryStore(
+    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage
+):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 
     Args:

@@ -25,6 +25,7 @@ from tenuto.ports.store import (
     WorkerRow,
     WorkflowRow,
 )  # fmt: skip
+from tenuto.ports.usage import UsageRow
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 REOPENS = ("failed", "budget_exceeded")
@@ -96,6 +97,9 @@ class Tables:
     holds: dict[tuple[str, int], Hold] = field(default_factory=dict[tuple[str, int], Hold])
     wanting: dict[tuple[str, str, str], Waiter] = field(default_factory=dict[tuple[str, str, str], Waiter])
     data_keys: dict[str, DataKeyRow] = field(default_factory=dict[str, DataKeyRow])
+    usage: dict[tuple[str, int, int], tuple[str, UsageRow]] = field(
+        default_factory=dict[tuple[str, int, int], tuple[str, UsageRow]]
+    )
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

@@ -763,8 +763,9 @@ on conflict (name, writer) do update set n = excluded.n where excluded.n > proje
 select writer, n from projection where name = $1
 
 -- name: reset_projection
--- Forget a projection's rows and cursors.
-with v as (delete from step_view where projection = $1)
+-- Forget a projection's rows and cursors; calls of runs that are gone, and bills, cannot be made anew and stay.
+with v as (delete from step_view where projection = $1),
+u as (delete from usage where projection = $1 and as_of < 2147483647 and run_id in (select id from run))
 delete from projection where name = $1
 
 -- name: list_steps
@@ -883,6 +884,7 @@ with gone as (
   update data_key set wrapped = '', destroyed_at = {clock} where ns = $1 and destroyed_at = 0 returning id
 )
 select count(*) from gone
+
 -- ================================================================================================= funds
 
 -- name: cap_put
@@ -988,3 +990,76 @@ delete from want where (run_id, step, call) in (select * from unnest($1::uuid[],
 -- name: wants_drop
 -- No call of a run waits any longer.
 delete from want where run_id = $1
+
+-- =============================================================================================== usage
+
+-- part: usage_columns
+ns, run_id, step, call, seq, n, as_of, at, agent, workflow, project, kind, state, provider, model, purpose, tool, tokens,
+input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd_micros
+
+-- part: usage_where
+ns = $1 and at >= $2 and ($3::bigint = 0 or at < $3) and ($4::uuid is null or run_id = $4)
+  and ($5::text is null or workflow = $5) and ($6::text is null or project = $6)
+  and ($7::text is null or provider = $7) and ($8::text is null or model = $8) and ($9::text is null or agent = $9)
+  and ($10::text is null or purpose = $10) and ($11::text is null or tool = $11) and ($12::text is null or kind = $12)
+  and ($13::text is null or state = $13)
+
+-- name: put_usage
+-- Upsert calls as they were paid for; a row made from an older record never replaces one made from a newer.
+insert into usage (projection, {usage_columns})
+select $1, x.*
+from unnest(
+  $2::text[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[], $9::bigint[], $10::text[],
+  $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+  $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[])
+  as x({usage_columns})
+on conflict (run_id, seq, n) do update set
+  projection = excluded.projection,
+  ns = excluded.ns, as_of = excluded.as_of, at = excluded.at, step = excluded.step, call = excluded.call,
+  agent = excluded.agent, workflow = excluded.workflow, project = excluded.project, kind = excluded.kind,
+  state = excluded.state, provider = excluded.provider, model = excluded.model, purpose = excluded.purpose,
+  tool = excluded.tool, tokens = excluded.tokens, input_tokens = excluded.input_tokens,
+  cached_tokens = excluded.cached_tokens, cache_write_tokens = excluded.cache_write_tokens,
+  output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens,
+  cost_usd_micros = excluded.cost_usd_micros
+where excluded.as_of >= usage.as_of
+
+-- name: prune_usage
+-- Forget calls of long ago.
+with gone as (
+  delete from usage where ctid = any(array(select ctid from usage where at < $1 limit $2)) returning 1
+)
+select count(*) from gone
+
+-- name: list_usage
+-- A page of calls, newest first.
+select {usage_columns}
+from usage
+where {usage_where}
+  and ($14::bigint is null or (at, run_id, seq, n) < ($14, $15::uuid, $16::int, $17::int))
+order by at desc, run_id desc, seq desc, n desc
+limit $18
+
+-- name: sum_usage
+-- Sums over the calls of each group.
+select * from (
+  select case $14::text when 'day' then to_char(to_timestamp(at / 1000) at time zone 'UTC', 'YYYY-MM-DD')
+           when 'model' then model when 'provider' then provider when 'workflow' then workflow
+           when 'project' then project when 'agent' then agent when 'purpose' then purpose when 'tool' then tool
+           when 'kind' then kind when 'run' then run_id::text else '' end as key,
+         count(distinct run_id) as runs, count(*) as calls,
+         count(*) filter (where state = 'failed') as failed, count(*) filter (where state = 'unknown') as unknown,
+         coalesce(sum(tokens) filter (where state <> 'unknown'), 0)::bigint as tokens,
+         coalesce(sum(input_tokens), 0)::bigint as input_tokens, coalesce(sum(cached_tokens), 0)::bigint as cached_tokens,
+         coalesce(sum(cache_write_tokens), 0)::bigint as cache_write_tokens,
+         coalesce(sum(output_tokens), 0)::bigint as output_tokens,
+         coalesce(sum(reasoning_tokens), 0)::bigint as reasoning_tokens,
+         coalesce(sum(cost_usd_micros) filter (where state <> 'unknown'), 0)::bigint as cost_usd_micros,
+         coalesce(sum(tokens) filter (where state = 'unknown'), 0)::bigint as unknown_tokens,
+         coalesce(sum(cost_usd_micros) filter (where state = 'unknown'), 0)::bigint as unknown_cost_usd_micros
+  from usage
+  where {usage_where}
+  group by 1
+) s
+order by case $14::text when 'day' then key end collate "C" desc, cost_usd_micros desc, tokens desc, key collate "C"
+limit $15

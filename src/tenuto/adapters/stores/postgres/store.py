@@ -18,6 +18,7 @@ from tenuto.adapters.stores.postgres.parts import Parts
 from tenuto.adapters.stores.postgres.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.postgres.upkeep import Upkeep
 from tenuto.adapters.stores.postgres.url import place_of
+from tenuto.adapters.stores.postgres.usage import Usage
 from tenuto.errors import InvalidSettings
 
 OLDEST_SERVER = 15
@@ -26,7 +27,7 @@ READERS = 3
 
 
 class PostgresStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

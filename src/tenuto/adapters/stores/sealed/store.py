@@ -1,7 +1,8 @@
 """A store around another one, in which every payload is sealed: the file or server sees envelopes only.
 
 What is never sealed is what the store has to work with: ids, positions, states, times, namespaces, names of workflows,
-nodes, steps and handlers, keys of messages, and amounts of money. Everything else goes through `Rows`.
+nodes, steps and handlers, keys of messages, and amounts of money with the provider, model and project they belong to.
+Everything else goes through `Rows`.
 """
 
 from __future__ import annotations

@@ -722,7 +722,6 @@ delete from want where run_id = ? and step = ? and call = ?
 -- No call of a run waits any longer.
 delete from want where run_id = ?
 
-
 -- name: data_keys
 -- Wrapped keys in the order they were made.
 select id, ns, use, wrapped, master, created_at, destroyed_at from data_key order by no
@@ -747,3 +746,69 @@ pragma secure_delete = on
 -- name: checkpoint_truncate
 -- Move the log into the file and empty it.
 pragma wal_checkpoint(truncate)
+
+-- =============================================================================================== usage
+
+-- part: usage_columns
+ns, run_id, step, call, seq, n, as_of, at, agent, workflow, project, kind, state, provider, model, purpose, tool, tokens,
+input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_usd_micros
+
+-- part: usage_where
+ns = ?1 and at >= ?2 and (?3 = 0 or at < ?3) and (?4 is null or run_id = ?4) and (?5 is null or workflow = ?5)
+  and (?6 is null or project = ?6) and (?7 is null or provider = ?7) and (?8 is null or model = ?8)
+  and (?9 is null or agent = ?9) and (?10 is null or purpose = ?10) and (?11 is null or tool = ?11)
+  and (?12 is null or kind = ?12) and (?13 is null or state = ?13)
+
+-- name: usage_put
+-- Upsert calls as they were paid for; a row made from an older record never replaces one made from a newer.
+insert into usage (projection, {usage_columns})
+select * from (values {rows 25}) as v where true
+on conflict (run_id, seq, n) do update set
+  projection = excluded.projection,
+  ns = excluded.ns, as_of = excluded.as_of, at = excluded.at, step = excluded.step, call = excluded.call,
+  agent = excluded.agent, workflow = excluded.workflow, project = excluded.project, kind = excluded.kind,
+  state = excluded.state, provider = excluded.provider, model = excluded.model, purpose = excluded.purpose,
+  tool = excluded.tool, tokens = excluded.tokens, input_tokens = excluded.input_tokens,
+  cached_tokens = excluded.cached_tokens, cache_write_tokens = excluded.cache_write_tokens,
+  output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens,
+  cost_usd_micros = excluded.cost_usd_micros
+where excluded.as_of >= usage.as_of
+
+-- name: usage_reset
+-- Forget a projection's calls of runs that exist: they can be made anew, but of bills.
+delete from usage where projection = ? and as_of < 2147483647 and run_id in (select id from run)
+
+-- name: usage_drop
+-- Forget calls of long ago.
+delete from usage where (run_id, seq, n) in (select run_id, seq, n from usage where at < ?1 limit ?2)
+
+-- name: usage_list
+-- A page of calls, newest first.
+select {usage_columns}
+from usage
+where {usage_where}
+  and at <= coalesce(?14, 9223372036854775807)
+  and (?14 is null or (at, run_id, seq, n) < (?14, ?15, ?16, ?17))
+order by at desc, run_id desc, seq desc, n desc
+limit ?18
+
+-- name: usage_sum
+-- Sums over the calls of each group.
+select case ?14 when 'day' then strftime('%Y-%m-%d', at / 1000, 'unixepoch') when 'model' then model
+         when 'provider' then provider when 'workflow' then workflow when 'project' then project when 'agent' then agent
+         when 'purpose' then purpose when 'tool' then tool when 'kind' then kind when 'run' then id_text(run_id)
+         else '' end as key,
+       count(distinct run_id) as runs, count(*) as calls,
+       count(*) filter (where state = 'failed') as failed, count(*) filter (where state = 'unknown') as unknown,
+       coalesce(sum(tokens) filter (where state <> 'unknown'), 0) as tokens,
+       coalesce(sum(input_tokens), 0) as input_tokens, coalesce(sum(cached_tokens), 0) as cached_tokens,
+       coalesce(sum(cache_write_tokens), 0) as cache_write_tokens, coalesce(sum(output_tokens), 0) as output_tokens,
+       coalesce(sum(reasoning_tokens), 0) as reasoning_tokens,
+       coalesce(sum(cost_usd_micros) filter (where state <> 'unknown'), 0) as cost_usd_micros,
+       coalesce(sum(tokens) filter (where state = 'unknown'), 0) as unknown_tokens,
+       coalesce(sum(cost_usd_micros) filter (where state = 'unknown'), 0) as unknown_cost_usd_micros
+from usage
+where {usage_where}
+group by 1
+order by case ?14 when 'day' then key end desc, cost_usd_micros desc, tokens desc, key
+limit ?15

@@ -156,6 +156,7 @@ class Projections(Part):
 
         def reset(tx: Tx) -> None:
             sql.change(tx.db, "view_drop", name)
+            sql.change(tx.db, "usage_reset", name)
             sql.change(tx.db, "projection_drop", name)
 
         await self.parts.writer.run(reset)

@@ -27,6 +27,7 @@ from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
 from tenuto.adapters.stores.sqlite.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.sqlite.upkeep import Upkeep
+from tenuto.adapters.stores.sqlite.usage import Usage
 from tenuto.errors import InvalidSettings
 
 READERS = 3
@@ -40,7 +41,7 @@ def wall_clock() -> int:
 
 
 class SqliteStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 
