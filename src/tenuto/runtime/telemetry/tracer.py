@@ -16,7 +16,7 @@ from tenuto.domain.runs.trace import Trace, is_sampled, span_of, trace_of
 from tenuto.ports.telemetry import Span, Spans
 
 BEGUN = 10_000
-ENDS = {
+ENDS: dict[type[ev.Event], str] = {
     ev.RunCompleted: "completed", ev.RunFailed: "failed", ev.RunCancelled: "cancelled",
     ev.RunExceeded: "budget_exceeded",
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -229,11 +230,11 @@ class Rows:
 
     def saved(self, ns: str, saved: Saved) -> Saved:
         """Seal checkpoints, their values and writes."""
-        return _each(saved, lambda body, *place: self._e.seal(ns, body, *place))
+        return _each(saved, partial(self._e.seal, ns))
 
     def open_saved(self, ns: str, saved: Saved) -> Saved:
         """Return checkpoints, their values and writes as they were."""
-        return _each(saved, lambda body, *place: self._e.open(body, *place, ns=ns))
+        return _each(saved, partial(self._e.open, ns=ns))
 
     # --- definitions and idempotency --------------------------------------------------------------------------
 

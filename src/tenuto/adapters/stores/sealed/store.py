@@ -120,7 +120,7 @@ class SealedStore:
 
     async def commit(self, batch: Sequence[Commit]) -> list[Committed]:
         """Make a sealed group durable; a commit that cannot be sealed is poison, and its neighbours stand."""
-        await self.ring.ready(set().union(*map(self._rows.namespaces, batch)))
+        await self.ring.ready({ns for commit in batch for ns in self._rows.namespaces(commit)})
         answers: dict[int, Committed] = {}
         sealed: list[Commit] = []
         for at, commit in enumerate(batch):
