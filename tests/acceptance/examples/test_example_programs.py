@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ SAYS = {
     "durable_steps.py": "this is reminder 2",
     "mcp_lookup.py": "Clean Sails",
     "ops_automation.py": "restarts: 3",
+    "pydantic_ai_agent.py": "Rome is warmer",
 }
 
 
@@ -42,6 +44,39 @@ def test_a_program_runs_to_its_end(name: str, tmp_path: Path) -> None:
 def test_calls_are_not_repeated_by_a_retry(tmp_path: Path) -> None:
     """The step of `durable_steps.py` fails after its work, and its calls are made once all the same."""
     assert start("durable_steps.py", tmp_path).stdout.count("composing reminder") == 2
+
+
+KILLED_AT = """
+import os, runpy, signal, sys
+
+class Doomed:
+    def write(self, text):
+        sys.__stderr__.write(text)
+        sys.__stderr__.flush()
+        if sys.argv[2] in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def flush(self):
+        pass
+
+sys.stderr = Doomed()
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_a_killed_pydantic_ai_agent_goes_on(tmp_path: Path) -> None:
+    """SIGKILL inside its second tool call: started again, it makes that call again and none of those before."""
+    program = str(FOLDER / "pydantic_ai_agent.py")
+    command = [sys.executable, "-c", KILLED_AT, program, "looking up Rome"]
+    killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed.stderr.split("\n")[:2] == ["looking up Oslo", "looking up Rome"]
+    done = start("pydantic_ai_agent.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "{'reporter': 'I sent it: Rome is warmer.'}"
+    assert [line for line in done.stderr.splitlines() if line.startswith(("looking", "sending"))] == [
+        "looking up Rome", "sending 'Rome is warmer.'"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("answer", "output"), [("approve", "'refund'"), ("reject", "'declined'")])

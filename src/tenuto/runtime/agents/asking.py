@@ -54,7 +54,8 @@ async def ask(
             meta=lambda reply: usage_of(reply, request, round), partial=partial, slot=limit[0] if limit else "",
         )
 
-    answer = await patiently(step, ctx, key, request.model, once, passes, retries, patient=patient)
+    policy = step.node.node.retry
+    answer = await patiently(policy, ctx, key, request.model, once, passes, retries, patient=patient)
     return msgspec.convert(answer, ModelReply)
 
 
@@ -77,7 +78,7 @@ async def _request(
 
 
 async def patiently(
-    step: Step, ctx: Durable, key: str, what: str, once: Callable[[], Awaitable[T]],
+    policy: Retry | None, ctx: Durable, key: str, what: str, once: Callable[[], Awaitable[T]],
     passing: Callable[[StepError], bool], retries: int, *, patient: bool = True,
 ) -> T:
     """Do something that may fail in a way that passes, with durable waits in between.
@@ -85,6 +86,7 @@ async def patiently(
     The journal counts the tries: code that runs again from the top skips those whose wait has begun.
 
     Args:
+        policy: How long to wait; `None` is from a second to a minute.
         passing: Says of a failure whether it is worth another try.
         retries: Tries after the first.
         patient: Whether a failure with `local` in its details is waited out for as long as it takes.
@@ -92,7 +94,7 @@ async def patiently(
     Raises:
         StepError: The last failure.
     """
-    policy = step.node.node.retry or _BACKOFF
+    policy = policy or _BACKOFF
     tries = 0
     while True:
         tries += 1

@@ -72,7 +72,7 @@ async def serve(
         if call.name in talk.role.agents:
             return _Answer(await ask_agent(call.name, call.arguments["task"], f"{key}/"))
         outcome = await patiently(
-            step, ctx, key, call.name,
+            step.node.node.retry, ctx, key, call.name,
             lambda: try_tool(ctx, step.catalog, call.name, call.arguments, key=key, partial=partial),
             is_unknown, TOOL_RETRIES,
         )
