@@ -27,6 +27,7 @@ class Line:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._store: Store | None = None
         self._closed = False
+        self._accepted: set[asyncio.Task[Any]] = set()
 
     def now(self, work: Work[T]) -> T:
         """Do some work on the store and block this thread until it is done.
@@ -65,6 +66,10 @@ class Line:
             return self._loop
 
     async def _do(self, work: Work[T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._accepted.add(task)
+        task.add_done_callback(self._accepted.discard)
         async with self._opening:
             if self._store is None:
                 store = self._make()
@@ -73,8 +78,8 @@ class Line:
         return await work(self._store)
 
     async def _release(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
+        # Only what was accepted: the store has tasks of its own, which end when it is closed.
+        await asyncio.gather(*self._accepted, return_exceptions=True)
         store, self._store = self._store, None
         if store is not None:
             await store.close()

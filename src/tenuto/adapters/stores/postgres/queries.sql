@@ -860,6 +860,8 @@ with doomed as (
   where v.ns = $1 and (v.thread = any($2::text[]) or v.thread in (select thread from doomed))
     and not exists (select 1 from live l where l.thread = v.thread and l.space = v.space
       and l.channel = v.channel and l.version = v.version)
+)
+select count(*) from gone
 
 -- name: data_keys
 -- Wrapped keys in the order they were made.
