@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from tests.acceptance.features.harness import ran, statuses, steps
 
+from features.harness import ran, statuses, steps
 from tenuto import App
 from tenuto.ports.providers import Provider, Providers
 from tenuto.runtime.services.budgets import SetCap

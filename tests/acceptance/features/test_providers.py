@@ -8,9 +8,10 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
-from tests.acceptance.features.harness import Gate, ended, events, ran, served, statuses
 
+from features.harness import Gate, ended, events, ran, served, statuses
 from tenuto import App, Retry
 from tenuto.domain.routing import TIERS
 from tenuto.domain.runs.views import RunView
@@ -125,8 +126,17 @@ async def asked_of(engine: Engine, run_id: str) -> list[dict[str, Any]]:
     return [event.data["meta"] for event in found if event.type == "call.completed" and event.data["kind"] == "model"]
 
 
-async def assert_exact(engine: Engine, office: Office, view: RunView) -> None:
-    """The run's budget, its journal and its usage say what the server's own ledger says."""
+async def counted(client: httpx.AsyncClient, run_id: str) -> dict[str, Any]:
+    """Return the totals of a run once nothing is missing from them: figures follow the journals by a moment."""
+    async with asyncio.timeout(15):
+        while True:
+            found = (await client.get("/usage", params={"run": run_id, "kind": "model", "group_by": "purpose"})).json()
+            if not found["lag"]:
+                return found
+
+
+async def assert_exact(engine: Engine, client: httpx.AsyncClient, office: Office, view: RunView) -> None:
+    """The run's budget, its journal, its usage and that of all runs say what the server's own ledger says."""
     bills = office.server.bills
     tokens = sum(bill.input_tokens + bill.output_tokens for bill in bills)
     assert view.budget.spent["cost_usd_micros"] == office.server.billed_usd_micros > 0
@@ -141,8 +151,17 @@ async def assert_exact(engine: Engine, office: Office, view: RunView) -> None:
     assert all(bill.cached_tokens == 600 for bill in bills)
     if office.kind == "openai":  # the other protocol does not say how much of the answer was reasoning
         assert {meta["reasoning_tokens"] for meta in told} == {20}
-    usage = await engine.usage.run(view.id)
-    assert usage.budget.spent["cost_usd_micros"] == office.server.billed_usd_micros
+    own = (await client.get(f"/runs/{view.id}/usage")).json()
+    assert own["budget"]["spent"]["cost_usd_micros"] == office.server.billed_usd_micros
+    totals = (await counted(client, view.id))["totals"]
+    assert totals["cost_usd_micros"] == office.server.billed_usd_micros
+    for name in names[:4]:
+        assert totals[name] == sum(getattr(bill, name) for bill in bills), name
+    calls = (await client.get("/usage/calls", params={"run": view.id, "kind": "model"})).json()["items"]
+    assert sorted(call["cost_usd_micros"] for call in calls) == sorted(bill.cost_usd_micros for bill in bills)
+    assert {(call["provider"], call["model"], call["state"]) for call in calls} == {
+        (office.kind, office.model.partition(":")[2], "settled")
+    }
     assert len({asked.key for asked in office.server.asked}) == len(office.server.asked)
     assert KEY not in str(await events(engine, view.id))
 
@@ -161,9 +180,7 @@ async def test_a_pipeline_with_a_tool_streams_and_costs_what_the_provider_bills(
         assert office.searched == ["tides"]
         assert list(said.values()) == ["Let me look.", "The tides, in full."]
         assert [asked.stream for asked in server.asked] == [True, True]
-        await assert_exact(engine, office, view)
-        shown = (await client.get(f"/runs/{view.id}/usage")).json()
-        assert shown["budget"]["spent"]["cost_usd_micros"] == server.billed_usd_micros
+        await assert_exact(engine, client, office, view)
 
 
 @BOTH
@@ -172,12 +189,12 @@ async def test_a_supervisor_takes_the_edge_its_model_chose(
 ):
     monkeypatch.setenv("TENUTO_TEST_KEY", KEY)
     office = Office(kind)
-    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, _):
+    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, client):
         view, _ = await watched(engine, office, "supervisor")
         assert (view.status, view.output) == ("completed", {"refund": "refund takes it"})
         assert statuses(view)["billing"] == "skipped"
         assert "'enum': ['billing', 'refund']" in str(server.asked[0].body)
-        await assert_exact(engine, office, view)
+        await assert_exact(engine, client, office, view)
 
 
 @BOTH
@@ -187,15 +204,17 @@ async def test_a_swarm_s_answers_are_merged(
 ):
     monkeypatch.setenv("TENUTO_TEST_KEY", KEY)
     office = Office(kind)
-    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, _):
+    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, client):
         view, said = await watched(engine, office, f"swarm-{merge}")
         assert view.status == "completed", view.error
+        purposes = {group["key"]: group["calls"] for group in (await counted(client, view.id))["groups"]}
+        assert purposes == ({"execution": 3} if merge == "vote" else {"execution": 3, "merging": 1})
         out = view.output["ideas"]
         assert sorted(out["branches"]) == ["a boat", "a boat", "a kite"]
         assert out["merged"] == ("a boat" if merge == "vote" else out["branches"][2])
         assert sorted(text for call, text in said.items() if call.endswith("/model")) == sorted(out["branches"])
         assert len(server.asked) == requests
-        await assert_exact(engine, office, view)
+        await assert_exact(engine, client, office, view)
 
 
 @BOTH
@@ -205,12 +224,13 @@ async def test_errors_that_pass_are_waited_out_and_cost_nothing(
     monkeypatch.setenv("TENUTO_TEST_KEY", KEY)
     office = Office(kind, Answer(status=429, retry_after="0", message="slow down"), Answer(status=503, message="back soon"))
     office.begin.open.set()
-    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, _):
+    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, client):
         view = await ran(engine, "supervisor", {"topic": "tides"})
         assert (view.status, view.output) == ("completed", {"refund": "refund takes it"})
         assert len(server.asked) == 3
         assert len(server.bills) == 1
         assert len({asked.key for asked in server.asked}) == 1
+        assert (await counted(client, view.id))["totals"]["cost_usd_micros"] == server.billed_usd_micros
         assert view.budget.spent["cost_usd_micros"] == server.billed_usd_micros
         told = str(await events(engine, view.id))
         assert "slow down" in told
@@ -224,7 +244,7 @@ async def test_what_a_broken_stream_cost_is_held_until_somebody_knows(
     """The provider billed an answer that never came: spent stays above its ledger, and meets it when the bill is told."""
     monkeypatch.setenv("TENUTO_TEST_KEY", KEY)
     office = Office(kind, Answer(text="The tides, in f", input_tokens=900, output_tokens=9, cut_after=2))
-    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, _):
+    async with office.server as server, served(office.app, sqlite_url, tmp_path, providers=provider_of(kind, server)) as (engine, client):
         view, said = await watched(engine, office, "pipeline")
         assert view.status == "completed", view.error
         assert list(said.values()) == ["Let me look.", "The tides, in full."]  # what was said before the break is withdrawn
@@ -236,3 +256,5 @@ async def test_what_a_broken_stream_cost_is_held_until_somebody_knows(
         await engine.budgets.settle(view.id, hold.n, lost.cost_usd_micros)
         total = next(item for item in (await engine.budgets.read()).items if (item.scope, item.period) == ("", "total"))
         assert (total.spent, total.reserved, total.unknown) == (server.billed_usd_micros, 0, 0)
+        totals = (await counted(client, view.id))["totals"]
+        assert (totals["cost_usd_micros"], totals["unknown_cost_usd_micros"]) == (server.billed_usd_micros, 0)
