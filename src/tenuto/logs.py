@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
-from tenuto.runtime.worker.said import StepLines
+from tenuto.runtime.worker.said import StepLines, speaking
 from tenuto.settings import Settings
 
 request_id_var: ContextVar[str] = ContextVar("tenuto_request_id", default="")
@@ -46,6 +46,12 @@ def _moment(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
+def _shown(line: str) -> str:
+    """Return a line without the sensitive values of the run on whose behalf it was written."""
+    speaker = speaking.get()
+    return line if speaker is None else speaker.hide(line)
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line."""
 
@@ -60,7 +66,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _shown(json.dumps(line, default=str))
 
 
 class TextLines(logging.Formatter):
@@ -72,7 +78,7 @@ class TextLines(logging.Formatter):
         known = _ids(record) if getattr(record, "told", False) else _known(record)
         ids = " ".join(f"{name}={value}" for name, value in known.items()).replace("\r", "\\r").replace("\n", "\\n")
         line = f"{_moment(record)} {record.levelname:<7} {message}" + (f"  {ids}" if ids else "")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return _shown(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:

@@ -8,7 +8,9 @@ Source: JSON Schema 2020-12, validation vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -20,12 +22,14 @@ from tenuto.errors import Problem
 Schema = dict[str, Any]
 
 TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
+MARK = "x-sensitive"
+"""Marks a value that is not shown in passing: `true` in the schema of the value."""
 _REF_LIMIT = 64
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 _ANNOTATIONS = {
     "title", "description", "default", "examples", "format", "deprecated", "readOnly", "writeOnly", "$schema", "$id",
-    "$comment", "discriminator",
+    "$comment", "discriminator", "x-sensitive",
 }
 _COUNTS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
 _NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
@@ -116,6 +120,8 @@ def _check_value(key: str, value: Any, spot: str, root: Any, found: Findings) ->
         _bad(found, spot, f"{key!r} is a whole number from 0")
     elif key in _NUMBERS and not _is_number(value):
         _bad(found, spot, f"{key!r} is a number")
+    elif key == MARK and not isinstance(value, bool):
+        _bad(found, spot, f"{key!r} is true or false")
     elif key == "multipleOf" and cast("float", value) <= 0:
         _bad(found, spot, "'multipleOf' is more than 0")
 
@@ -158,6 +164,53 @@ def _resolve(root: Any, ref: str) -> Any:
             return None
         at = cast("Schema", at)[name]
     return at
+
+
+# --- what is marked? -------------------------------------------------------------------------------------------
+
+Place = Callable[[str | int], bool]
+
+
+def is_marked(schema: Any) -> bool:
+    """Return whether a schema marks anything as sensitive."""
+    if isinstance(schema, dict):
+        known = cast("Schema", schema)
+        return known.get(MARK) is True or any(is_marked(item) for item in known.values())
+    return isinstance(schema, list) and any(is_marked(item) for item in cast("list[Any]", schema))
+
+
+def parts_of(schema: Schema, root: Any) -> Iterator[tuple[Any, Place | None]]:
+    """Yield the schemas inside a schema, each with the members or items it describes; `None` is the value itself."""
+    if "$ref" in schema:
+        yield _resolve(root, schema["$ref"]), None
+    for key in ("allOf", "anyOf", "oneOf"):
+        for part in schema.get(key, ()):
+            yield part, None
+    declared: Schema = schema.get("properties", {})
+    patterns: Schema = schema.get("patternProperties", {})
+    for name, part in declared.items():
+        yield part, functools.partial(operator.eq, name)
+    for pattern, part in patterns.items():
+        yield part, functools.partial(_fits_name, pattern)
+    if "additionalProperties" in schema:
+        yield schema["additionalProperties"], functools.partial(_is_other, frozenset(declared), tuple(patterns))
+    first: list[Any] = schema.get("prefixItems", [])
+    for at, part in enumerate(first):
+        yield part, functools.partial(operator.eq, at)
+    if "items" in schema:
+        yield schema["items"], functools.partial(_is_later, len(first))
+
+
+def _fits_name(pattern: str, name: str | int) -> bool:
+    return isinstance(name, str) and matches(pattern, name)
+
+
+def _is_other(declared: frozenset[str], patterns: tuple[str, ...], name: str | int) -> bool:
+    return isinstance(name, str) and name not in declared and not any(matches(one, name) for one in patterns)
+
+
+def _is_later(first: int, at: str | int) -> bool:
+    return isinstance(at, int) and at >= first
 
 
 # --- does a value fit? -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.sensitive import Hidden
 from tenuto.domain.runs.views import View, instant
 from tenuto.errors import Invalid
 
@@ -233,15 +234,22 @@ def public_events(run_id: str, seq: int, body: ev.Body, *, after: int = -1) -> I
 
 
 def public_event(
-    run_id: str, seq: int, index: int, event: ev.Event, at: datetime | None, plan: Plan | None = None
+    run_id: str, seq: int, index: int, event: ev.Event, at: datetime | None, plan: Plan | None = None,
+    hidden: Hidden | None = None,
 ) -> PublicEvent:
-    """Return one journal event as anyone outside reads it; without the plan steps go by their ids."""
+    """Return one journal event as anyone outside reads it; without the plan steps go by their ids.
+
+    Args:
+        hidden: Takes out the run's sensitive values; `None` where nothing is marked, or everything may be seen.
+    """
     entry = TABLE[type(event)]
     step = step_of(event)
     data = {public: _plain(field, getattr(event, field)) for field, public in entry.fields.items()}
     if type(event) is ev.RunCreated:
         data["priority"] = PRIORITY_NAMES[event.priority]
         data["replay_of"] = event.fork.run if event.fork is not None else None
+    if hidden is not None:
+        data = hidden.event(event, data)
     return PublicEvent(
         id=event_id(seq, index), run=run_id, type=entry.name, at=at, step=step,
         name=plan.title(step) if plan is not None and step else step, node=split_key(step)[0] if step else "", data=data,

@@ -9,11 +9,13 @@ import msgspec
 
 from tenuto.domain.runs.check import Checker, Violation
 from tenuto.domain.runs.public import TABLE, event_id, parse_id, public_event
+from tenuto.domain.runs.sensitive import Hidden, Marks
 from tenuto.domain.runs.views import instant
 from tenuto.domain.runs.wire import ZERO, Record, decode, link
 from tenuto.errors import Corrupt, Gone, Invalid
 from tenuto.ports.store import RunFilter
 from tenuto.runtime.services.context import READ_AT_ONCE, Context
+from tenuto.runtime.services.hiding import hidden_of
 from tenuto.runtime.services.results import AuditEntry, AuditTrail, Verification
 
 VIOLATIONS_SHOWN = 1000
@@ -48,10 +50,10 @@ class Audit:
             records=len(records), problem=checker.found[0].message if checker.found else "",
         )
         seq, index = parse_id(after)
-        worker = ""
+        worker, hidden = "", await self._hidden(run_id)
         for item in records:
             try:
-                entries = _entries(run_id, item, worker)
+                entries = _entries(run_id, item, worker, hidden)
             except Corrupt as exc:
                 trail.problem = trail.problem or str(exc)
                 continue
@@ -103,6 +105,13 @@ class Audit:
                     yield msgspec.json.encode(line) + b"\n"
                 after = part[-1].seq
 
+    async def _hidden(self, run_id: str) -> Hidden | None:
+        plan = await self._c.definitions.plan(self._c.ns, (await self._c.row(run_id)).digest)
+        try:
+            return await hidden_of(self._c, run_id, plan)
+        except Corrupt:  # the trail says so; what is at marked places is hidden all the same
+            return Hidden(Marks(plan))
+
     async def _runs(self, run_id: str | None) -> AsyncIterator[str]:
         if run_id is not None:
             yield (await self._c.row(run_id)).id
@@ -130,13 +139,13 @@ class Audit:
         return checker, records
 
 
-def _entries(run_id: str, item: Record, worker: str) -> list[AuditEntry]:
+def _entries(run_id: str, item: Record, worker: str, hidden: Hidden | None) -> list[AuditEntry]:
     """Return the transitions of a record; each names the worker that owned the run when it was written."""
     body = decode(item)
     at = instant(body.t)
     found: list[AuditEntry] = []
     for index, event in enumerate(body.ev):
-        shown = public_event(run_id, item.seq, index, event, at)
+        shown = public_event(run_id, item.seq, index, event, at, hidden=hidden)
         data: dict[str, Any] = shown.data
         if TABLE[type(event)].name in ("run.claimed", "run.lease_taken"):
             worker = str(data.get("worker", worker))

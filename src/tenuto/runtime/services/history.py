@@ -24,14 +24,16 @@ from tenuto.domain.runs.public import (
     public_event,
     step_of,
 )
+from tenuto.domain.runs.sensitive import Hidden, Marks
 from tenuto.domain.runs.state import RunState, encode_state
-from tenuto.domain.runs.views import GraphView, StepView, instant
+from tenuto.domain.runs.views import ErrorView, GraphView, StepView, WaitView, instant
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.errors import Gone, Invalid, RunMissing, StepMissing
 from tenuto.ports.store import TailRow
 from tenuto.runtime.bus import DELTA, LOG, Line
 from tenuto.runtime.services.context import READ_AT_ONCE, Context, is_run_id
 from tenuto.runtime.services.feed import INTERVAL_S
+from tenuto.runtime.services.hiding import hidden_in, hidden_of
 from tenuto.runtime.services.requests import ListEvents
 from tenuto.runtime.services.results import Page, StateView
 from tenuto.runtime.services.shown import inputs_of
@@ -69,12 +71,13 @@ class History:
         where = _read(where, plan)
         seq, index = parse_id(after)
         position = seq - 1 if seq else 0
+        hidden = await hidden_of(self._c, run_id, plan)
         found: list[PublicEvent] = []
         while True:
             part = await self._c.store.records(run_id, position, min(READ_AT_ONCE, max(limit, 50)))
             for item in part:
                 past = index if item.seq == seq else -1
-                found.extend(_chosen(run_id, item.seq, decode(item), past, where, plan))
+                found.extend(_chosen(run_id, item.seq, decode(item), past, where, plan, hidden))
                 position = item.seq
                 if len(found) > limit:
                     return Page(items=found[:limit], next=found[limit - 1].id)
@@ -91,6 +94,7 @@ class History:
             StepMissing: `after` is no step of the run.
         """
         st, plan, _ = await self._c.load(run_id)
+        marks = Marks(plan)
         node = plan.key_of(node) if node else node
         keys = [
             key for key, step in st.steps.items()
@@ -104,6 +108,9 @@ class History:
         part = keys[:limit]
         inputs = await inputs_of(self._c.store, st, plan, part)
         items = [step_view(st, plan, key, inputs) for key in part]
+        if marks:
+            hidden = await hidden_in(self._c, st, marks)
+            items = [_without(item, hidden) for item in items]
         return Page(items=items, next=part[-1] if len(keys) > limit and part else None)
 
     async def state(self, run_id: str, *, at: int | None = None) -> StateView:
@@ -146,15 +153,16 @@ class History:
         where = _read(where, plan)
         seq, index = parse_id(after)
         ended, last = "", seq
+        hidden = await hidden_of(self._c, run_id, plan)
         async for part in self._c.feed.follow(run_id, seq - 1 if seq else 0):
             if isinstance(part, Line):
-                if (said := _said(part, plan, where)) is not None:
+                if (said := _said(part, plan, where, hidden)) is not None:
                     yield said
                 continue
             for number, body in part:
                 past = index if number == seq else -1
                 ended = final_of(body, past) or (ended if not body.ev else "")
-                for event in _chosen(run_id, number, body, past, where, plan):
+                for event in _chosen(run_id, number, body, past, where, plan, hidden):
                     yield event
                 last = number
             if ended in _ABSORBING or ((ended or not part) and await self._over(run_id, last)):
@@ -205,9 +213,13 @@ class History:
             plan = await self._mine_by(run_id)
             if plan is None:
                 continue
+            try:
+                hidden = await hidden_of(self._c, run_id, plan)
+            except RunMissing:
+                continue
             for item in await self._c.store.records(run_id, seq - 1, 1):
                 if item.seq == seq:
-                    for event in _chosen(run_id, seq, decode(item), -1, None, plan):
+                    for event in _chosen(run_id, seq, decode(item), -1, None, plan, hidden):
                         yield event
 
     async def _plan(self, run_id: str, after: str) -> Plan:
@@ -258,7 +270,16 @@ def _read(where: ListEvents | None, plan: Plan) -> ListEvents | None:
     return msgspec.structs.replace(where, **ids)
 
 
-def _said(line: Line, plan: Plan, where: ListEvents | None) -> PublicEvent | None:
+def _without(view: StepView, hidden: Hidden) -> StepView:
+    """Return a step without what is sensitive in its input, output, error and question."""
+    error, waiting = hidden.value(msgspec.to_builtins((view.error, view.waiting_for)))
+    return msgspec.structs.replace(
+        view, input=hidden.value(view.input), output=hidden.output(view.id, view.output),
+        error=msgspec.convert(error, ErrorView | None), waiting_for=msgspec.convert(waiting, WaitView | None),
+    )
+
+
+def _said(line: Line, plan: Plan, where: ListEvents | None, hidden: Hidden | None) -> PublicEvent | None:
     """Return a step's line as an event without a place, or `None` when a filter holds it back."""
     node = split_key(line.step)[0]
     if where is not None:
@@ -272,6 +293,8 @@ def _said(line: Line, plan: Plan, where: ListEvents | None) -> PublicEvent | Non
     else:
         own |= {"call": line.call} | ({"text": line.message} if line.type == DELTA else {})
     data = {**line.fields, **own}
+    if hidden is not None:
+        data = hidden.value(data)
     return PublicEvent(
         id="", run=line.run_id, type=line.type, at=instant(line.at), step=line.step, name=plan.title(line.step), node=node,
         data=data,
@@ -283,7 +306,7 @@ def _has_type(name: str, where: ListEvents) -> bool:
 
 
 def _chosen(
-    run_id: str, seq: int, body: Body, after: int, where: ListEvents | None, plan: Plan
+    run_id: str, seq: int, body: Body, after: int, where: ListEvents | None, plan: Plan, hidden: Hidden | None
 ) -> list[PublicEvent]:
     """Return the events of a record past a place that a filter lets through."""
     at = instant(body.t)
@@ -301,5 +324,5 @@ def _chosen(
                 continue
             if not _has_type(name, where):
                 continue
-        found.append(public_event(run_id, seq, index, event, at, plan))
+        found.append(public_event(run_id, seq, index, event, at, plan, hidden))
     return found

@@ -12,6 +12,7 @@ from tenuto.errors import ArtifactMissing
 from tenuto.ports.store import StepFilter, StepRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import manifest_of
+from tenuto.runtime.services.hiding import hidden_in_run
 from tenuto.runtime.services.requests import ListSteps
 from tenuto.runtime.services.results import ArtifactView, Page, StepRowView, WorkerView
 
@@ -81,7 +82,12 @@ class Steps:
             after=after, limit=limit + 1,
         )
         more = len(rows) > limit
-        return Page(items=[_step(row) for row in rows[:limit]], next=rows[limit - 1].cursor if more else None)
+        items = [_step(row) for row in rows[:limit]]
+        hidden = {item.run: await hidden_in_run(self._c, item.run) for item in items if item.error}
+        for item in items:
+            if item.error:
+                item.error = hidden[item.run](item.error)
+        return Page(items=items, next=rows[limit - 1].cursor if more else None)
 
 
 def _step(row: StepRow) -> StepRowView:

@@ -26,6 +26,7 @@ from tenuto.runtime.retention import tidy
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
 from tenuto.runtime.services.halted import halt_of, halted_view
+from tenuto.runtime.services.hiding import hidden_in_run
 from tenuto.runtime.services.replaying import replay
 from tenuto.runtime.services.requests import ListRuns, Replay, StartOptions, StartRun
 from tenuto.runtime.services.results import Accepted, DeletedView, Outcome, Page, Started
@@ -130,6 +131,9 @@ class Runs:
         """Return runs, newest first."""
         rows = await self._c.store.list_runs(_filter(self._c.ns, where or ListRuns()), after=after, limit=limit + 1)
         items = [summary(row) for row in rows[:limit]]
+        for item in items:
+            if item.error:
+                item.error = (await hidden_in_run(self._c, item.id))(item.error)
         return Page(items=items, next=rows[limit - 1].cursor if len(rows) > limit else None)
 
     async def cancel(self, run_id: str, *, reason: str = "", by: str = "", key: str = "") -> Accepted:

@@ -16,7 +16,9 @@ from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Failure
 from tenuto.domain.runs.failure import status_hook
+from tenuto.domain.runs.inputs import NeedValues
 from tenuto.domain.runs.present import step_idempotency_key
+from tenuto.domain.runs.sensitive import Hidden, Marks, known_in
 from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import ArtifactMissing, ControlSignal
 from tenuto.ports.model import Model, OnDelta
@@ -94,6 +96,7 @@ class Attempt:
     _timer_since = 0.0
     _beat: asyncio.TimerHandle | None = None
     _limit = 0.0
+    _hidden: Hidden | None = None
 
     def __init__(self, actor: Run, key: str) -> None:
         """Prepare the try that the journal says has begun."""
@@ -380,6 +383,24 @@ class Attempt:
         if task is not None and bus.watches(run_id):
             line = Line(run_id, self.key, self.n, self.worker.resources.clock.now(), level, text(message), plain(fields))
             task.get_loop().call_soon_threadsafe(bus.say, line)
+
+    def hide(self, text: str) -> str:
+        """Return a text without what the run's schemas mark in its input, and in the outputs there were at first."""
+        if self._hidden is None:
+            actor = self.actor
+            marks = Marks(actor.plan)
+            self._hidden = Hidden(marks)
+            if marks:
+                outs = {key: step.out for key, step in actor.st.steps.items() if step.out is not None and marks.of_step(key)}
+                read = self._at_hand
+                self._hidden = known_in(marks, read(actor.st.input), {key: read(out) for key, out in outs.items()})
+        return self._hidden.text(text)
+
+    def _at_hand(self, value: Raw) -> Any:
+        try:
+            return self.actor.env.load(value)
+        except NeedValues:
+            return None
 
     def teller(self, call: str) -> OnDelta | None:
         """Return what tells those who watch the run of a call's text as it comes; `None` when nobody does."""

@@ -18,6 +18,10 @@ class Speaker(Protocol):
         """Tell those who watch the run just now; may be called on any thread."""
         ...
 
+    def hide(self, text: str) -> str:
+        """Return a text without the sensitive values of the run; may be called on any thread."""
+        ...
+
 
 speaking: ContextVar[Speaker | None] = ContextVar("tenuto_speaking", default=None)
 """The attempt on whose behalf the present code runs."""
