@@ -507,11 +507,7 @@ class FundsReturned(Event, frozen=True, tag="funds.returned"):
 
 
 class MoneyResolved(Event, frozen=True, tag="funds.resolved"):
-    """What a call with a lost outcome did cost, as somebody found out; its hold gives way to that.
-
-    Attributes:
-        grant: Number of the hold.
-    """
+    """What a call with a lost outcome did cost, as somebody found out; the hold numbered `grant` gives way to that."""
 
     grant: int
     used: Charge
