@@ -76,11 +76,12 @@ class ToolSource(Protocol):
         """Look at it now, and return when that is done; a server that is away is tried again."""
         ...
 
-    async def call(self, tool: str, arguments: dict[str, Any], *, key: str) -> Any:
+    async def call(self, tool: str, arguments: dict[str, Any], *, key: str, traceparent: str = "") -> Any:
         """Call a tool and return its JSON result.
 
         Args:
             key: The call's idempotency key, the same over retries; the server is told.
+            traceparent: W3C context of the call, which the server is told, too; empty when nobody traces.
 
         Raises:
             ToolUnavailable: The server is away; it was not asked.

@@ -226,6 +226,23 @@ async def test_a_tool_that_hangs_is_cancelled_and_told_to_the_model():
     assert ended == ["cancelled"]
 
 
+async def test_a_tools_own_limit_holds_for_a_node_that_names_it():
+    app = App()
+    ended: list[str] = []
+
+    @app.tool(effect="idempotent", timeout_s=0.01)
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    app.workflow("w").tool(hang, id="t", args={})
+    view = await ran(app)
+    assert (view.status, view.error.code, ended) == ("failed", "tool.timed_out", ["cancelled"])
+
+
 async def test_an_effect_whose_outcome_is_unknown_is_asked_about_and_never_told_as_failed():
     app, model = with_model(rounds(1, ("pay", {})))
 

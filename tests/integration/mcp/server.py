@@ -34,6 +34,12 @@ def make(note: Callable[[str], None]) -> MCPServer:
         return {"paid": cents, "key": key}
 
     @server.tool()
+    def traced(ctx: Context) -> str:
+        """Say in which trace it was called."""
+        meta: Any = ctx.request_context.meta or {}
+        return str(meta.get("traceparent", ""))
+
+    @server.tool()
     def keyed(text: str, idempotency_key: str = "") -> str:
         """Say what key came."""
         return f"{text} {idempotency_key}"

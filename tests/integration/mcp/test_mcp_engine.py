@@ -12,12 +12,15 @@ import pytest
 from tenuto import App
 from tenuto.errors import InvalidGraph
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.services.requests import StartRun
 from tenuto.runtime.tools.servers import ServerInvalid
 from tests.integration.mcp.server import Ledger, serving
 
 
 def url(port: int) -> str:
     return f"http://127.0.0.1:{port}/mcp"
+
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 async def ran(engine: Engine, workflow: str, given: Any = None) -> Any:
@@ -123,6 +126,20 @@ async def test_an_effect_carries_the_key_of_its_call():
     assert view.id in ledger.lines[0]
     assert view.id in str(view.output)
     assert list(schema["properties"]) == ["text"]
+
+
+async def test_a_call_goes_on_in_the_trace_of_its_run():
+    ledger, app = Ledger(), App("t")
+    async with serving(ledger) as port:
+        app.mcp("ours", url=url(port))
+        app.workflow("w").tool("ours.traced", id="t", args={})
+        async with app.engine("memory:") as engine:
+            started = await engine.runs.submit(StartRun(workflow="w", input={}, traceparent=CALLER))
+            view = await engine.runs.result(started.id, timeout_s=10)
+            events = (await engine.history.events(started.id, limit=100)).items
+    assert CALLER.split("-")[1] in view.output["t"]
+    (called,) = (event for event in events if event.type == "call.completed")
+    assert called.data["meta"] == {"tool": "ours.traced", "mcp": True}
 
 
 async def test_a_name_is_checked_once_its_server_is_known():

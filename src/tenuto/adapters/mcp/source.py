@@ -39,6 +39,7 @@ LONGEST_DELAY_S = 30.0
 SETTLED_S = 30.0
 MOST_TOOLS = 2000
 KEY_META = "tenuto/idempotency-key"
+TRACE_META = "traceparent"
 _NAMED = 5
 
 
@@ -114,12 +115,12 @@ class McpSource:
 
     # --- calling ----------------------------------------------------------------------------------------------
 
-    async def call(self, tool: str, arguments: dict[str, Any], *, key: str) -> Any:
+    async def call(self, tool: str, arguments: dict[str, Any], *, key: str, traceparent: str = "") -> Any:
         """Call a tool and return its JSON result."""
         client, shown = self._client, f"tool {self._name}.{tool}"
         if client is None:
             raise self._away(shown)
-        meta: Any = {KEY_META: key}
+        meta: Any = {KEY_META: key, **({TRACE_META: traceparent} if traceparent else {})}
         try:
             async with asyncio.timeout(self._place.timeout_s):
                 result = await client.call_tool(tool, arguments, meta=meta)

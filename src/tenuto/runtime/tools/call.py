@@ -171,7 +171,7 @@ def _call(ctx: Informed, tool: Tool, arguments: Any) -> dict[str, Any]:
         return charge
 
     def meta(_result: Any) -> dict[str, Any]:
-        return {"tool": tool.name}
+        return {"tool": tool.name, **({"mcp": True} if tool.server else {})}
 
     return {
         "make": make, "effect": tool.effect, "on_unknown": tool.on_unknown, "hold": charge, "used": used, "meta": meta,

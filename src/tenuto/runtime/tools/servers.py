@@ -11,6 +11,7 @@ from tenuto.errors import Invalid, Problem
 from tenuto.ports.tools import OfferedTool, ToolSource, ToolUnavailable
 from tenuto.runtime.tools.schemas import understood
 from tenuto.runtime.tools.tool import Arguments, Tool
+from tenuto.runtime.tools.tracing import traceparent
 
 KEY_NAME = "idempotency_key"
 MEBIBYTE = 1024 * 1024
@@ -168,12 +169,12 @@ class Toolset:
             return [given, info.key], {}
 
         async def call(arguments: dict[str, Any], key: str) -> Any:
-            return await source.call(item.name, arguments, key=key)
+            return await source.call(item.name, arguments, key=key, traceparent=traceparent.get())
 
         return Tool(
             name=f"{server.names}.{item.name}", fn=call, bind=bind, effect=effect, is_async=True, schema=schema,
             on_unknown=server.unknown or ("ask" if effect == "effect" else "retry"), description=item.description,
-            version=f"mcp:{server.name}",
+            version=f"mcp:{server.name}", server=server.name,
         )
 
     def _effect(self, item: OfferedTool) -> Effect:

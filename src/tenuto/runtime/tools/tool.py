@@ -71,7 +71,9 @@ class Tool(Handler):
 
     Attributes:
         bind: `(arguments, CallInfo)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
+        server: Name of the MCP server it lives on; empty for tools of this process.
     """
 
     effect: Effect = "effect"
     on_unknown: str = "ask"
+    server: str = ""
