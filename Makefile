@@ -43,8 +43,9 @@ bench: $(VENV)/dev ## measure beside peers and the storage's limit; minutes (ARG
 docs: $(VENV)/docs ## build the documentation; a warning is an error
 	@$(BIN)/mkdocs build --strict --quiet $(ARGS)
 
-soak: $(VENV)/dev ## long: SEEDS simulations and RUNS runs of chaos on both stores
+soak: $(VENV)/dev ## long: SEEDS simulations, every place to kill an agent at, RUNS runs of chaos on both stores
 	@$(BIN)/python -m pytest -q tests/simulation --seeds $(SEEDS) $(ARGS)
+	@TENUTO_TEST_KILLS_STRIDE=1 $(BIN)/python -m pytest -q -s tests/chaos/test_kills.py
 	@$(BIN)/tenuto chaos --runs $(RUNS) --workers 3 --store sqlite
 	@$(BIN)/tenuto chaos --runs $(RUNS) --workers 3 --store postgres
 

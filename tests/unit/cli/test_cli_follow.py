@@ -177,3 +177,17 @@ def test_watch_draws_the_steps_as_they_change(server, cli, event, reply, monkeyp
     assert "parse" in frames[0]
     assert "retrying" in frames[2]
     assert "output" in frames[-1]
+
+
+def test_pieces_of_an_answer_are_lines_and_so_is_that_they_do_not_count(server, cli, event, reply):
+    """What a model says is shown as it comes; pieces have no id, so a stream that breaks goes on where it was."""
+    piece = {**event(2, "call.delta", "ask", call="r1/model", text="Forty\x1b[2J-two", provisional=True), "id": ""}
+    gone = {**event(3, "call.withdrawn", "ask", call="r1/model", provisional=True), "id": ""}
+    server.on("GET", "/runs/r1/stream", reply(events=[event(1, "run.started"), piece, gone, event(5, "run.completed")]))
+    server.on("GET", "/runs/r1", DONE)
+    told = cli("logs", "stream", "r1")
+    assert types(told.out) == ["run.started", "call.delta", "call.withdrawn", "run.completed"]
+    assert "ask" in told.out.splitlines()[1]
+    assert "-two" in told.out.splitlines()[1]
+    assert "\x1b" not in told.out
+    assert "r1/model: what was said so far does not count" in told.out
