@@ -29,6 +29,8 @@ from tenuto.ports.model import (
 )  # fmt: skip
 from tenuto.ports.providers import Price, Provider, Providers
 from tenuto.testing.servers import Answer, AnthropicServer, ModelServer, OpenAiServer, Rates, ToolUse
+from tenuto.testing.servers.http import Exchange, HttpServer
+from tenuto.testing.servers.model_server import Asked
 
 CANARY = "sk-canary-3f9c2a"
 RATES = Rates(input="3", output="15.1", cached="0.3", cache_write="3.75")
@@ -110,6 +112,34 @@ async def test_a_tool_loop_goes_there_and_back(kind: str) -> None:
     assert all(part in said for part in ("c1", "c2", "the arguments are no JSON", "tru"))
 
 
+@BOTH
+async def test_tools_have_their_names_though_providers_take_only_plain_ones(kind: str) -> None:
+    """A server's tools are `server.tool`; what goes out fits every provider, is the same each time, and comes back."""
+    names = ("files.read", "files_read", "files/read", "final_answer", "x" * 80, "x" * 81, "größe")
+    offered = tuple(ToolSpec(name, "", TOOL.schema) for name in names)
+    uses: list[str] = []
+
+    def answer(asked: Asked) -> Answer:
+        uses[:] = [(tool.get("function") or tool)["name"] for tool in asked.body["tools"]][: len(names)]
+        return Answer(tools=tuple(ToolUse(name, {"a": 1}, id=f"c{at}") for at, name in enumerate(uses)))
+
+    async with SERVERS[kind](answer, rates=RATES, secret=CANARY) as server:
+        found = models(server)
+        first = await found.request(asking(tools=offered), key="1")
+        sent = list(uses)
+        results = [Message("tool", "1", call_id=call.id, name=call.name) for call in first.tool_calls]
+        turn = (Message("assistant", "", first.tool_calls, details=first.details), *results)
+        again = await found.request(asking(*HI, *turn, tools=offered), key="2")
+        await found.close()
+    assert tuple(call.name for call in first.tool_calls) == tuple(call.name for call in again.tool_calls) == names
+    assert len(set(sent)) == len(names)
+    assert sent == uses
+    assert sent[1] == "files_read"
+    said = str(server.asked[1].body["messages"])
+    assert all(f"'{name}'" in said for name in sent)
+    assert "files.read" not in said
+
+
 async def test_what_a_provider_signed_goes_back_to_it() -> None:
     async with serve("anthropic", Answer(text="42", thinking="let me see"), "again") as server:
         found = models(server)
@@ -147,6 +177,44 @@ async def test_options_pass_and_touch_neither_key_nor_retries() -> None:
     assert (body["temperature"], body["min_p"], body["seed"]) == (0.5, 0.1, 3)
     assert 77 in (body.get("max_tokens"), body.get("max_completion_tokens"))
     assert server.asked[0].key == "k"
+
+
+@BOTH
+async def test_options_change_neither_who_is_asked_nor_how_much_it_may_cost(kind: str) -> None:
+    """What was reserved is for this model, one answer and so many tokens; the body says nothing else."""
+    more = {"model": "dear", "n": 9, "max_completion_tokens": 10**6, "messages": [], "tools": [{"name": "x"}]}
+    async with serve(kind, "ok") as server:
+        found = models(server)
+        await found.request(asking(options={**more, "extra_body": more, "min_p": 0.1}, max_tokens=77), key="k")
+        await found.close()
+    body = server.asked[0].body
+    assert (body["model"], body["min_p"], len(str(body["messages"])) > 10) == ("m", 0.1, True)
+    assert "n" not in body and "tools" not in body
+    assert {body.get("max_tokens", 77), body.get("max_completion_tokens", 77)} == {77}
+
+
+class Elsewhere(HttpServer):
+    """Sends everybody to another host."""
+
+    target = ""
+
+    async def exchange(self, exchange: Exchange) -> None:
+        await exchange.answer(307, b"", {"location": self.target + exchange.path})
+
+
+@BOTH
+async def test_a_provider_cannot_send_the_key_and_the_prompt_elsewhere(kind: str) -> None:
+    async with serve(kind, "stolen") as other, Elsewhere() as door:
+        door.target = other.base_url
+        setup = Provider(
+            name="p", kind="anthropic" if kind == "anthropic" else "openai-compatible",
+            base_urls=(f"http://localhost:{door.port}",), key_env="P_KEY",
+        )  # fmt: skip
+        found = ProviderModels(Providers(providers={"p": setup}, prices={"p:m": PRICE}), environ={"P_KEY": CANARY})
+        error = await fails(found, ModelRefused)
+        await found.close()
+    assert "status 307" in str(error)
+    assert other.asked == []
 
 
 @BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -154,7 +155,7 @@ class ModelServer(HttpServer):
         return asked
 
     async def _respond(self, exchange: Exchange, asked: Asked) -> None:
-        answer = self._pick(asked, len(exchange.body)) if asked.secret else _STRANGER
+        answer = _misnamed(asked.body) or self._pick(asked, len(exchange.body)) if asked.secret else _STRANGER
         if answer.hold:
             await self._released.wait()
         if answer.status != 200:
@@ -213,6 +214,18 @@ class ModelServer(HttpServer):
         if self._log is not None:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, **fields}) + "\n")
+
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
+
+
+def _misnamed(body: dict[str, Any]) -> Answer | None:
+    """Return the refusal of a tool whose name no provider takes."""
+    for tool in body.get("tools") or ():
+        name = str((tool.get("function") or tool).get("name", ""))
+        if not _NAME(name):
+            return Answer(status=400, message=f"Invalid tool name {name!r}: must match ^[a-zA-Z0-9_-]{{1,64}}$")
+    return None
 
 
 _STRANGER = Answer(status=401, message="this key is not known", error="invalid_api_key")

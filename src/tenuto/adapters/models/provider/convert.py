@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from hashlib import sha256
 from typing import Any, cast
 
 from pydantic_ai import messages as lib
@@ -17,9 +19,28 @@ from tenuto.ports.providers import Provider
 ANSWER = "final_answer"
 """Name of the tool by which a structured answer comes where a provider has no other way."""
 
-_OURS = frozenset({"timeout", "request_timeout", "first_event_timeout", "max_retries", "extra_headers", "max_tokens"})
+_OURS = frozenset({
+    "timeout", "request_timeout", "first_event_timeout", "max_retries", "extra_headers", "max_tokens",
+    # What a request is and may cost was decided before it was reserved for; the body is not the place to change it.
+    "model", "messages", "system", "tools", "stream", "stream_options", "n", "best_of", "max_completion_tokens",
+    "max_output_tokens",
+})  # fmt: skip
 _LIBRARYS = frozenset(ModelSettings.__annotations__) - _OURS
 _STOPS = {"stop": "end", "length": "length", "content_filter": "refused", "tool_call": "tools"}
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+_ODD = re.compile(r"[^A-Za-z0-9_-]").sub
+
+
+def wire_name(tool: str) -> str:
+    """Return a tool's name as providers take it: letters, digits, `_` and `-`, at most 64.
+
+    It depends on nothing but the name, so that every request of a conversation says the same, and two tools never
+    share one: what had to be changed ends in a digest of what it was.
+    """
+    if _PLAIN(tool) and tool != ANSWER:
+        return tool
+    return f"{_ODD('_', tool)[:53]}_{sha256(tool.encode()).hexdigest()[:10]}"
 
 
 def conversation(request: ModelRequest, provider: Provider) -> list[lib.ModelMessage]:
@@ -45,7 +66,7 @@ def _part(message: Message) -> lib.ModelRequestPart:
             return lib.SystemPromptPart(message.content)
         case "tool":
             outcome = "failed" if message.failed else "success"
-            return lib.ToolReturnPart(message.name, message.content, tool_call_id=message.call_id, outcome=outcome)
+            return lib.ToolReturnPart(wire_name(message.name), message.content, tool_call_id=message.call_id, outcome=outcome)
         case _:
             return lib.UserPromptPart(message.content)
 
@@ -60,7 +81,7 @@ def _answered(message: Message, provider: Provider) -> lib.ModelResponse:
         given: Any = call.arguments
         if call.malformed:  # only a protocol that keeps arguments as text can be shown what was written
             given = {"malformed": call.malformed} if provider.kind == "anthropic" else call.malformed
-        parts.append(lib.ToolCallPart(call.name, given, call.id))
+        parts.append(lib.ToolCallPart(wire_name(call.name), given, call.id))
     return lib.ModelResponse(parts=parts)
 
 
@@ -76,8 +97,12 @@ def settings(request: ModelRequest, provider: Provider, key: str) -> ModelSettin
             known[name] = value
         elif name not in _OURS:
             extra[name] = value
+    given: Any = known.pop("extra_body", None)
+    if isinstance(given, dict):
+        body = cast("dict[str, Any]", given)
+        extra = {name: value for name, value in body.items() if name not in _OURS} | extra
     if extra:
-        known["extra_body"] = {**cast("dict[str, Any]", known.get("extra_body", {})), **extra}
+        known["extra_body"] = extra
     if request.seed and provider.kind != "anthropic":
         known.setdefault("seed", request.seed)
     known |= {"max_tokens": request.max_tokens, "max_retries": 0, "extra_headers": {"Idempotency-Key": key}}
@@ -87,7 +112,9 @@ def settings(request: ModelRequest, provider: Provider, key: str) -> ModelSettin
 def parameters(request: ModelRequest, provider: Provider) -> ModelRequestParameters:
     """Return the tools of a request and the shape its answer must have."""
     tools = [
-        ToolDefinition(name=tool.name, description=tool.description or None, parameters_json_schema=tool.schema or _NOTHING)
+        ToolDefinition(
+            name=wire_name(tool.name), description=tool.description or None, parameters_json_schema=tool.schema or _NOTHING
+        )
         for tool in request.tools
     ]
     shape = answer_schema(request)
@@ -127,10 +154,11 @@ def reply(request: ModelRequest, response: lib.ModelResponse, provider: Provider
     """Return an answer in our words, without its cost."""
     text = "".join(part.content for part in response.parts if isinstance(part, lib.TextPart))
     calls: list[ToolCall] = []
+    names = {wire_name(tool.name): tool.name for tool in request.tools}
     answer: Any = None
     for part in response.parts:
         if isinstance(part, lib.ToolCallPart):
-            call = _call(part)
+            call = _call(part, names.get(part.tool_name, part.tool_name))
             if part.tool_name == ANSWER:
                 answer, text = call.arguments, text or part.args_as_json_str()
             else:
@@ -151,15 +179,15 @@ def reply(request: ModelRequest, response: lib.ModelResponse, provider: Provider
     )  # fmt: skip
 
 
-def _call(part: lib.ToolCallPart) -> ToolCall:
+def _call(part: lib.ToolCallPart, name: str) -> ToolCall:
     given: Any = part.args
     if isinstance(given, str):
         given = _json(given) if given.strip() else {}
     elif given is None:
         given = {}
     if isinstance(given, dict):
-        return ToolCall(part.tool_call_id, part.tool_name, cast("dict[str, Any]", given))
-    return ToolCall(part.tool_call_id, part.tool_name, malformed=part.args if isinstance(part.args, str) else repr(part.args))
+        return ToolCall(part.tool_call_id, name, cast("dict[str, Any]", given))
+    return ToolCall(part.tool_call_id, name, malformed=part.args if isinstance(part.args, str) else repr(part.args))
 
 
 def _json(text: str) -> Any:

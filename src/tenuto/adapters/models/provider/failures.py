@@ -34,6 +34,12 @@ def raise_from(error: lib.AgentRunError, provider: Provider, model: str, secret:
         raise _refused(error, provider, name, secret) from None
     if isinstance(error, lib.ModelContextWindowExceededError):
         raise PromptTooLong(f"the prompt does not fit the window of {name}") from None
+    status = getattr(error.__cause__, "status_code", 0)
+    if 300 <= status < 400:
+        raise ModelRefused(
+            f"{name} sends requests elsewhere (status {status}), where neither the prompt nor the key goes; "
+            f"set providers.{provider.name}.base_urls to the address that serves", status=status,
+        ) from None
     said = _clean(_said(error), secret)
     raise ModelCut(
         f"the answer of {name} broke off: {said}; it may have been served, and cost its price", unknown=True

@@ -13,7 +13,10 @@ NO_KEY = "none"  # clients insist on one, also where the server wants none
 
 
 class Hosts:
-    """Makes and keeps clients; the host that served last is asked first."""
+    """Makes and keeps clients; the host that served last is asked first.
+
+    They follow no redirects: the prompt and the key go to the host that was set up and nowhere else.
+    """
 
     def __init__(self, provider: Provider, secret: str) -> None:
         """Prepare; nothing is connected."""
@@ -47,14 +50,15 @@ class Hosts:
         self._models.clear()
 
     def _openai(self, url: str, name: str) -> Model[Any]:
-        from openai import AsyncOpenAI, Timeout
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
         from pydantic_ai.models.openai import OpenAIChatModel
         from pydantic_ai.profiles.openai import OpenAIModelProfile
         from pydantic_ai.providers.openai import OpenAIProvider
 
         timeout = Timeout(self._provider.timeout_s, connect=min(CONNECT_S, self._provider.timeout_s))
         client = self._clients.get(url) or AsyncOpenAI(
-            base_url=url, api_key=self._secret or NO_KEY, max_retries=0, timeout=timeout, organization="", project=""
+            base_url=url, api_key=self._secret or NO_KEY, max_retries=0, timeout=timeout, organization="", project="",
+            http_client=DefaultAsyncHttpxClient(base_url=url, timeout=timeout, follow_redirects=False),
         )
         self._clients[url] = client
         provider = OpenAIProvider(openai_client=client)
@@ -65,13 +69,14 @@ class Hosts:
         return OpenAIChatModel(name, provider=provider, profile=older)
 
     def _anthropic(self, url: str, name: str) -> Model[Any]:
-        from anthropic import AsyncAnthropic, Timeout
+        from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient, Timeout
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
         timeout = Timeout(self._provider.timeout_s, connect=min(CONNECT_S, self._provider.timeout_s))
         client = self._clients.get(url) or AsyncAnthropic(
-            base_url=url, api_key=self._secret or NO_KEY, max_retries=0, timeout=timeout
+            base_url=url, api_key=self._secret or NO_KEY, max_retries=0, timeout=timeout,
+            http_client=DefaultAsyncHttpxClient(base_url=url, timeout=timeout, follow_redirects=False),
         )
         self._clients[url] = client
         return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
