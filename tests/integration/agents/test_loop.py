@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tenuto import App, Retry
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.ports.model import ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable, ToolCall
+from tenuto.runtime.agents.asking import passes, patiently
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.worker.options import WorkerOptions
 
@@ -307,6 +309,26 @@ async def test_a_busy_model_is_asked_again_after_the_wait_it_names_and_the_wait_
     assert [data["call"] for data in waits] == ["r1/model/wait1", "r1/model/wait2"]
     assert "429 from x; try 2 of 6 follows" in waits[0]["reason"]
     assert [kind for kind, _ in happened].count("call.failed") == 2
+
+
+@pytest.mark.parametrize("named", [1e9, 1e30, float("inf")])
+async def test_a_model_that_says_to_come_back_in_ages_is_asked_again_within_a_day(named: float):
+    """What it says can be anything; a time no clock holds would end the run for good."""
+    slept: list[float] = []
+    tries = iter([ModelBusy("busy", retry_after_s=named), None])
+
+    async def once() -> str:
+        if (error := next(tries)) is not None:
+            raise error
+        return "answer"
+
+    async def sleep(seconds: float, **_: Any) -> None:
+        slept.append(seconds)
+
+    ctx = SimpleNamespace(begun=lambda wait: bool(slept) and wait == "k/wait1", sleep=sleep, run_id="r", step="s")
+    step = SimpleNamespace(node=SimpleNamespace(node=SimpleNamespace(retry=QUICK)))
+    assert await patiently(step, ctx, "k", "m:x", once, passes, 3) == "answer"  # type: ignore[arg-type]
+    assert slept == [86_400]
 
 
 async def test_why_says_whom_a_waiting_agent_waits_for():

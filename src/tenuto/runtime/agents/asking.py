@@ -19,6 +19,8 @@ T = TypeVar("T")
 MODEL_RETRIES = 5
 TOOL_RETRIES = 2
 PASSING = (ModelBusy, ModelUnreachable, ModelCut)
+LONGEST_S = 86_400.0
+"""The longest a provider is believed when it says to come back later."""
 _BACKOFF = Retry(backoff_s=1.0, multiplier=2.0, max_backoff_s=60.0)
 
 
@@ -108,7 +110,7 @@ async def patiently(
                     raise
                 after = exc.details.get("retry_after_s")
                 pause = delay_ms(policy, tries, ctx.run_id, f"{ctx.step}/{key}") / 1000
-                seconds = max(pause, float(after) if isinstance(after, int | float) else 0.0)
+                seconds = max(pause, min(after, LONGEST_S) if isinstance(after, int | float) else 0.0)
                 of = "" if lasting else f" of {retries + 1}"
                 reason = f"{what}: {exc.message.rstrip('.')}; try {tries + 1}{of} follows"
         await ctx.sleep(seconds, key=wait, reason=reason)

@@ -23,6 +23,8 @@ from tenuto.runtime.agents.step import AnswerInvalid, CallsRefused, Durable, Rou
 from tenuto.runtime.agents.talk import Talk
 
 CORRECTIONS = 1
+REFUSED = "budget.refused"
+"""The code of a request that somebody decided not to make for want of room under a shared cap."""
 FALLBACK_RETRIES = 1
 """Tries after the first of a model that another can stand in for."""
 
@@ -93,7 +95,8 @@ class Loop:
             depth: How many agents ask one another around this one.
 
         Returns:
-            Also a partial result, when the rounds are used up and nothing but text was wanted.
+            Also a partial result, when nothing but text was wanted and the rounds are used up, or a person decided not to
+            wait for room under a shared cap.
 
         Raises:
             AnswerInvalid: The answer does not fit its schema, also after being told.
@@ -108,7 +111,12 @@ class Loop:
             key = f"{path}r{number}"
             await self._advise(talk, f"{key}/advice", f"{key}/model")
             partial = None if depth else talk.so_far("the run's budget is used up")
-            reply = await self._ask(talk, self._request(talk, choices, seed, schema), f"{key}/model", number, partial)
+            try:
+                reply = await self._ask(talk, self._request(talk, choices, seed, schema), f"{key}/model", number, partial)
+            except StepError as exc:
+                if exc.reason != REFUSED or choices or schema is not None or talk.so_far("") is None:
+                    raise
+                return _partial(talk, number - 1, exc.message)
             talk.texts.append(reply.content)
             if reply.tool_calls:
                 if talk.asked >= self.limits.rounds:
@@ -179,10 +187,7 @@ class Loop:
         reason = f"all {self.limits.rounds} rounds are used up; the model still asked for {names}"
         if whole:
             raise RoundsSpent(f"{reason}; raise limits.rounds, or ask for less")
-        return Spoken(
-            content="\n\n".join(text for text in talk.texts if text), tools=talk.tools, calls=talk.calls, bad=talk.bad,
-            rounds=number, partial=reason, by=talk.role.name,
-        )
+        return _partial(talk, number, reason)
 
     async def _advise(self, talk: Talk, key: str, request: str) -> None:
         """Tell the model what a person wrote, before the first request that was not made without it."""
@@ -194,6 +199,13 @@ class Loop:
         talk.tell(f"A person advises: {text}")
         if text == talk.advice:
             talk.advice = ""
+
+
+def _partial(talk: Talk, rounds: int, reason: str) -> Spoken:
+    return Spoken(
+        content="\n\n".join(text for text in talk.texts if text), tools=talk.tools, calls=talk.calls, bad=talk.bad,
+        rounds=rounds, partial=reason, by=talk.role.name,
+    )
 
 
 def _answered(talk: Talk, reply: ModelReply, number: int) -> Spoken:
