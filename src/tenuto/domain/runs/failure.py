@@ -79,10 +79,12 @@ def close_questions(d: Draft, key: str, reason: str) -> None:
     """Close what a step's code had asked people and no longer waits for, because its attempt has ended."""
     if not d.st.tickets:
         return
-    for call in d.st.steps[key].calls.values():
-        ticket = d.st.tickets.get(call.name) if call.status == "waiting" and call.kind == "approval" else None
-        if ticket is not None and ticket.status == "open":
-            d.emit(ev.TicketClosed(ticket=call.name, reason=reason))
+    calls = d.st.steps[key].calls
+    for name, ticket in d.st.tickets.items():
+        if ticket.step == key and ticket.status == "open" and ticket.call in calls:
+            call = calls[ticket.call]
+            if call.status == "waiting" and (call.name == name or (call.kind, ticket.kind) == ("funds", "budget")):
+                d.emit(ev.TicketClosed(ticket=name, reason=reason))
 
 
 def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") -> None:

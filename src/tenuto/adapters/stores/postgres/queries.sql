@@ -942,8 +942,9 @@ where b.ns = x.ns and b.scope = x.scope and b.win = x.win
 ns, run_id, n, step, call, usd, slot, places, lost, since
 
 -- name: holds_of
--- Some holds.
+-- Some holds, kept from everybody else until the end of the transaction: one settled meanwhile is not settled twice.
 select {hold_columns} from hold where (run_id, n) in (select * from unnest($1::uuid[], $2::int[]))
+order by run_id, n for update
 
 -- name: hold_lock
 -- One hold, kept from everybody else until the end of the transaction.
