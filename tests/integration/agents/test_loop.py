@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from tenuto import App, Retry
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.ports.model import ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable, ToolCall
 from tenuto.runtime.agents.asking import passes, patiently
+from tenuto.runtime.agents.step import Durable
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.worker.options import WorkerOptions
 
@@ -325,9 +326,11 @@ async def test_a_model_that_says_to_come_back_in_ages_is_asked_again_within_a_da
     async def sleep(seconds: float, **_: Any) -> None:
         slept.append(seconds)
 
-    ctx = SimpleNamespace(begun=lambda wait: bool(slept) and wait == "k/wait1", sleep=sleep, run_id="r", step="s")
-    step = SimpleNamespace(node=SimpleNamespace(node=SimpleNamespace(retry=QUICK)))
-    assert await patiently(step, ctx, "k", "m:x", once, passes, 3) == "answer"  # type: ignore[arg-type]
+    def begun(wait: str) -> bool:
+        return bool(slept) and wait == "k/wait1"
+
+    ctx = SimpleNamespace(begun=begun, sleep=sleep, run_id="r", step="s")
+    assert await patiently(QUICK, cast("Durable", ctx), "k", "m:x", once, passes, 3) == "answer"
     assert slept == [86_400]
 
 
