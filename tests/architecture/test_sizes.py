@@ -9,7 +9,6 @@ FUNCTION_LINES = 70
 
 # Name -> the size it may not pass. Lower the figure, or remove the line, when the thing gets smaller.
 LARGE_MODULES: dict[str, int] = {
-    "tenuto.domain.runs.events": 565,  # every event and row of the journal; one closed union is read as one list
     "tenuto.ports.store": 550,  # the whole contract of a store, most of it docstrings
 }
 LARGE_FUNCTIONS: dict[str, int] = {}
