@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -101,16 +102,22 @@ def _dying(store: Any) -> Any:
     return store
 
 
-def _serve_parent() -> None:
-    """Become a worker for every line the parent writes: a fork of this process, warm, with everything still to open.
+def _end_with_test() -> None:
+    """End this process when the test is gone; nothing is written to a worker."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+def _serve_test() -> None:
+    """Become a worker for every line the test writes: a fork of this process, warm, with everything still to open.
 
     Only the fork returns. This process says which one it made, and how it ended.
     """
     while sys.stdin.readline():
         pid = os.fork()
         if not pid:
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)
+            threading.Thread(target=_end_with_test, daemon=True).start()
             return
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
@@ -126,4 +133,4 @@ if "TENUTO_TEST_KILLS" in os.environ:
     wiring.open_store = _open_dying
     for _name in ("genai_prices", "pydantic_ai.direct", "pydantic_ai.models.openai", "tenuto.bundled.serving"):
         importlib.import_module(_name)
-    _serve_parent()
+    _serve_test()
