@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tenuto.errors import InvalidSettings
-from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, MailServer
+from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, MailServer, PythonLimits
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.settings import Settings
@@ -30,6 +30,7 @@ def kit_of(settings: Settings) -> Kit:
         slack={name: one.webhook_env for name, one in settings.slack.items()},
         images=_images(settings) if settings.images.url else None,
         local_llm=_local(settings),
+        python=_python(settings) if settings.python.enabled else None,
         http=HttpPolicy(allowed=frozenset(host.lower() for host in settings.http_allow)),
     )
 
@@ -45,6 +46,11 @@ def _mail(settings: Settings) -> MailServer:
 def _images(settings: Settings) -> ImageServer:
     images = settings.images
     return ImageServer(url=images.url, checkpoint=images.checkpoint, timeout_s=images.timeout_s)
+
+
+def _python(settings: Settings) -> PythonLimits:
+    python = settings.python
+    return PythonLimits(timeout_s=python.timeout_s, memory_mb=python.memory_mb, output_bytes=python.output_bytes)
 
 
 def _local(settings: Settings) -> str:

@@ -32,7 +32,7 @@ from tenuto.settings.models import (
 )
 from tenuto.settings.money import Caps
 from tenuto.settings.telemetry import Telemetry
-from tenuto.settings.tools import Images, Mail, Slack, Workspace
+from tenuto.settings.tools import Images, Mail, Python, Slack, Workspace
 
 FILE_NAME = "tenuto.toml"
 MIN_TOKEN = 16
@@ -125,6 +125,7 @@ class Settings:
     mail: Mail = section(Mail, "where send_email hands messages over")
     slack: Mapping[str, Slack] = table(Slack, "destinations of slack_message")
     images: Images = section(Images, "server of generate_image")
+    python: Python = section(Python, "the tool python")
     local_llm: str = key("", "model of the tool local_llm, `provider:model` of a provider on machines of one's own")
     providers: Mapping[str, ProviderSettings] = table(ProviderSettings, "providers of models")
     prices: Mapping[str, PriceSettings] = table(PriceSettings, "prices by `provider:model`")

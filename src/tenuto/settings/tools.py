@@ -49,3 +49,13 @@ class Images:
     url: str = key("", "root of a server that speaks ComfyUI's protocol, such as http://127.0.0.1:8188")
     checkpoint: str = key("", "file name of the model it uses")
     timeout_s: float = key(600.0, "seconds an image may take", between(1, 86_400, " s"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Python:
+    """What programs of the tool `python` may take."""
+
+    enabled: bool = key(False, "let workflows run programs with the tool python")
+    timeout_s: float = key(10.0, "seconds a program may take", between(0.1, 600, " s"))
+    memory_mb: int = key(256, "memory a program may take, in MiB", between(64, 65_536, " MiB"))
+    output_bytes: int = key(100_000, "most a program may print, and most its result may be", between(1, 10_000_000, " bytes"))

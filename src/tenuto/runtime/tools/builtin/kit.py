@@ -55,6 +55,15 @@ class ImageServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PythonLimits:
+    """What one program of the tool `python` may take."""
+
+    timeout_s: float = 10.0
+    memory_mb: int = 256
+    output_bytes: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
     """What the tools are given by whoever wires them up.
 
@@ -72,6 +81,7 @@ class Kit:
     local_llm: str = ""
     model: Callable[[str], Model] | None = None
     images: ImageServer | None = None
+    python: PythonLimits | None = None
 
 
 Declared = Callable[[Kit], Tool]
