@@ -7,6 +7,7 @@ characters are not, because they turn up by chance.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,12 @@ class Marks:
     def __bool__(self) -> bool:
         """Return whether anything is marked."""
         return self.input is not None or bool(self.outputs) or bool(self.answers)
+
+
+@functools.lru_cache(maxsize=256)
+def marks_of(plan: Plan) -> Marks:
+    """Return what is marked in a plan; the schemas of a plan are looked through once, not at every event and line."""
+    return Marks(plan)
 
 
 class Hidden:

@@ -9,7 +9,7 @@ import msgspec
 
 from tenuto.domain.runs.check import Checker, Violation
 from tenuto.domain.runs.public import TABLE, event_id, parse_id, public_event
-from tenuto.domain.runs.sensitive import Hidden, Marks
+from tenuto.domain.runs.sensitive import Hidden, marks_of
 from tenuto.domain.runs.views import instant
 from tenuto.domain.runs.wire import ZERO, Record, decode, link
 from tenuto.errors import Corrupt, Gone, Invalid
@@ -110,7 +110,7 @@ class Audit:
         try:
             return await hidden_of(self._c, run_id, plan)
         except Corrupt:  # the trail says so; what is at marked places is hidden all the same
-            return Hidden(Marks(plan))
+            return Hidden(marks_of(plan))
 
     async def _runs(self, run_id: str | None) -> AsyncIterator[str]:
         if run_id is not None:

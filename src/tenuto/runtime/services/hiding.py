@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
 from tenuto.domain.graph.plan import Plan
-from tenuto.domain.runs.sensitive import HIDDEN, Hidden, Marks, known_in
+from tenuto.domain.runs.sensitive import HIDDEN, Hidden, Marks, known_in, marks_of
 from tenuto.domain.runs.state import RunState
 from tenuto.errors import Corrupt, Gone, RunMissing
 from tenuto.runtime.services.context import Context
@@ -21,7 +21,7 @@ async def hidden_of(context: Context, run_id: str, plan: Plan) -> Hidden | None:
     Raises:
         RunMissing: There is no such run.
     """
-    marks = Marks(plan)
+    marks = marks_of(plan)
     if not marks:
         return None
     st, _, _ = await context.load(run_id)

@@ -24,7 +24,7 @@ from tenuto.domain.runs.public import (
     public_event,
     step_of,
 )
-from tenuto.domain.runs.sensitive import Hidden, Marks
+from tenuto.domain.runs.sensitive import Hidden, marks_of
 from tenuto.domain.runs.state import RunState, encode_state
 from tenuto.domain.runs.views import ErrorView, GraphView, StepView, WaitView, instant
 from tenuto.domain.runs.wire import Record, decode
@@ -94,7 +94,7 @@ class History:
             StepMissing: `after` is no step of the run.
         """
         st, plan, _ = await self._c.load(run_id)
-        marks = Marks(plan)
+        marks = marks_of(plan)
         node = plan.key_of(node) if node else node
         keys = [
             key for key, step in st.steps.items()

@@ -18,7 +18,7 @@ from tenuto.domain.runs.events import Failure
 from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.inputs import NeedValues
 from tenuto.domain.runs.present import step_idempotency_key
-from tenuto.domain.runs.sensitive import Hidden, Marks, known_in
+from tenuto.domain.runs.sensitive import Hidden, known_in, marks_of
 from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import ArtifactMissing, ControlSignal
 from tenuto.ports.model import Model, OnDelta
@@ -388,7 +388,7 @@ class Attempt:
         """Return a text without what the run's schemas mark in its input, and in the outputs there were at first."""
         if self._hidden is None:
             actor = self.actor
-            marks = Marks(actor.plan)
+            marks = marks_of(actor.plan)
             self._hidden = Hidden(marks)
             if marks:
                 outs = {key: step.out for key, step in actor.st.steps.items() if step.out is not None and marks.of_step(key)}
