@@ -82,6 +82,9 @@ def _put(owner: Any, name: Any, value: Any) -> None:
 
 
 SEEDS = {
+    "unheld": 3,
+    "lost_is_free": 3,
+    "hopes_on": 3,
     "no_fence": 0,
     "parks_unread": 1,
     "times_out_unread": 6,

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tenuto.domain.budgets import escrow
 from tenuto.ports.store import Committed
 
 JOURNAL = "tenuto.adapters.stores.memory.journal:Journal"
@@ -106,7 +107,41 @@ def _forgets_to_wake(original: Any) -> Any:
     return receive
 
 
+def _unheld(original: Any) -> Any:
+    def enter(self: Any, commit: Any, answer: Committed) -> Committed:
+        before = set(self.tables.holds)
+        found = original(self, commit, answer)
+        for key in set(self.tables.holds) - before:
+            del self.tables.holds[key]
+        return found
+
+    return enter
+
+
+def _lost_is_free(_: Any) -> Any:
+    def lose(book: Any, hold: Any, out: Any) -> None:
+        escrow.settle(book, hold, 0, out)
+
+    return lose
+
+
+def _never_final(original: Any) -> Any:
+    def fitting(book: Any, waiters: Any) -> Any:
+        return original(book, [msgspec.structs.replace(waiter, told_at=waiter.told_at or escrow.KNOWS) for waiter in waiters])
+
+    return fitting
+
+
 STORE: tuple[Any, ...] = (
+    (
+        "unheld", "what a call may cost is not stored with its intent",
+        ("tenuto.adapters.stores.memory.funds:Funds.enter", _unheld),
+    ),
+    ("lost_is_free", "the hold of a lost call is given back", ("tenuto.domain.budgets.escrow:_lose", _lost_is_free)),
+    (
+        "hopes_on", "a call that waits for what was spent after all is never told",
+        ("tenuto.domain.budgets.escrow:fitting", _never_final),
+    ),
     ("no_fence", "no conflict clause: whoever writes, writes", (f"{JOURNAL}._store", _no_fence)),
     ("parks_unread", "a run is parked though a message came in", (f"{JOURNAL}._change", _parks_unread)),
     (

@@ -29,6 +29,7 @@ from tenuto.testing.clock import VirtualClock, store_clock
 from tenuto.testing.faulty import MOMENTS, Fault, Faults, FaultyStore
 from tenuto.testing.loop import NODE, VirtualLoop
 from tenuto.testing.simulation_check import Evidence
+from tenuto.testing.simulation_money import broken, declare
 from tenuto.testing.simulation_pool import SimPool
 from tenuto.testing.simulation_world import World
 from tenuto.testing.workloads import compiled
@@ -39,6 +40,7 @@ LEASE_MS = 3_000
 TRACE = 4_000
 STOP_S = 45.0
 SILENT_S = 8.0
+MOST_WRONG = 20
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class SimCluster:
     Attributes:
         trace: The newest things that happened, for people; `digest` covers all of them.
         wrong: Faults of the engine seen while it ran.
+        spends: Whether runs spend under caps they share.
     """
 
     def __init__(self, loop: VirtualLoop, random: Random, plan: list[Fault], *, workers: int) -> None:
@@ -89,6 +92,7 @@ class SimCluster:
         self.born = 0
         self.trace: list[str] = []
         self.wrong: list[str] = []
+        self.spends = False
         self._hash = sha256()
         self._over = False
         self._polled: dict[str, float] = {}
@@ -116,6 +120,8 @@ class SimCluster:
             body = msgspec.json.encode(definition)
             name = names.get(digest, definition.name)
             await self.store.put_workflow(WorkflowRow(ns="default", name=name, digest=digest, body=body))
+        if self.spends:
+            await declare(self.store)
         for _ in range(self._count):
             self.spawn()
         for fault in self.plan:
@@ -292,6 +298,8 @@ class SimCluster:
                 kept.append((commit.record.seq, commit.snapshot))
             if result.outcome == "moved":
                 self.faults.seen["commit.moved"] += 1
+            elif result.outcome == "refused":
+                self.faults.seen["commit.refused"] += 1
             elif result.outcome == "ok" and commit.record is not None:
                 self._by_time(commit)
                 if b'"run.lease_taken"' in commit.record.body:
@@ -299,6 +307,9 @@ class SimCluster:
             seq = commit.record.seq if commit.record is not None else "-"
             row = f" {commit.row.state}{'' if result.row_applied else ' not'}" if commit.row is not None else ""
             self.note(node, f"commit {commit.run_id[-6:]} {seq}@{commit.epoch} {result.outcome}{row}")
+
+        if self.spends and len(self.wrong) < MOST_WRONG:
+            self.wrong += broken(self.db, self.world.billed)
 
     def _by_time(self, commit: Commit) -> None:
         """No record that ends a wait because nothing came is stored while something that came is unread (I7)."""

@@ -21,6 +21,7 @@ class World:
         created: Runs whose creation was acknowledged to a client.
         promised: Keys of messages whose acceptance was acknowledged, by run.
         told: Final status a client was told, by run.
+        billed: What purchases have cost by now.
     """
 
     def __init__(self, random: Random, faults: Faults) -> None:
@@ -32,6 +33,7 @@ class World:
         self.created: set[str] = set()
         self.promised: dict[str, list[str]] = {}
         self.told: dict[str, str] = {}
+        self.billed = 0
 
     async def think(self, most: float = 0.4) -> None:
         """Take some time, as code does."""
@@ -55,6 +57,13 @@ class World:
             faults.freeze(node, fault.size)
         await self.think(0.2)
         return len(done)
+
+    async def buy(self, key: str, most: int) -> int:
+        """Buy something under a key, at a price that is paid the moment it is bought; return the price."""
+        price = self.random.randrange(most + 1)
+        self.billed += price
+        await self.apply(key)
+        return price
 
     async def _die(self, node: str) -> None:
         self.faults.kill(node)

@@ -13,14 +13,14 @@ from tenuto.domain.graph.parse import parse_definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.testing.workloads_graphs import basic, failing_loops, loops, maps
 from tenuto.testing.workloads_kinds import Scenario
-from tenuto.testing.workloads_people import CHILDREN, durable, failures, people
+from tenuto.testing.workloads_people import CHILDREN, durable, failures, people, priced
 from tenuto.testing.workloads_steps import catalog
 
 
 @cache
 def scenarios() -> dict[str, Scenario]:
     """Return every kind of run by name."""
-    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), durable())
+    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), durable(), priced())
     return {scenario.name: scenario for group in groups for scenario in group}
 
 
@@ -47,10 +47,17 @@ def compiled() -> Compiled:
     return found
 
 
-def choose(random: Random, runs: int) -> list[Scenario]:
-    """Return the kinds of run for a seed, as different as there is room for."""
-    every = list(scenarios().values())
+def choose(random: Random, runs: int, *, spends: bool = False) -> list[Scenario]:
+    """Return the kinds of run for a seed, as different as there is room for.
+
+    Args:
+        spends: Whether half of them spend under caps they share; else none does.
+    """
+    dear = priced()
+    names = {scenario.name for scenario in dear}
+    every = [scenario for scenario in scenarios().values() if scenario.name not in names]
     random.shuffle(every)
     while len(every) < runs:
         every.append(random.choice(every))
-    return every[:runs]
+    bought = [dear[at % len(dear)] for at in range(runs // 2)] if spends else []
+    return bought + every[: runs - len(bought)]

@@ -252,6 +252,16 @@ def durable() -> list[Scenario]:
     ]
 
 
+def priced() -> list[Scenario]:
+    """Return runs that spend under caps they share."""
+    bought = graph([node("a"), node("b", "buys"), node("c", "buys")], edge("a", "b"), edge("a", "c"))
+    return [
+        Scenario(name="buys", document=bought, expect=ends("completed", a=1, b=1, c=1)),
+        Scenario(name="buys_cancelled", document=line(node("a"), node("b", "buys")), script=_cancel_any_time,
+                 expect=one_of(ends("cancelled"), ends("completed", a=1, b=1))),
+    ]
+
+
 CHILDREN = {
     "child": line(node("x"), node("y", "flaky", retry=RETRY), special("t", "wait", seconds=1)),
     "child_fails": line(node("x"), node("y", "broken")),

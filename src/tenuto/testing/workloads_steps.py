@@ -11,6 +11,7 @@ from tenuto.runtime.tools.call import call_tool
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.worker.context import Context
 from tenuto.sdk.app import App
+from tenuto.testing.simulation_money import BOUND, PROVIDER
 from tenuto.testing.simulation_world import WORLD
 
 app = App("simulation")
@@ -204,6 +205,26 @@ async def overspends(ctx: Context) -> dict[str, Any]:
 
     await ctx.perform("model", "m", {"n": 4}, make, hold=Charge(tokens=10), used=lambda _: Charge(tokens=50))
     return {"v": "spent"}
+
+
+@app.step
+async def buys(ctx: Context) -> dict[str, Any]:
+    """Buy four things from one shop, two of them at once, under caps that all runs share."""
+    _note(ctx)
+    world = WORLD.get()
+
+    async def buy(n: int) -> Any:
+        return await ctx.perform(
+            "model", "m", {"n": n}, lambda key: world.buy(key, BOUND), key=f"buy{n}", slot=PROVIDER if n else "",
+            effect="effect", on_unknown="retry", hold=Charge(tokens=1, cost_usd_micros=BOUND),
+            used=lambda price: Charge(tokens=1, cost_usd_micros=price),
+        )
+
+    await buy(0)
+    await asyncio.gather(buy(1), buy(2))
+    await ctx.sleep(0.3, key="rest")
+    await buy(3)
+    return {"v": "bought"}
 
 
 @app.tool(effect="effect", unknown="retry")

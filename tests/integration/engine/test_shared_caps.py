@@ -121,6 +121,28 @@ async def test_a_call_waits_for_what_others_give_back(url: str):
         assert (total.spent, total.reserved, total.unknown) == (15, 0, 0)
 
 
+async def test_a_person_is_asked_when_what_a_call_hoped_for_was_spent_after_all(url: str):
+    """What others hold may leave room; once they have spent it, only a person can make some, and must hear of it."""
+    shop = Shop()
+    shop.gate = asyncio.Event()
+    async with running(url, shop.app.catalog(), options=OPTIONS) as runtime:
+        engine = runtime.engine
+        await engine.budgets.put(SetCap(period="total", limit_usd_micros=100))
+        first = (await engine.runs.start("buy", {"price": 80})).id
+        await _until(runtime, lambda: shop.made)
+        second = (await engine.runs.start("buy", {"price": 40})).id
+        await _until(runtime, lambda: _waits(runtime, second))
+        assert (await engine.tickets.list(state="open")).items == []
+        shop.gate.set()
+        assert (await engine.runs.get(first, wait_s=15)).status == "completed"
+        await _until(runtime, lambda: _open(runtime, ""))
+        refused = [name for name in await _names(runtime, second) if name == "call.refused"]
+        assert len(refused) == 2
+        await engine.budgets.put(SetCap(period="total", limit_usd_micros=120))
+        assert (await engine.runs.get(second, wait_s=15)).status == "completed"
+        assert (await engine.tickets.list(state="open")).items == []
+
+
 async def test_a_person_may_let_a_waiting_call_fail(url: str):
     """The ticket's answer ends the wait: the call fails and names the cap; asking again is the other answer."""
     shop = Shop()

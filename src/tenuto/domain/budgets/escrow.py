@@ -25,6 +25,8 @@ EVERYWHERE = "*"
 PROJECT = "project"
 """Label that names the project a run counts under, and the runs it starts."""
 TOLD_AGAIN_MS = 10_000
+KNOWS = -1
+"""Instead of when a call was told: it knows that only the next window or a higher cap can make room."""
 
 
 class Place(NamedTuple):
@@ -103,6 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         since: When it was refused first, ms: the longest waiting comes first.
+        final: Whether the run knows that no call under way can make room; not stored, see `waiter_for`.
     """
 
     step: str
@@ -111,6 +114,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     project: str = ""
     slot: str = ""
     since: int = 0
+    final: bool = False
 
 
 class Escrow(msgspec.Struct, kw_only=True):
@@ -151,7 +155,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiter(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that waits for room; `told_at` says when it was last told of some, 0 = never."""
+    """A call that waits for room; `told_at` says when it was last told of some, 0 = never, `KNOWS` = see there."""
 
     ns: str
     run: str
@@ -291,8 +295,12 @@ def refused(book: Book, ns: str, escrow: Escrow) -> list[Short] | None:
 
 
 def post(book: Book, ns: str, run: str, escrow: Escrow, holds: Mapping[int, Hold]) -> Posted:
-    """Enter a record's changes; its asks were found to fit."""
+    """Enter a record's changes; its asks were found to fit.
+
+    One record may ask for a hold, lose it and settle it, and say twice that it is lost: each counts once, in this order.
+    """
     out = Posted([], [], [], [])
+    known = dict(holds)
     for ask in escrow.asks:
         hold = Hold(
             ns=ns, run=run, n=ask.n, step=ask.step, call=ask.call, usd=ask.usd, slot=ask.slot,
@@ -302,12 +310,14 @@ def post(book: Book, ns: str, run: str, escrow: Escrow, holds: Mapping[int, Hold
             book.balance(place).held += amount
             book.changed.add(place)
         out.added.append(hold)
+        known[ask.n] = hold
     for n in escrow.lost:
-        hold = holds.get(n)
+        hold = known.get(n)
         if hold is not None and not hold.lost:
             _lose(book, hold, out)
+            known[n] = msgspec.structs.replace(hold, lost=True)
     for item in escrow.settled:
-        hold = holds.get(item.n)
+        hold = known.pop(item.n, None)
         if hold is not None:
             settle(book, hold, item.usd, out)
     for place in escrow.warned:
@@ -338,10 +348,16 @@ def settle(book: Book, hold: Hold, usd: int, out: Posted) -> None:
     out.freed = out.freed or usd < hold.usd
 
 
+def waiter_for(ns: str, run: str, want: Wanted) -> Waiter:
+    """Return a refused call as it is stored."""
+    return Waiter(ns=ns, run=run, want=msgspec.structs.replace(want, final=False), told_at=KNOWS if want.final else 0)
+
+
 def fitting(book: Book, waiters: Iterable[Waiter]) -> list[Waiter]:
     """Return those who are to be told of room: the longest waiting first, and no more than there is room for.
 
     Whoever was told a moment ago is presumed to take what was free then; who has not asked since is told again.
+    Who hopes for what others hold is told once when that was spent after all, so that it asks and a person hears of it.
     """
     extra: dict[Place, int] = {}
     told: list[Waiter] = []
@@ -353,8 +369,11 @@ def fitting(book: Book, waiters: Iterable[Waiter]) -> list[Waiter]:
     found: list[Waiter] = []
     for waiter in sorted(idle, key=lambda item: (item.want.since, item.run, item.want.step, item.want.call)):
         want = waiter.want
-        if _short(book, waiter.ns, want.step, want.call, want.usd, want.project, want.slot, extra) is None:
+        short = _short(book, waiter.ns, want.step, want.call, want.usd, want.project, want.slot, extra)
+        if short is None:
             _count(book, waiter, extra)
+            found.append(waiter)
+        elif short.final and not waiter.told_at:
             found.append(waiter)
     return found
 
@@ -408,6 +427,7 @@ def _lose(book: Book, hold: Hold, out: Posted) -> None:
     if hold.slot:
         _free(book, hold.slot)
         out.freed = True
+    out.added = [added for added in out.added if added.n != hold.n]
     if hold.places:
         out.lost.append(msgspec.structs.replace(hold, lost=True))
     else:

@@ -246,5 +246,8 @@ def check_row(
         return report("I6.timer", f"a timer is due at {due} but the run wakes at {wake_at or 'no time'}")
     waits = st.timers or st.listeners or st.children or st.status == "paused" or any(
         ticket.status == "open" for ticket in st.tickets.values()
-    ) or any(step.status == "running" and not suspended(step) for step in st.steps.values())
+    ) or any(
+        (step.status == "running" and not suspended(step)) or any(call.kind == "funds" for call in step.calls.values())
+        for step in st.steps.values()
+    )
     return [] if waits else report("I6.stuck", "the run is parked and nothing can ever wake it")

@@ -110,7 +110,7 @@ def escrow_of(st: RunState, events: Sequence[ev.Events], heard: Sequence[tuple[s
         elif isinstance(e, ev.CallUnknown) and e.grant:
             lost.append(e.grant)
         elif isinstance(e, ev.FundsRefused):
-            wanted.append(Wanted(step=e.step, call=e.call, usd=e.usd, project=project, slot=e.slot, since=e.since))
+            wanted.append(Wanted(step=e.step, call=e.call, usd=e.usd, project=project, slot=e.slot, since=e.since, final=e.final))
         elif isinstance(e, ev.FundsReturned):
             found.heard = [*found.heard, (e.step, e.call)]
         elif isinstance(e, ev.BudgetWarned) and e.window:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from tenuto.domain.budgets.escrow import Ask, Cap, Escrow, Place, Settled, Short, Wanted, window
+import msgspec
+
+from tenuto.domain.budgets.escrow import (
+    EVERYWHERE,
+    NOW,
+    Ask,
+    Cap,
+    Escrow,
+    Place,
+    Settled,
+    Short,
+    Wanted,
+    window,
+)
 from tenuto.ports.store import Committed, Store
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.kit import Journal
@@ -137,6 +150,21 @@ class FundsSuite:
         assert not await store.settle_lost("default", journal.id, 2, 700)
         assert not await store.settle_lost("other", journal.id, 2, 700)
         assert await _total(store) == (750, 0, 0)
+
+    async def test_one_record_may_tell_a_hold_s_whole_story(self, store: Store) -> None:
+        """Asked for and lost, lost twice over, lost and settled: each counts once, and a provider's place is free again."""
+        await _cap(store, 1000)
+        await store.put_cap(Cap(ns=EVERYWHERE, scope="provider:p", period=NOW, limit=1))
+        journal = await kit.created(store)
+        asked = _ask(1, 300, slot="p")
+        await _do(store, journal, msgspec.structs.replace(asked, lost=[1, 1]))
+        assert await _total(store) == (0, 300, 300)
+        assert [(hold.n, hold.lost) for hold in await store.holds("default")] == [(1, True)]
+        await _do(store, journal, _ask(2, 40, slot="p"))
+        await _do(store, journal, Escrow(lost=[2], settled=[Settled(2, 30)]))
+        assert await _total(store) == (30, 300, 300)
+        assert (await _do(store, journal, _ask(3, 1, slot="p"))).outcome == "ok"
+        assert [hold.n for hold in await store.holds("default")] == [1, 3]
 
     async def test_a_hold_that_is_not_lost_is_the_run_s_alone(self, store: Store) -> None:
         """Nobody settles beside its run what the run still waits for."""

@@ -108,7 +108,7 @@ class Funds:
         for step, call in (*asked.heard, *((ask.step, ask.call) for ask in asked.asks)):
             tables.wanting.pop((run, step, call), None)
         for want in asked.wanted:
-            tables.wanting[run, want.step, want.call] = Waiter(ns=commit.ns, run=run, want=want)
+            tables.wanting[run, want.step, want.call] = escrow.waiter_for(commit.ns, run, want)
         return msgspec.structs.replace(answer, warn=tuple(out.warn), freed=out.freed)
 
     def _book(self) -> Book:

@@ -66,7 +66,7 @@ class Ledger:
         self._dropped += [(run, n) for n in out.dropped]
         self._gone += [(run, step, call) for step, call in asked.heard]
         self._gone += [(run, ask.step, ask.call) for ask in asked.asks]
-        self._wants += [Waiter(ns=commit.ns, run=run, want=want) for want in asked.wanted]
+        self._wants += [escrow.waiter_for(commit.ns, run, want) for want in asked.wanted]
         return tuple(out.warn), out.freed
 
     async def close(self, connection: Connection) -> None:

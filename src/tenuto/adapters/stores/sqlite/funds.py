@@ -137,7 +137,7 @@ def enter(tx: Tx, commit: Commit, answer: Committed) -> Committed:
     gone = [*asked.heard, *((ask.step, ask.call) for ask in asked.asks)]
     sql.changes(tx.db, "want_drop", [(run, step, call) for step, call in gone])
     sql.changes(tx.db, "want_put", [
-        _want(Waiter(ns=commit.ns, run=commit.run_id, want=want)) for want in asked.wanted
+        _want(escrow.waiter_for(commit.ns, commit.run_id, want)) for want in asked.wanted
     ])  # fmt: skip
     tx.woke = tx.woke or out.freed
     return msgspec.structs.replace(answer, warn=tuple(out.warn), freed=out.freed)
