@@ -23,7 +23,8 @@ async def keep_keys(args: Namespace, settings: Settings) -> int:
     if args.action == "generate":
         from tenuto.adapters.stores.sealed import new_master
 
-        print(new_master())
+        made_now = new_master()
+        _tell({"key": made_now}, args.output, made_now)
         return 0
     existing(settings)
     references = settings.encryption.references()
