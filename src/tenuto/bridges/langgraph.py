@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -20,7 +21,7 @@ from tenuto.bridges.line import Line, Work
 from tenuto.errors import InvalidSettings
 from tenuto.ports.checkpoints import Place, Saved, ValueRow
 from tenuto.ports.store import Store
-from tenuto.wiring import open_store
+from tenuto.wiring import open_store, refuse_sealed
 
 try:
     from langgraph.checkpoint.base import (
@@ -41,6 +42,13 @@ _PAGE = 100
 _DELTAS = "counters_since_delta_snapshot"
 
 
+async def _opened(url: str, master_keys: Sequence[str]) -> Store:
+    store = open_store(url, master_keys=master_keys)
+    await store.open()
+    await refuse_sealed(store, master_keys)
+    return store
+
+
 class TenutoSaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph graphs in a Tenuto store. For any thread and any event loop.
 
@@ -52,13 +60,15 @@ class TenutoSaver(BaseCheckpointSaver[str]):
         types: Classes of your own that states hold (pydantic models, dataclasses, enums). Plain data, dates and
             LangChain's messages need not be named; any other type is refused.
         serde: Another serializer instead of LangGraph's own in its strict form; `types` does not count then.
+        master_keys: `env:NAME` or `file:PATH` of the keys of an encrypted database, the one in force first.
 
     Raises:
         InvalidSettings: The URL names no store, or the serializer falls back to pickle.
     """
 
     def __init__(
-        self, url: str, *, ns: str = "default", types: Iterable[type] = (), serde: SerializerProtocol | None = None
+        self, url: str, *, ns: str = "default", types: Iterable[type] = (), serde: SerializerProtocol | None = None,
+        master_keys: Sequence[str] = (),
     ) -> None:
         """Remember where to save; nothing is connected yet."""
         if serde is None:
@@ -68,7 +78,7 @@ class TenutoSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         open_store(url)  # a URL that names no store is refused here, not at the first save
         self.ns = ns
-        self._line = Line(lambda: open_store(url))
+        self._line = Line(partial(_opened, url, master_keys))
 
     def close(self) -> None:
         """Finish what was accepted and disconnect; the saver cannot be used afterwards."""

@@ -18,10 +18,10 @@ class Line:
     """A way to a store, opened when it is first used.
 
     Args:
-        make: Returns the store, not yet open.
+        make: Opens and returns the store.
     """
 
-    def __init__(self, make: Callable[[], Store]) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, Store]]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,9 +72,7 @@ class Line:
         task.add_done_callback(self._accepted.discard)
         async with self._opening:
             if self._store is None:
-                store = self._make()
-                await store.open()
-                self._store = store
+                self._store = await self._make()
         return await work(self._store)
 
     async def _release(self) -> None:

@@ -297,3 +297,20 @@ def test_a_killed_graph_goes_on_where_it_was(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip() == "['a', 'b', 'c']"
     assert ledger.read_text().split() == ["a", "b", "b", "c"]
+
+
+async def test_an_encrypted_database_takes_no_checkpoint_in_the_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its keys the saver is refused; with them nothing it saves is in the file."""
+    monkeypatch.setenv("OUR_KEY", "rE1D/TtYQuam//p6Yw/JEu3yxEyBu1k0f23tca1DD0E=")
+    url = f"sqlite:///{tmp_path}/t.db"
+    config: Any = {"configurable": {"thread_id": "1", "checkpoint_ns": ""}}
+    state = empty_checkpoint()
+    state["channel_values"] = {"said": "canary-stork-99"}
+    state["channel_versions"] = {"said": "1"}
+    with TenutoSaver(url, master_keys=("env:OUR_KEY",)) as saver:
+        saver.put(config, state, {"source": "input", "step": 1, "parents": {}}, {"said": "1"})
+        found = saver.get_tuple(config)
+        assert found is not None and found.checkpoint["channel_values"] == {"said": "canary-stork-99"}
+    assert b"canary-stork-99" not in b"".join(path.read_bytes() for path in tmp_path.glob("t.db*"))
+    with TenutoSaver(url) as saver, pytest.raises(InvalidSettings, match="encrypted"):
+        saver.get_tuple(config)
