@@ -637,7 +637,7 @@ async def test_dur22_nothing_is_needed_to_run(tmp_path: Path, monkeypatch: pytes
     for name in ("TENUTO_DATABASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     app = App("t")
-    app.workflow("w").agent("say", prompt="hello ${input.x}", model="openai:gpt-x")
+    app.workflow("w").agent("say", prompt="hello ${input.x}")
     output = await app.run("w", {"x": 1})
     assert output["say"]["content"] == "offline:hello 1"
     assert (tmp_path / ".tenuto" / "tenuto.db").exists()

@@ -147,9 +147,10 @@ def test_a_value_that_stays_is_stored_once(tmp_path: Path) -> None:
         graph.compile(checkpointer=saver).invoke({"big": "x" * 100_000, "n": 0}, _thread())
         assert len(list(saver.list(_thread()))) == 22
     with sqlite3.connect(path) as db:
-        (stored,) = db.execute("select sum(length(body)) from checkpoint_value").fetchone()
+        stored = dict(db.execute("select channel, sum(length(body)) from checkpoint_value group by channel").fetchall())
     db.close()
-    assert stored < 110_000, f"{stored} bytes for one value of 100,000 and a few numbers"
+    # LangGraph keeps a graph's input as a channel of its own, so the text is there once as that and once as the state's.
+    assert {name: size // 100_000 for name, size in stored.items() if size > 1000} == {"__start__": 1, "big": 1}
 
 
 def test_pruning_keeps_what_a_delta_channel_is_rebuilt_from(saver: TenutoSaver) -> None:
