@@ -85,14 +85,16 @@ def do_holds(context: Context) -> int:
 def args_settle(parser: Parser) -> None:
     """Declare the options of `budget settle`."""
     parser.option("run", metavar="RUN", help="the run that made the call")
-    parser.option("n", type=int, metavar="N", help="number of the hold")
+    parser.option("n", metavar="N", help="number of the hold")
     parser.option("usd", metavar="USD", help="what the provider's bill shows, 0 when the call was not made")
 
 
 def do_settle(context: Context) -> int:
     """Say what a call with a lost outcome did cost."""
     args, out = context.args, context.out
-    path = path_of("budgets", "holds", args.run, str(args.n), "settle")
+    if not args.n.isdecimal():
+        raise CliError(f"{args.n!r} is no number of a hold.", hint="See them:  tenuto budget holds")
+    path = path_of("budgets", "holds", args.run, args.n, "settle")
     answer = context.client.post(path, {"cost_usd_micros": micros(args.usd)})
     out.result(answer, lambda: out.note(f"Call {args.n} of run {args.run} counts {usd(micros(args.usd))} from now on."))
     return 0
