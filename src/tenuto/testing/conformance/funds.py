@@ -264,7 +264,7 @@ class FundsSuite:
         """Raising a cap, or removing it, is room for those who wait."""
         await _cap(store, 10)
         journal = await kit.created(store)
-        await _do(store, journal, Escrow(wanted=[Wanted(step="s", call="c", usd=50, since=1)]))
+        await _do(store, journal, Escrow(wanted=[Wanted(step="s", call="c", usd=50, since=1, final=True)]))
         assert await store.take_waiters() == []
         await _cap(store, 50)
         assert len(await store.take_waiters()) == 1

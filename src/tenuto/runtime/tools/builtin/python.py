@@ -47,25 +47,40 @@ async def _python(kit: Kit, info: CallInfo, code: str, input: Any = None) -> dic
                 await process.stdin.drain()
             process.stdin.close()
             said, told = await asyncio.gather(
-                _read(process.stdout, limits.output_bytes), _read(process.stderr, limits.output_bytes)
+                _read(process, process.stdout, limits.output_bytes), _read(process, process.stderr, limits.output_bytes)
             )
             await process.wait()
     except TimeoutError:
         raise PythonFailed(f"the program did not end within {limits.timeout_s:g} s (python.timeout_s)") from None
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
+        _kill(process)
+        await asyncio.shield(_reap(process, process.stdout, process.stderr))
+    if max(len(said), len(told)) > limits.output_bytes:
+        raise PythonFailed(f"the program wrote more than {limits.output_bytes:,} bytes (python.output_bytes)")
     return _answer(process.returncode, said, told, limits)
 
 
-async def _read(stream: asyncio.StreamReader, most: int) -> bytes:
+async def _read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader, most: int) -> bytes:
+    """Return what a stream holds, or a little more than `most` of it, in which case the program is ended."""
     found = bytearray()
     while part := await stream.read(65_536):
-        found += part
+        if len(found) <= most:
+            found += part
         if len(found) > most:
-            raise PythonFailed(f"the program wrote more than {most:,} bytes (python.output_bytes)")
+            _kill(process)
     return bytes(found)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _reap(process: asyncio.subprocess.Process, *streams: asyncio.StreamReader) -> None:
+    """Wait for a killed program; its pipes are read to their ends, without which it would be waited for in vain."""
+    for stream in streams:
+        await stream.read()
+    await process.wait()
 
 
 def _answer(status: int | None, said: bytes, told: bytes, limits: PythonLimits) -> dict[str, Any]:
