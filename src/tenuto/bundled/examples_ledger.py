@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "ledger.jsonl"
+_OF_THE_LINE = frozenset({"kind", "key", "at", "pid"})
 
 
 def path() -> Path:
@@ -20,8 +21,8 @@ def path() -> Path:
     return Path(os.environ.get("TENUTO_HOME") or ".tenuto") / FILE_NAME
 
 
-def write(kind: str, key: str, facts: dict[str, Any] | None = None) -> None:
-    """Append one effect; a line is written whole or not at all, by any number of processes."""
+def write(kind: str, key: str, facts: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Append one effect and return its receipt; a line is written whole or not at all, by any number of processes."""
     place = path()
     place.parent.mkdir(parents=True, exist_ok=True)
     entry = {"kind": kind, "key": key, "at": int(time.time() * 1000), "pid": os.getpid(), **(facts or {})}
@@ -32,6 +33,7 @@ def write(kind: str, key: str, facts: dict[str, Any] | None = None) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    return receipt(entry)
 
 
 def read(place: Path | None = None) -> list[dict[str, Any]]:
@@ -51,9 +53,13 @@ def find(key: str) -> dict[str, Any] | None:
 def outcome(key: str) -> str | tuple[str, dict[str, Any]]:
     """Say what became of a call whose answer was lost: it succeeded, with this result, or it never happened."""
     entry = find(key)
-    return "retry" if entry is None else ("succeeded", receipt(entry["kind"], key))
+    return "retry" if entry is None else ("succeeded", receipt(entry))
 
 
-def receipt(kind: str, key: str) -> dict[str, Any]:
-    """Return what the far side answers to an effect, the first time and whenever it is asked."""
-    return {"entry": kind, "key": key}
+def receipt(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what the far side answers to an effect: the same when it is made as whenever it is asked later.
+
+    A caller whose answer was lost goes on with what its status hook is told, so the two must never differ.
+    """
+    facts = {name: value for name, value in entry.items() if name not in _OF_THE_LINE}
+    return {"entry": entry["kind"], "key": entry["key"], **facts}

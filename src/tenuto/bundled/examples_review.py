@@ -131,8 +131,7 @@ def file_finding(
         verdict: What was thought of it.
     """
     finding = {"document": name, "value_eur": facts["value_eur"], **verdict}
-    ledger.write("finding", idempotency_key, finding)
-    return finding
+    return ledger.write("finding", idempotency_key, finding)
 
 
 def publish_summary(text: str, idempotency_key: str = "") -> dict[str, Any]:
@@ -141,8 +140,7 @@ def publish_summary(text: str, idempotency_key: str = "") -> dict[str, Any]:
     Args:
         text: What everyone is told.
     """
-    ledger.write("summary", idempotency_key, {"text": text})
-    return {"published": text}
+    return ledger.write("summary", idempotency_key, {"text": text})
 
 
 def weigh(findings: list[dict[str, Any]], limit_eur: int) -> dict[str, Any]:

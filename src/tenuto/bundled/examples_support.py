@@ -109,8 +109,7 @@ def create_refund(charge: str, amount_cents: int, idempotency_key: str = "") -> 
         charge: The charge to give back.
         amount_cents: How much of it.
     """
-    ledger.write("refund", idempotency_key, {"charge": charge, "amount_cents": amount_cents})
-    return ledger.receipt("refund", idempotency_key)
+    return ledger.write("refund", idempotency_key, {"charge": charge, "amount_cents": amount_cents})
 
 
 def send_receipt(customer: str, text: str, idempotency_key: str = "") -> dict[str, Any]:
@@ -120,8 +119,7 @@ def send_receipt(customer: str, text: str, idempotency_key: str = "") -> dict[st
         customer: Who gets it.
         text: What it says.
     """
-    ledger.write("receipt", idempotency_key, {"customer": customer, "text": text})
-    return ledger.receipt("receipt", idempotency_key)
+    return ledger.write("receipt", idempotency_key, {"customer": customer, "text": text})
 
 
 def _stripe_refund(app: App) -> None:

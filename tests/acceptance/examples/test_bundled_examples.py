@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tenuto.bundled import examples_ledger as ledger
+from tenuto.bundled import examples_review as review
+from tenuto.bundled import examples_support as support
 from tenuto.bundled.load import load_catalog
 from tenuto.domain.runs.views import RunView
 from tenuto.errors import InvalidInput
@@ -159,7 +161,24 @@ async def test_a_review_files_every_finding_once(engine: Engine) -> None:
     ]
     assert len({entry["key"] for entry in ledger.read()}) == len(ledger.read())
     assert statuses(view)["escalate"] == "completed"
-    assert "above the limit" in view.output["publish"]["published"]
+    assert "above the limit" in view.output["publish"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        (review.file_finding, {"name": "a", "facts": {"value_eur": 5}, "verdict": {"risk": "low", "reason": "fair"}}),
+        (review.publish_summary, {"text": "all is well"}),
+        (support.create_refund, {"charge": "ch_1", "amount_cents": 5}),
+        (support.send_receipt, {"customer": "c", "text": "thanks"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_far_side_answers_the_same_when_asked_again(tool: Callable[..., Any], given: dict[str, Any]) -> None:
+    """A worker killed after the effect and before the answer goes on with what the hook is told: it must be equal."""
+    answer = tool(**given, idempotency_key="k")
+    assert ledger.outcome("k") == ("succeeded", answer)
+    assert ledger.outcome("never") == "retry"
 
 
 async def test_a_plain_step_list_runs_by_prefix(engine: Engine) -> None:
