@@ -339,7 +339,7 @@ def measure(runtime: Runtime, options: TelemetryOptions) -> None:
     if options.export and worker is not None:
         spans = _otlp().OtlpSpans(options.endpoint, options.service, queue=options.queue)
         runtime.outlets.append(spans)
-        tracer = Tracer(spans, options.ratio)
+        tracer = Tracer(spans, options.ratio, runtime.catalog.is_remote)
         worker.runs.resources.traceparent = tracer.traceparent
         listeners.append(tracer.hear)
     if options.counts:

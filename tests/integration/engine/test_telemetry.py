@@ -18,6 +18,7 @@ from tenuto.runtime.services.requests import StartRun
 from tenuto.runtime.telemetry.options import TelemetryOptions
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.wiring import running
+from tests.integration.mcp.server import Ledger, serving
 
 CANARY = "canary-7f3a"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -163,6 +164,37 @@ async def test_failures_name_their_kind_and_children_stay_in_the_trace(collector
     assert attributes(spans["step fail"])["error.type"] == "step.permanent"
     assert spans["run bad"].parent_span_id == spans["step inner"].span_id
     assert len({span.trace_id for span in collector.spans}) == 1
+    assert not any(CANARY.encode() in body for body in collector.raw)
+
+
+async def test_a_failed_or_lost_call_of_an_mcp_server_is_marked_as_one_that_succeeded(collector: Collector) -> None:
+    """Its span has the tool's name and `tenuto.mcp`, whatever became of it; a tool of one's own is not marked."""
+    ledger, made = Ledger(), App("t")
+
+    @made.tool(effect="idempotent")
+    async def own() -> None:
+        raise Permanent("no")
+
+    async with serving(ledger) as port:
+        made.mcp("ours", url=f"http://127.0.0.1:{port}/mcp", timeout_s=0.3)
+        made.workflow("fails").tool("ours.fail", id="f", args={"why": CANARY})
+        made.workflow("hangs").tool("ours.hang", id="h", args={})
+        made.workflow("own").tool(own, id="o", args={})
+        telemetry = TelemetryOptions(export=True, endpoint=collector.url)
+        async with running("memory:", made.catalog(), telemetry=telemetry) as runtime:
+            engine = runtime.engine
+            for name in ("fails", "own"):
+                assert (await engine.runs.execute(name, {})).status == "failed"
+            lost = await engine.runs.start("hangs", {})
+            async for _ in engine.history.stream(lost.id):
+                if (await engine.tickets.list(state="open")).items:
+                    break
+    spans = {span.name: attributes(span) for span in collector.spans if span.name.startswith("execute_tool")}
+    assert {name: said["tenuto.mcp"] for name, said in spans.items()} == {
+        "execute_tool ours.fail": True, "execute_tool ours.hang": True, "execute_tool own": False,
+    }  # fmt: skip
+    assert spans["execute_tool ours.fail"]["error.type"] == "tool.failed"
+    assert spans["execute_tool ours.hang"]["error.type"] == "call.unknown"
     assert not any(CANARY.encode() in body for body in collector.raw)
 
 

@@ -30,11 +30,13 @@ class Tracer:
 
     Args:
         ratio: Share of the traces that nobody decided on before.
+        remote: Whether the tool of a name is an MCP server's, however a call of it ended.
     """
 
-    def __init__(self, spans: Spans, ratio: float) -> None:
+    def __init__(self, spans: Spans, ratio: float, remote: Callable[[str], bool] = lambda _: False) -> None:
         self.spans = spans
         self.ratio = ratio
+        self.remote = remote
         self._begun: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def traceparent(self, st: RunState, step: str, n: int, call: str) -> str:
@@ -91,12 +93,14 @@ class Tracer:
         self._call(st, trace, event, event.kind, event.name, t, t - event.took_ms, event.meta)
 
     def _call_broke(self, st: RunState, trace: Trace, event: Any, t: int) -> None:
+        began = self._begun.get((st.id, f"{event.step}\0{event.call}"), t)
+        if isinstance(event, ev.CallFailed):
+            self._call(st, trace, event, event.kind, event.name, t, began, event.meta, event.failure.code)
+            return
         step = st.steps.get(event.step)
         call = step.calls.get(event.call) if step is not None else None
-        kind = call.kind if call is not None else "call"
-        began = self._begun.get((st.id, f"{event.step}\0{event.call}"), t)
-        failure = getattr(event, "failure", None)
-        self._call(st, trace, event, kind, "", t, began, {}, failure.code if failure is not None else "call.unknown")
+        kind, name = (call.kind, call.name) if call is not None else ("call", "")
+        self._call(st, trace, event, kind, name, t, began, {}, "call.unknown")
 
     def _call_began(self, st: RunState, trace: Trace, event: ev.CallIntended, t: int) -> None:
         self._begun[st.id, f"{event.step}\0{event.call}"] = t
@@ -122,7 +126,7 @@ class Tracer:
         elif operation is not None:
             attributes["gen_ai.tool.name"] = shown
             attributes["gen_ai.tool.type"] = "function"
-            attributes["tenuto.mcp"] = bool(meta.get("mcp"))
+            attributes["tenuto.mcp"] = bool(meta.get("mcp")) or self.remote(name)
         used = getattr(event, "used", None)
         if used is not None and used.cost_usd_micros:
             attributes["tenuto.cost_usd_micros"] = used.cost_usd_micros

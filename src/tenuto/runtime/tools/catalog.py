@@ -65,6 +65,11 @@ class Catalog:
         first = name.partition(".")[0]
         return next((item for item in self.toolsets if item.server.names == first), None)
 
+    def is_remote(self, name: str) -> bool:
+        """Return whether a name is that of a server's tool, also while the server is away."""
+        first = name.partition(".")[0]
+        return name not in self.tools and any(server.names == first for server in self.servers)
+
     def tool_names(self) -> frozenset[str]:
         """Return the names of all tools; `SERVER.*` stands for those of a server that was not listed yet."""
         found = {*self.builtin, *self.tools}
