@@ -227,6 +227,13 @@ class Unavailable(TenutoError):
     retryable = True
 
 
+class StatementRefused(Unavailable):
+    """The database refuses a statement of ours whoever sends it: a right, a table or a column is missing."""
+
+    code = "store.statement"
+    retryable = False
+
+
 class Corrupt(TenutoError):
     """Stored bytes are not what was written; the run stops and a person is told."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
 
-from tenuto.errors import Unavailable
+from tenuto.errors import StatementRefused, Unavailable
 from tenuto.ports.store import Commit, Committed, Store
 from tenuto.runtime.creation import Creation
 
@@ -145,11 +145,17 @@ class Committer:
         observe, began = self.observe, perf_counter() if self.observe is not None else 0.0
         try:
             results = await self.store.commit(batch)
+        except StatementRefused as exc:
+            # Nothing was stored, and nothing will be before somebody has looked: whoever waits is told so.
+            log.error("a group of %d commits was not stored: %s", len(batch), exc)
+            for owner in owners:
+                _let_go(owner, exc)
+            return
         except Exception:
             # A store waits out what passes by, so this is a mistake of its own, and nobody knows what it stored.
             log.exception("a group of %d commits failed as no store may fail", len(batch))
             for owner in owners:
-                _let_go(owner)
+                _let_go(owner, outcome_unknown())
             return
         self.groups += 1
         if observe is not None:
@@ -166,11 +172,12 @@ class Committer:
                 owner.abandon()
 
 
-def _let_go(owner: Source | asyncio.Future[Committed]) -> None:
+def _let_go(owner: Source | asyncio.Future[Committed], why: Unavailable) -> None:
+    future = owner if isinstance(owner, asyncio.Future) else owner.announce
+    if future is not None and not future.done():
+        future.set_exception(why)
     if not isinstance(owner, asyncio.Future):
         owner.abandon()
-    elif not owner.done():
-        owner.set_exception(outcome_unknown())
 
 
 def outcome_unknown() -> Unavailable:

@@ -17,6 +17,7 @@ from tenuto.adapters.stores.postgres.batch import Batch, columns
 from tenuto.adapters.stores.postgres.ledger import Ledger
 from tenuto.adapters.stores.postgres.link import Connection, Link
 from tenuto.adapters.stores.postgres.sql import SQL
+from tenuto.errors import StatementRefused
 from tenuto.ports.store import Commit, Committed
 
 MAX_CREATES = 256
@@ -107,6 +108,8 @@ class Committer:
             if funded:
                 return await self._link.call(_Funding(self, commits))
             return await self._link.call(_Sending(self, batch))
+        except StatementRefused:
+            raise  # no commit is guilty, and what is stopped for it would have to be resumed by hand
         except Exception as error:  # noqa: BLE001 - whatever one commit provokes must not reach its neighbours
             if len(commits) == 1:
                 return [Committed("poison", error=f"{type(error).__name__}: {faults.describe(error)}")]

@@ -10,6 +10,7 @@ import asyncpg
 
 from tenuto.adapters.stores.postgres import faults
 from tenuto.adapters.stores.postgres.link import Link, Pool
+from tenuto.errors import StatementRefused
 
 CHANNEL = "tenuto"
 INTERVAL_S = 0.01
@@ -61,7 +62,7 @@ class Hints:
             self._wanted = False
             try:
                 await self._pool.value("notify", CHANNEL)
-            except asyncpg.PostgresError:
+            except (asyncpg.PostgresError, StatementRefused):
                 return  # others find the work by polling
             await asyncio.sleep(INTERVAL_S)
 

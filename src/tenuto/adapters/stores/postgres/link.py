@@ -1,6 +1,6 @@
 """One connection that is replaced whenever it breaks, and a small pool of them.
 
-A link never gives up: a statement that meets an outage is sent again until it is answered. For links whose
+A link never gives up on an outage: a statement that meets one is sent again until it is answered. For links whose
 statements must not run twice, the lost connection's backend is ended before anything is sent again.
 """
 
@@ -28,7 +28,7 @@ class Health:
     """What is wrong with each connection just now; shared by all links of a store."""
 
     def __init__(self, place: str) -> None:
-        self._place = place
+        self.place = place
         self._trouble: dict[str, str] = {}
 
     def note(self, link: str, text: str) -> None:
@@ -43,7 +43,7 @@ class Health:
     def __str__(self) -> str:
         """Return one sentence, empty while all is well."""
         for link, text in self._trouble.items():
-            return f"PostgreSQL at {self._place} does not answer ({link}): {text}"
+            return f"PostgreSQL at {self.place} does not answer ({link}): {text}"
         return ""
 
 
@@ -97,7 +97,8 @@ class Link:
                 have been executed before.
 
         Raises:
-            asyncpg.PostgresError: The database refuses the statement for good.
+            asyncpg.PostgresError: The database refuses the statement for good, because of what it carries.
+            StatementRefused: It refuses the statement whatever it carries.
         """
         async with self._lock:
             delay, again = FIRST_DELAY_S, False
@@ -111,8 +112,10 @@ class Link:
                     return result
                 except Exception as error:
                     fault = faults.classify(error)
-                    if fault == "refused" or fault is None:
+                    if fault not in ("outage", "again"):
                         self._health.clear(self.name)
+                        if fault == "broken":
+                            raise faults.broken(error, self._health.place) from error
                         raise
                     if fault == "outage":
                         self._drop()
