@@ -20,7 +20,11 @@ class WorkflowRow(msgspec.Struct, kw_only=True):
 
 
 class StepRow(msgspec.Struct, kw_only=True):
-    """A step as lists across runs show it; a projection, rebuilt from journals at will."""
+    """A step as lists across runs show it; a projection, rebuilt from journals at will.
+
+    Attributes:
+        as_of: The record the row was last made from; an older one never replaces a newer.
+    """
 
     ns: str
     run_id: str
@@ -32,6 +36,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     started_at: int = 0
     finished_at: int = 0
     error: str = ""
+    as_of: int = 0
     cursor: str = ""
 
 

@@ -514,7 +514,11 @@ class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Protocol):
 
     # --- projections ------------------------------------------------------------------------------------------
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """Upsert step rows and the projection's cursors in one transaction; steps of deleted runs are left out."""
+        """Upsert step rows and the projection's cursors in one transaction; steps of deleted runs are left out.
+
+        A row replaces one of the same or an older `as_of` only, so that a projector that has fallen behind undoes
+        nothing; of repeats in one call the newest counts, of those as of one record the last.
+        """
         ...
 
     async def projection_cursors(self, name: str) -> dict[int, int]:

@@ -240,6 +240,7 @@ class Projector:
                     ns=run.ns, run_id=run.run_id, step=key, node=node, kind=run.kinds.get(node, ""), status="ready"
                 )
             change(row, event, t)
+            row.as_of = seq
             changed[run.run_id, key] = row
             if row.finished_at and row.status != "dead_letter":
                 del rows[key]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+
 import pytest
 
+from tenuto.ports.store import Store
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.services.requests import ListSteps, StartRun
 from tenuto.runtime.services.results import StepRowView
@@ -76,3 +80,36 @@ async def test_a_projector_without_memory_goes_on_where_another_stopped(runtime:
     found = [row for row in await rows(runtime) if row.run == ticket.run]
     assert [(row.id, row.status) for row in found] == [("end", "completed"), ("first", "completed"), ("ok", "completed")]
     assert all(row.started_at for row in found)
+
+
+class Held:
+    """A store whose writing of steps waits until it is let go."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def project_steps(self, *args: Any) -> None:
+        self.asked.set()
+        await self.go.wait()
+        await self.store.project_steps(*args)
+
+
+async def test_a_projector_that_was_held_up_undoes_nothing(runtime: Runtime):
+    """What it had read before another went ahead is written late, and leaves the newer rows as they are."""
+    await story(runtime)
+    definitions, held = runtime.engine.context.definitions, Held(runtime.store)
+    late = asyncio.create_task(Projector(cast("Store", held), definitions).step())
+    await held.asked.wait()
+    (ticket,) = (await runtime.engine.tickets.list(state="open")).items
+    await runtime.engine.tickets.decide(ticket.id, "approve")
+    await runtime.engine.runs.result(ticket.run, timeout_s=10)
+    await Projector(runtime.store, definitions).drain()
+    before = await rows(runtime)
+    held.go.set()
+    await late
+    assert await rows(runtime) == before
+    assert {row.status for row in before if row.run == ticket.run} == {"completed"}

@@ -11,8 +11,12 @@ from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.kit import Journal
 
 
-def _step(run: str, step: str, *, status: str = "completed", started_at: int = 1, ns: str = "default") -> StepRow:
-    return StepRow(ns=ns, run_id=run, step=step, node="n", kind="function", status=status, started_at=started_at)
+def _step(
+    run: str, step: str, *, status: str = "completed", started_at: int = 1, ns: str = "default", as_of: int = 0
+) -> StepRow:  # fmt: skip
+    return StepRow(
+        ns=ns, run_id=run, step=step, node="n", kind="function", status=status, started_at=started_at, as_of=as_of
+    )
 
 
 async def _ended(store: Store, finished_at: int, ns: str = "default", **row: Any) -> Journal:
@@ -196,6 +200,22 @@ class ListSuite:
         run = (await kit.created(store)).id
         await store.project_steps("a", [_step(run, "s", status="running"), _step(run, "s", status="failed")], {})
         assert [row.status for row in await store.list_steps(StepFilter())] == ["failed"]
+
+    async def test_a_projector_that_has_fallen_behind_undoes_nothing(self, store: Store, second_store: Store) -> None:
+        """A row made from an older record replaces none, in whatever order and by whomever they are written."""
+        run = (await kit.created(store)).id
+        old, new = _step(run, "s", status="running", as_of=2), _step(run, "s", as_of=5)
+        await store.project_steps("a", [new], {1: 9})
+        await second_store.project_steps("a", [old], {1: 4})
+        await store.project_steps("a", [_step(run, "t", as_of=5), _step(run, "t", status="running", as_of=2)], {})
+        found = await store.list_steps(StepFilter())
+        assert [(row.step, row.status, row.as_of) for row in found] == [("t", "completed", 5), ("s", "completed", 5)]
+        assert await store.projection_cursors("a") == {1: 9}
+        await second_store.project_steps("a", [_step(run, "s", status="failed", as_of=5)], {})
+        assert (await store.list_steps(StepFilter()))[1].status == "failed", "the same record's row is written again"
+        await store.reset_projection("a")
+        await store.project_steps("a", [old], {})
+        assert [row.status for row in await store.list_steps(StepFilter())] == ["running"], "rebuilt from the start"
 
     async def test_steps_are_listed_in_pages(self, store: Store) -> None:
         """Newest first, each once; filters all apply."""

@@ -155,9 +155,12 @@ class Projections:
         return {writer: self.tables.newest(writer) for writer in self.tables.groups}
 
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """Upsert step rows of runs that exist and the projection's cursors; of repeats of a step the last counts."""
+        """Upsert step rows of runs that exist and the projection's cursors; an older row replaces none."""
         for row in rows:
             if row.run_id not in self.tables.runs:
+                continue
+            known = self.tables.steps.get((row.run_id, row.step))
+            if known is not None and known[1].as_of > row.as_of:
                 continue
             cursor = f"{row.started_at}.{row.run_id}.{row.step}"
             self.tables.steps[row.run_id, row.step] = (name, msgspec.structs.replace(row, cursor=cursor))

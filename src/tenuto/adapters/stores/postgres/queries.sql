@@ -744,18 +744,19 @@ from writer w cross join lateral (select n from batch b where b.writer = w.id or
 -- name: project_steps
 -- Upsert rows of the view of steps, of runs that still exist, and the cursors they were made from.
 with v as (
-  insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
+  insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of)
   select $1, x.*
   from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[],
-              $10::bigint[], $11::text[])
-         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
+              $10::bigint[], $11::text[], $12::int[])
+         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of)
   where (select true from run r where r.id = x.run_id limit 1)
   on conflict (run_id, step) do update set
     projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
     status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
-    finished_at = excluded.finished_at, error = excluded.error
+    finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of
+  where excluded.as_of >= step_view.as_of
 )
-insert into projection (name, writer, n) select $1, x.* from unnest($12::bigint[], $13::int[]) as x(writer, n)
+insert into projection (name, writer, n) select $1, x.* from unnest($13::bigint[], $14::int[]) as x(writer, n)
 on conflict (name, writer) do update set n = excluded.n where excluded.n > projection.n
 
 -- name: projection_cursors
@@ -770,7 +771,7 @@ delete from projection where name = $1
 
 -- name: list_steps
 -- A page of steps across runs, newest first.
-select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of
 from step_view
 where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::text is null or node = $3)
   and ($4::text is null or kind = $4) and ($5::text[] is null or status = any($5))

@@ -95,8 +95,8 @@ class Projections(Part):
         return {row["id"]: row["n"] for row in await self.parts.pool.fetch("tail_heads")}
 
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """Upsert step rows and the projection's cursors in one statement; of repeats of a step the last counts."""
-        newest = {(row.run_id, row.step): row for row in rows}
+        """Upsert step rows and the projection's cursors in one statement; an older row replaces none."""
+        newest = {(row.run_id, row.step): row for row in sorted(rows, key=lambda row: row.as_of)}
         values = [
             (
                 r.ns,
@@ -109,11 +109,12 @@ class Projections(Part):
                 r.started_at,
                 r.finished_at,
                 r.error,
+                r.as_of,
             )
             for _, r in sorted(newest.items())
         ]
         await self.parts.pool.fetch(
-            "project_steps", name, *columns(values, 10), list(cursors), list(cursors.values())
+            "project_steps", name, *columns(values, 11), list(cursors), list(cursors.values())
         )
 
     async def projection_cursors(self, name: str) -> dict[int, int]:

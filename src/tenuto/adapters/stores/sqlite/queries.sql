@@ -537,12 +537,13 @@ where n is not null order by id
 
 -- name: step_put
 -- Upsert rows of the view of steps, of runs that still exist.
-insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error)
-select * from (values {rows 11}) as v where exists (select 1 from run where id = v.column3)
+insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of)
+select * from (values {rows 12}) as v where exists (select 1 from run where id = v.column3)
 on conflict (run_id, step) do update set
   projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
   status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
-  finished_at = excluded.finished_at, error = excluded.error
+  finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of
+where excluded.as_of >= step_view.as_of
 
 -- name: projection_move
 -- Remember where a projection stands.
@@ -563,7 +564,7 @@ delete from step_view where projection = ?
 
 -- name: step_list
 -- A page of steps across runs, newest first.
-select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of
 from step_view
 where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and (?4 is null or kind = ?4)
   and (?5 is null or status in (select value from json_each(?5)))

@@ -133,12 +133,12 @@ class Projections(Part):
         return dict(await self.parts.readers.rows("tail_heads"))
 
     async def project_steps(self, name: str, rows: Sequence[StepRow], cursors: Mapping[int, int]) -> None:
-        """Upsert step rows and the projection's cursors in one transaction; of repeats of a step the last counts."""
+        """Upsert step rows and the projection's cursors in one transaction; an older row replaces none."""
         flat: list[Any] = []
         for row in sorted(rows, key=_place):  # neighbours in the table are written together
             flat += (
                 name, row.ns, _ids[row.run_id], row.step, row.node, row.kind, row.status, row.attempt,
-                row.started_at, row.finished_at, row.error,
+                row.started_at, row.finished_at, row.error, row.as_of,
             )  # fmt: skip
 
         def project(tx: Tx) -> None:
