@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -36,3 +39,24 @@ def postgres_url(postgres_server: LocalPostgres) -> Iterator[str]:
     url = postgres_server.create_database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The root of a server that speaks the protocol of S3, in a process of its own; buckets are made by a PUT."""
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    log = server.stderr
+    for line in log:
+        if "Running on http" in line:
+            break
+    else:
+        pytest.fail("the S3 server did not start")
+    draining = threading.Thread(target=lambda: [None for _ in log], daemon=True)
+    draining.start()
+    yield "http://" + line.rpartition("http://")[2].strip()
+    server.kill()
+    server.wait()
+    draining.join()
+    log.close()

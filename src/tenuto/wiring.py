@@ -24,6 +24,7 @@ from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import RunState
 from tenuto.errors import InvalidSettings
 from tenuto.ports.knowledge import Knowledge
+from tenuto.ports.objects import Objects
 from tenuto.ports.providers import Providers
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
@@ -130,6 +131,29 @@ def sqlite_path(url: str) -> Path:
     if not rest.startswith("/") or len(rest) < 2:
         raise InvalidSettings(f"{url!r} is not an SQLite URL; use sqlite:///relative.db or sqlite:////absolute.db")
     return Path(rest[1:])
+
+
+def open_objects(
+    bucket: str, *, access_key: str, secret_key: str, session_token: str = "", endpoint: str = "",
+    region: str = "us-east-1", timeout_s: float = 300.0,
+) -> Objects:
+    """Return a bucket of an S3-compatible server; nothing is connected or read yet.
+
+    Args:
+        access_key: `env:NAME` or `file:PATH`; so are `secret_key` and `session_token`.
+        endpoint: Root of the server; empty is Amazon's of the region.
+
+    Raises:
+        InvalidSettings: A package is missing.
+    """
+    try:
+        from tenuto.adapters.objects import S3Bucket
+    except ImportError as error:
+        raise InvalidSettings(f"buckets need a package more ({error}); pip install 'tenuto[s3]'") from error
+    return S3Bucket(
+        bucket=bucket, access_key=access_key, secret_key=secret_key, session_token=session_token, endpoint=endpoint.rstrip("/"),
+        region=region, timeout_s=timeout_s,
+    )
 
 
 def open_knowledge(

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from tenuto.errors import InvalidSettings
-from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, MailServer, PythonLimits
+from tenuto.runtime.tools.builtin.kit import Bucket, ImageServer, Kit, MailServer, PythonLimits
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.settings import Settings
-from tenuto.wiring import open_knowledge
+from tenuto.settings.tools import S3
+from tenuto.wiring import open_knowledge, open_objects
 
 
 def kit_of(settings: Settings) -> Kit:
@@ -28,6 +29,7 @@ def kit_of(settings: Settings) -> Kit:
         ),
         mail=_mail(settings) if settings.mail.host else None,
         slack={name: one.webhook_env for name, one in settings.slack.items()},
+        buckets={name: _bucket(name, one) for name, one in settings.s3.items()},
         images=_images(settings) if settings.images.url else None,
         local_llm=_local(settings),
         python=_python(settings) if settings.python.enabled else None,
@@ -41,6 +43,25 @@ def _mail(settings: Settings) -> MailServer:
         host=mail.host, port=mail.port, sender=mail.sender, security=mail.security, user=mail.user,
         password_env=mail.password_env, allowed=tuple(item.lower() for item in mail.allowed),
     )
+
+
+def _bucket(name: str, s3: S3) -> Bucket:
+    if not s3.bucket:
+        raise InvalidSettings(f"s3.{name}.bucket is missing; name the bucket, or remove s3.{name}")
+    for item in ("access_key", "secret_key"):
+        if not getattr(s3, f"{item}_env") and not getattr(s3, f"{item}_file"):
+            raise InvalidSettings(f"s3.{name} has no key; set {item}_env to a variable, or {item}_file to a file, that holds it")
+    objects = open_objects(
+        s3.bucket, endpoint=s3.endpoint, region=s3.region, timeout_s=s3.timeout_s,
+        access_key=_reference(s3.access_key_env, s3.access_key_file),
+        secret_key=_reference(s3.secret_key_env, s3.secret_key_file),
+        session_token=_reference(s3.session_token_env, s3.session_token_file),
+    )
+    return Bucket(name=s3.bucket, objects=objects, prefixes=s3.prefixes, max_bytes=s3.max_bytes)
+
+
+def _reference(variable: str, file: str) -> str:
+    return f"env:{variable}" if variable else f"file:{file}" if file else ""
 
 
 def _images(settings: Settings) -> ImageServer:

@@ -32,7 +32,7 @@ from tenuto.settings.models import (
 )
 from tenuto.settings.money import Caps
 from tenuto.settings.telemetry import Telemetry
-from tenuto.settings.tools import Images, Mail, Python, Slack, Workspace
+from tenuto.settings.tools import S3, Images, Mail, Python, Slack, Workspace
 
 FILE_NAME = "tenuto.toml"
 MIN_TOKEN = 16
@@ -124,6 +124,7 @@ class Settings:
     workspace: Workspace = section(Workspace, "where the file tools read and write")
     mail: Mail = section(Mail, "where send_email hands messages over")
     slack: Mapping[str, Slack] = table(Slack, "destinations of slack_message")
+    s3: Mapping[str, S3] = table(S3, "buckets of s3_upload")
     images: Images = section(Images, "server of generate_image")
     python: Python = section(Python, "the tool python")
     local_llm: str = key("", "model of the tool local_llm, `provider:model` of a provider on machines of one's own")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from tenuto.settings.keys import between, key, one_of
 
@@ -40,6 +41,33 @@ class Slack:
     """A destination of `slack_message`."""
 
     webhook_env: str = key("", "environment variable that holds the address of the webhook", _name, secret=True)
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    plain = parts.scheme in ("http", "https") and parts.hostname and not (parts.path.strip("/") or parts.query)
+    if not value or (plain and "@" not in parts.netloc):
+        return ""
+    return "must read http(s)://host or http(s)://host:port, without a user or a path"
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3:
+    """A bucket `s3_upload` may write to."""
+
+    bucket: str = key("", "name of the bucket")
+    endpoint: str = key("", "root of the server that has it; empty is Amazon's of the region", _endpoint,
+                        secret=True)  # fmt: skip
+    region: str = key("us-east-1", "its region")
+    access_key_env: str = key("", "environment variable that holds the id of the key", _name, secret=True)
+    access_key_file: str = key("", "file that holds the id of the key")
+    secret_key_env: str = key("", "environment variable that holds the secret of the key", _name, secret=True)
+    secret_key_file: str = key("", "file that holds the secret of the key")
+    session_token_env: str = key("", "environment variable that holds the token of a temporary key", _name, secret=True)
+    session_token_file: str = key("", "file that holds the token of a temporary key")
+    prefixes: tuple[str, ...] = key((), "directories of the bucket that may be written to; empty is all")
+    max_bytes: int = key(100_000_000, "longest object that may be uploaded", between(1, 5 * 10**9, " bytes"))
+    timeout_s: float = key(300.0, "seconds an upload may take", between(0.1, 86_400, " s"))
 
 
 @dataclass(frozen=True, kw_only=True)

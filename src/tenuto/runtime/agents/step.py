@@ -12,7 +12,7 @@ from tenuto.domain.runs.events import Charge
 from tenuto.domain.runs.state import RunState
 from tenuto.errors import Permanent
 from tenuto.ports.model import Model, OnDelta
-from tenuto.runtime.tools.call import Journaled, Settled
+from tenuto.runtime.tools.call import Journaled, Settled, Status
 from tenuto.runtime.tools.catalog import Catalog
 
 
@@ -32,7 +32,7 @@ class Durable(Journaled, Settled, Protocol):
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., slot: str = ...,
-        partial: Any = None,
+        partial: Any = None, status: Status | None = None,
     ) -> Any:
         """Make one journaled call; `partial` is the step's output should a cap be used up and halt the run."""
         ...

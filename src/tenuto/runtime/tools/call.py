@@ -16,6 +16,9 @@ from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.tool import CallInfo, Tool
 
+Status = Callable[[str], Awaitable[tuple[str, Any]]]
+"""Gets the key of a call with a lost outcome and says what became of it: resolution and value."""
+
 
 class Outcome(NamedTuple):
     """What a call came to: its result, or the failure that is recorded in its place."""
@@ -39,6 +42,7 @@ class Journaled(Informed, Protocol):
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., slot: str = ...,
+        status: Status | None = None,
     ) -> Any:
         """Make one journaled call: reserve, record the intent, call, settle.
 
@@ -48,6 +52,7 @@ class Journaled(Informed, Protocol):
             used: What it did cost, from its result.
             meta: Facts for usage reports, from its result.
             slot: Provider whose limit of concurrent calls, over all workers, it counts under; empty for none.
+            status: Asked in place of the status hook that `on_unknown` names.
         """
         ...
 
@@ -58,6 +63,7 @@ class Settled(Informed, Protocol):
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., partial: Any = None,
+        status: Status | None = None,
     ) -> Outcome:
         """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again."""
         ...
@@ -167,6 +173,11 @@ def _call(ctx: Informed, tool: Tool, arguments: Any) -> dict[str, Any]:
     async def make(idempotency_key: str) -> Any:
         return await invoke(tool, arguments, ctx.call_info(idempotency_key))
 
+    async def status(idempotency_key: str) -> tuple[str, Any]:
+        assert tool.status is not None
+        args, kwargs = tool.bind(arguments, ctx.call_info(idempotency_key))
+        return await tool.status(*args, **kwargs)
+
     def used(_result: Any) -> Charge:
         return charge
 
@@ -175,6 +186,7 @@ def _call(ctx: Informed, tool: Tool, arguments: Any) -> dict[str, Any]:
 
     return {
         "make": make, "effect": tool.effect, "on_unknown": tool.on_unknown, "hold": charge, "used": used, "meta": meta,
+        "status": status if tool.status is not None else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,8 +72,11 @@ class Tool(Handler):
     Attributes:
         bind: `(arguments, CallInfo)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
         server: Name of the MCP server it lives on; empty for tools of this process.
+        status: Coroutine function that takes what `fn` takes and says what became of a call whose outcome was lost, as
+            status hooks do; `on_unknown` is then its name in the journal.
     """
 
     effect: Effect = "effect"
     on_unknown: str = "ask"
     server: str = ""
+    status: Callable[..., Awaitable[tuple[str, Any]]] | None = None

@@ -15,7 +15,7 @@ from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
-from tenuto.runtime.tools.call import Outcome
+from tenuto.runtime.tools.call import Outcome, Status
 from tenuto.runtime.tools.tool import CallInfo
 from tenuto.runtime.tools.tracing import traceparent
 from tenuto.runtime.worker.failures import describe
@@ -98,7 +98,7 @@ class Context:
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
-        slot: str = "", partial: Any = None,
+        slot: str = "", partial: Any = None, status: Status | None = None,
     ) -> Any:
         """Make one journaled call of a tool or model: reserve, record the intent, call, settle.
 
@@ -109,11 +109,12 @@ class Context:
             meta: Facts for usage reports, from its result.
             slot: Provider whose limit of concurrent calls, over all workers, it counts under; empty for none.
             partial: The step's output should a cap be used up, so that the call is refused and the run halts.
+            status: Asked in place of the status hook that `on_unknown` names.
         """
         asked = self._asked(
             name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, slot, partial=partial
         )
-        return await self._perform(asked, make, used, meta)
+        return await self._perform(asked, make, used, meta, status)
 
     def call_info(self, key: str) -> CallInfo:
         """Return which run and step a call of this key serves."""
@@ -125,7 +126,7 @@ class Context:
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
-        partial: Any = None,
+        partial: Any = None, status: Status | None = None,
     ) -> Outcome:
         """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again.
 
@@ -135,7 +136,7 @@ class Context:
             name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, final=True, partial=partial
         )
         try:
-            return Outcome(await self._perform(asked, make, used, meta))
+            return Outcome(await self._perform(asked, make, used, meta, status))
         except _Ended as ended:
             return Outcome(None, ended.failure)
 
@@ -171,6 +172,7 @@ class Context:
     async def _perform(
         self, asked: io.CallAsked, make: Callable[[str], Awaitable[Any]],
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
+        status: Status | None = None,
     ) -> Any:
         answer = await self._attempt.ask(asked, asked.token)
         while True:
@@ -182,7 +184,7 @@ class Context:
                 await self._attempt.wait_for(asked.call)
                 answer = await self._again(asked)
             elif isinstance(answer, io.AskHook):
-                answer = await self._settle(asked, answer)
+                answer = await self._settle(asked, answer, status)
             elif isinstance(answer, io.Broken):
                 raise _Ended(answer.failure) if answer.final else _error(answer.failure)
             else:
@@ -231,8 +233,11 @@ class Context:
         )
         return await self._attempt.ask(done, token)
 
-    async def _settle(self, asked: io.CallAsked, answer: io.AskHook) -> io.Reply:
-        resolution, value = await self._attempt.worker.resources.ask_hook(answer.hook, answer.key)
+    async def _settle(self, asked: io.CallAsked, answer: io.AskHook, status: Status | None) -> io.Reply:
+        if status is not None:
+            resolution, value = await status(answer.key)
+        else:
+            resolution, value = await self._attempt.worker.resources.ask_hook(answer.hook, answer.key)
         out, blob = pack(value)
         token = Token()
         settled = io.CallSettled(step=self.step, call=asked.call, token=token, resolution=resolution, out=out, blob=blob)

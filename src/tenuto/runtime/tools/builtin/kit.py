@@ -11,6 +11,7 @@ from tenuto.domain.graph.model import Effect
 from tenuto.errors import Permanent
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.model import Model
+from tenuto.ports.objects import Objects
 from tenuto.runtime.tools.catalog import Arguments, CallInfo, Tool
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
@@ -45,6 +46,22 @@ class MailServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A bucket that may be written to.
+
+    Attributes:
+        name: Of the bucket, as its server has it.
+        prefixes: Directories that may be written to; empty allows all.
+        max_bytes: Longest object.
+    """
+
+    name: str
+    objects: Objects
+    prefixes: tuple[str, ...] = ()
+    max_bytes: int = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageServer:
     """A server that speaks ComfyUI's protocol."""
 
@@ -69,6 +86,7 @@ class Kit:
 
     Attributes:
         slack: Name of a destination -> environment variable that holds the address of its webhook.
+        buckets: Name of a destination -> the bucket.
         local_llm: Model of the tool of that name; empty switches it off.
         model: Returns the model of a `provider:model` name.
     """
@@ -78,6 +96,7 @@ class Kit:
     knowledge: Knowledge | None = None
     mail: MailServer | None = None
     slack: Mapping[str, str] = field(default_factory=dict[str, str])
+    buckets: Mapping[str, Bucket] = field(default_factory=dict[str, Bucket])
     local_llm: str = ""
     model: Callable[[str], Model] | None = None
     images: ImageServer | None = None
@@ -90,12 +109,14 @@ Declared = Callable[[Kit], Tool]
 def declare(
     fn: Callable[..., Any], name: str, description: str, properties: Mapping[str, Any], *, required: tuple[str, ...] = (),
     effect: Effect = "idempotent", on_unknown: str = "retry", is_async: bool = True, timeout_s: float | None = None,
+    status: Callable[..., Any] | None = None,
 ) -> Declared:
     """Return a tool that waits for its kit.
 
     Args:
         fn: Takes kit, call and the arguments by name; runs on a thread unless it `is_async`.
         properties: JSON Schema of each argument.
+        status: Takes the same and says what became of a call whose outcome was lost; see `Tool`.
     """
     schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     if required:
@@ -107,7 +128,7 @@ def declare(
 
         return Tool(
             name=name, fn=fn, bind=bind, schema=schema, description=description, effect=effect, on_unknown=on_unknown,
-            is_async=is_async, version=VERSION, timeout_s=timeout_s,
+            is_async=is_async, version=VERSION, timeout_s=timeout_s, status=status,
         )
 
     return made

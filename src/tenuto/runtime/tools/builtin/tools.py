@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tenuto.runtime.tools.builtin import files, knowledge, local, messages, python, transform
+from tenuto.runtime.tools.builtin import files, knowledge, local, messages, python, transform, uploads
 from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Tool
 
-_DECLARED = (*files.TOOLS, *knowledge.TOOLS, *transform.TOOLS, *messages.TOOLS, *local.TOOLS, *python.TOOLS)
+_DECLARED = (
+    *files.TOOLS, *knowledge.TOOLS, *transform.TOOLS, *messages.TOOLS, *uploads.TOOLS, *local.TOOLS, *python.TOOLS,
+)
 
 
 def builtin_tools(kit: Kit | None = None) -> dict[str, Tool]:
