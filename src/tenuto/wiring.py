@@ -18,7 +18,7 @@ from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.liveness import LockFiles
 from tenuto.adapters.models.provider import ProviderModels
 from tenuto.adapters.processes import ProcessPool
-from tenuto.domain.budgets.escrow import EVERYWHERE, Cap
+from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
 from tenuto.domain.graph.requirements import models_of
 from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import RunState
@@ -236,8 +236,8 @@ async def start_runtime(
         models: Serves every model the catalog does not hold; `None` leaves them to `providers`.
         providers: `None` is those that need no more than a key in the environment.
         kit: What the built-in tools work with; `None` is the defaults, with `http_allow`.
-        caps: What settings say many runs may share; caps of earlier settings that are not among them are removed.
-            `None` leaves all caps as they are.
+        caps: What settings say many runs may share; caps of earlier settings that are not among them are removed,
+            those on calls to providers only where some of these are given. `None` leaves all caps as they are.
         mcp: Servers of tools that the settings name, beside those of the catalog.
 
     Raises:
@@ -269,6 +269,8 @@ async def start_runtime(
     engine = Engine(store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge)
     if caps is not None:
         await declare_caps(store, ns, caps)
+    if own is not None and not any(cap.ns == EVERYWHERE for cap in caps or ()):
+        await declare_limits(store, providers)
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own)
@@ -302,13 +304,30 @@ def model_faults(catalog: Catalog, models: ProviderModels) -> dict[str, str]:
 
 
 async def declare_caps(store: Store, ns: str, caps: Sequence[Cap]) -> None:
-    """Let the caps of settings be those given; what a person set by hand stays."""
+    """Let the caps of settings be those given, in every namespace they name; what a person set by hand stays."""
     declared = {(cap.ns, cap.scope, cap.period) for cap in caps}
-    for cap in [*await store.caps(ns), *await store.caps(EVERYWHERE)]:
-        if cap.source == "settings" and (cap.ns, cap.scope, cap.period) not in declared:
-            await store.drop_cap(cap.ns, cap.scope, cap.period, source="settings")
+    for space in sorted({ns, *(cap.ns for cap in caps)}):
+        for cap in await store.caps(space):
+            if cap.source == "settings" and (cap.ns, cap.scope, cap.period) not in declared:
+                await store.drop_cap(cap.ns, cap.scope, cap.period, source="settings")
     for cap in caps:
         await store.put_cap(cap)
+
+
+def provider_limits(providers: Providers) -> list[Cap]:
+    """Return how many calls may be under way to each provider, over all workers."""
+    return [
+        Cap(ns=EVERYWHERE, scope=f"provider:{name}", period=NOW, limit=provider.concurrency)
+        for name, provider in providers.providers.items()
+    ]
+
+
+async def declare_limits(store: Store, providers: Providers | None) -> None:
+    """Let limits on calls to providers hold over all workers; those shipped take nobody else's place."""
+    known = {cap.scope for cap in await store.caps(EVERYWHERE)} if providers is None else frozenset[str]()
+    for cap in provider_limits(providers or Providers()):
+        if cap.scope not in known:
+            await store.put_cap(cap)
 
 
 def open_toolsets(servers: Sequence[McpServer], clock: SystemClock) -> tuple[Toolset, ...]:

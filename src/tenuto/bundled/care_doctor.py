@@ -20,9 +20,9 @@ import msgspec
 from tenuto import __version__
 from tenuto.adapters.models.provider import ProviderModels
 from tenuto.bundled.load import load_catalog
-from tenuto.bundled.serving import providers
 from tenuto.errors import InvalidSettings, TenutoError
 from tenuto.ports.store import Store
+from tenuto.sdk.configured import providers
 from tenuto.settings import Settings
 from tenuto.wiring import key_ring, model_faults, open_store, sqlite_path
 

@@ -24,8 +24,8 @@ from tenuto.bundled import examples_ledger as ledger
 from tenuto.bundled.demo_screen import Screen
 from tenuto.bundled.demo_story import LEASE_S, Story
 from tenuto.bundled.load import load_catalog
-from tenuto.bundled.serving import worker_options
 from tenuto.logs import configure
+from tenuto.sdk.configured import worker_options
 from tenuto.sdk.running import run as run_loop
 from tenuto.settings import Settings
 from tenuto.wiring import running

@@ -27,6 +27,8 @@ from tenuto.sdk.builder import Graph, Workflow
 from tenuto.sdk.injection import Providers, methods_of
 from tenuto.sdk.registry import Registry, taken
 from tenuto.sdk.running import engine_of
+from tenuto.settings import Settings
+from tenuto.settings.money import Caps
 from tenuto.wiring import WorkerOptions
 
 FILES = (".json", ".yaml", ".yml")
@@ -306,7 +308,8 @@ class App:
 
     def engine(
         self, url: str | None = None, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
-        kit: Kit | None = None, providers: ModelProviders | None = None,
+        kit: Kit | None = None, providers: ModelProviders | None = None, caps: Caps | None = None,
+        project_caps: Mapping[str, Caps] | None = None, settings: Settings | None = None,
     ) -> AbstractAsyncContextManager[Engine]:
         """Return an engine on a store for as long as an `async with` block lasts.
 
@@ -315,11 +318,21 @@ class App:
             worker: Whether this process also does the work; `False` leaves it to `tenuto worker` processes.
             kit: What the built-in tools work with; `None` is files below `.tenuto` and public addresses.
             providers: Of models, with their prices; `None` is those that need no more than a key in the environment.
+                Their limits of concurrent calls hold over all workers of the store.
+            caps: What all runs of the namespace may spend together, as settings under `[caps]` would say.
+            project_caps: The same of runs labelled `project=NAME`, by name. Where one of the two is given, caps of
+                earlier settings that are not among them are removed; without either all caps stay as they are.
+            settings: From `tenuto.settings.load()`: the engine works as `tenuto serve` does under them, store, tools,
+                models, money, encryption and telemetry alike, except for what the other arguments say.
 
         Raises:
             InvalidGraph: A workflow of the app is not valid.
+            InvalidSettings: A cap is no amount, or settings contradict each other; told when the block begins.
         """
-        return engine_of(self.catalog(), url, worker=worker, options=options, ns=ns, kit=kit, providers=providers)
+        return engine_of(
+            self.catalog(), url, worker=worker, options=options, ns=ns, kit=kit, providers=providers, caps=caps,
+            project_caps=project_caps, settings=settings,
+        )
 
     async def run(self, workflow: str | Definition, input: Any = None, *, url: str | None = None, **options: Any) -> Any:
         """Run a workflow to its end in this process and return its output, the outputs of its last nodes by id.

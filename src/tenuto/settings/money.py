@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings.keys import between, key
 
 MOST_USD = 1_000_000_000
@@ -27,7 +28,19 @@ class Caps:
 
 
 def declared(caps: Caps, projects: Mapping[str, Caps]) -> Iterator[tuple[str, str, int, int]]:
-    """Return every cap of the settings: scope, period, millionths of a US dollar, warning share."""
-    for scope, found in (("", caps), *((f"project:{name}", value) for name, value in projects.items())):
+    """Return every cap of the settings: scope, period, millionths of a US dollar, warning share.
+
+    Raises:
+        InvalidSettings: A value is out of its range, as only one that was not read by `load` can be.
+    """
+    every = {"": caps, **{f"project:{name}": value for name, value in projects.items()}}
+    problems = [
+        Problem(f"{scope.replace('project:', 'project_caps.') or 'caps'}.{item.name}", wrong, code="settings.value")
+        for scope, found in every.items() for item in fields(found)
+        if (wrong := item.metadata["check"](getattr(found, item.name)))
+    ]  # fmt: skip
+    if problems:
+        raise InvalidSettings("a cap that runs share is wrong", problems=tuple(problems))
+    for scope, found in every.items():
         for period, limit in found.limits():
             yield scope, period, limit, found.warn_percent

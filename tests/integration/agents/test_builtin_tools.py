@@ -330,8 +330,8 @@ async def test_a_local_model_answers_and_one_that_is_not_set_up_is_said_so():
 
 
 def test_local_llm_takes_no_model_that_costs_money(tmp_path: Path):
-    from tenuto.bundled.toolbox import kit_of
     from tenuto.errors import InvalidSettings
+    from tenuto.sdk.toolbox import kit_of
     from tenuto.settings import Settings
 
     with pytest.raises(InvalidSettings, match="not local"):

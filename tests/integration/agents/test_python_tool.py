@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tenuto.bundled.toolbox import kit_of
 from tenuto.runtime.tools.builtin.kit import Kit, PythonLimits, ToolNotSetUp
 from tenuto.runtime.tools.builtin.python import PythonFailed
 from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.call import invoke
 from tenuto.runtime.tools.catalog import CallInfo
+from tenuto.sdk.toolbox import kit_of
 from tenuto.settings import load
 
 

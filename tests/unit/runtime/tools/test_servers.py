@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tenuto.bundled.serving import mcp_servers
 from tenuto.domain.graph.schema import validate
 from tenuto.errors import InvalidSettings
 from tenuto.ports.tools import OfferedTool
 from tenuto.runtime.tools.schemas import understood
 from tenuto.runtime.tools.servers import McpServer, ServerInvalid, Toolset, merged
+from tenuto.sdk.configured import mcp_servers
 from tenuto.settings import load
 
 
