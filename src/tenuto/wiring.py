@@ -26,6 +26,7 @@ from tenuto.errors import InvalidSettings
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.objects import Objects
 from tenuto.ports.providers import Providers
+from tenuto.ports.services import Checked
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
@@ -44,6 +45,8 @@ from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.servers import McpServer, Toolset, merged
+from tenuto.runtime.watch import CHECK_S, TIMEOUT_S, Watch
+from tenuto.runtime.worker.lease import new_worker_id
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.runtime.worker.worker import Worker
 
@@ -204,6 +207,7 @@ class Runtime:
     worker: Worker | None
     projector: Projector | None
     models: ProviderModels | None = None
+    watch: Watch | None = None
     outlets: list[Outlet] = field(default_factory=list["Outlet"])
     tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
 
@@ -214,6 +218,8 @@ class Runtime:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.watch is not None:
+            await self.watch.close()
         await asyncio.gather(*(toolset.source.close() for toolset in self.catalog.toolsets))
         if self.models is not None:
             await self.models.close()
@@ -229,6 +235,7 @@ async def start_runtime(
     http_allow: Sequence[str] = (), retention_days: float = 0, usage_days: float = 0, kit: Kit | None = None,
     caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
     master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
+    check_s: float = CHECK_S, check_timeout_s: float = TIMEOUT_S,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -239,6 +246,8 @@ async def start_runtime(
         caps: What settings say many runs may share; caps of earlier settings that are not among them are removed,
             those on calls to providers only where some of these are given. `None` leaves all caps as they are.
         mcp: Servers of tools that the settings name, beside those of the catalog.
+        check_s: Time between two looks at hosts of models and at APIs; 0 looks only when asked.
+        check_timeout_s: Longest time one look may take.
 
     Raises:
         InvalidGraph: A workflow of the catalog breaks rules.
@@ -274,13 +283,10 @@ async def start_runtime(
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own)
-    if worker and own is not None:
-        for name, fault in model_faults(catalog, own).items():
-            log.warning("workflows name the model %s, which cannot be asked: %s", name, fault)
     runtime.tasks.append(asyncio.get_running_loop().create_task(tell_outages(store, clock), name="outages"))
     if worker:
         for toolset in catalog.toolsets:
-            toolset.source.start(lambda: None)
+            toolset.source.start(lambda: runtime.watch.poke() if runtime.watch is not None else None)
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or own,
             pool=ProcessPool(), liveness=LockFiles(store.url),
@@ -289,7 +295,29 @@ async def start_runtime(
     measure(runtime, telemetry or TelemetryOptions())
     if runtime.worker is not None:
         await _work(runtime, runtime.worker, ns, retention_days, usage_days)
+    await _watch(runtime, check_s, check_timeout_s)
     return runtime
+
+
+async def _watch(runtime: Runtime, check_s: float, timeout_s: float) -> None:
+    """Look at what is outside for as long as the runtime lives, and say at once which models nobody can ask."""
+    worker, catalog, models = runtime.worker, runtime.catalog, runtime.models
+    faults = model_faults(catalog, models) if models is not None else {}
+    if worker is not None:
+        for name, fault in faults.items():
+            log.warning("workflows name the model %s, which cannot be asked: %s", name, fault)
+    own = new_worker_id()
+
+    def checks() -> list[Checked]:
+        return [*catalog.apis, *(models.checks() if models is not None else ())]
+
+    runtime.watch = runtime.engine.outside.watch = Watch(
+        runtime.store, runtime.clock, lambda: worker.id if worker is not None else own,
+        "worker" if worker is not None else "api", servers=catalog.servers, toolsets=catalog.toolsets, checks=checks,
+        check_s=check_s, timeout_s=timeout_s,
+    )
+    await runtime.watch.begin()
+    runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.watch.run(), name="services"))
 
 
 def _model(catalog: Catalog, models: Any, name: str) -> Any:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tenuto.cli.context import Context
+    from tenuto.cli.out import Out
     from tenuto.cli.parse import Parser
 
 
@@ -22,22 +23,43 @@ def args_services(parser: Parser) -> None:
 
 
 def do_services(context: Context) -> int:
-    """Show the store, workers and servers of tools, each with its state and the reason."""
+    """Show the store, the workers and what they reach outside: its state, the reason, and who saw it when.
+
+    Where processes see it differently, each has a line.
+    """
     out = context.out
     found = context.client.post("/services/refresh") if context.args.refresh else context.client.get("/services")
 
     def pretty() -> None:
-        rows = [
-            (
-                clean(item.get("category")), clean(item.get("name")), show.status(out, str(item.get("status"))),
-                clean(str(obj(item.get("details")).get("reason") or obj(item.get("details")).get("problem") or "")),
-            )
-            for item in map(obj, found.get("items") or [])
-        ]
-        show.table(out, ("KIND", "NAME", "STATUS", "REASON"), rows)
+        rows = [row for item in map(obj, found.get("items") or []) for row in _service_rows(out, item)]
+        show.table(out, ("KIND", "NAME", "STATUS", "CHECKED", "BY", "REASON"), rows)
+        late = list(map(clean, found.get("unanswered") or []))
+        if late:
+            out.line(f"asked to look again, and not done yet: {', '.join(late)}")
 
     out.result(found, pretty)
     return 0
+
+
+def _service_rows(out: Out, item: dict[str, Any]) -> list[tuple[str, ...]]:
+    details = obj(item.get("details"))
+    kind, name = clean(item.get("category")), clean(item.get("name"))
+    seen = list(map(obj, details.get("seen_by") or []))
+    if not seen:
+        why = clean(details.get("problem") or "")
+        return [(kind, name, show.status(out, item.get("status")), show.NOTHING, show.NOTHING, why)]
+    if len({str(one.get("status")) for one in seen}) > 1:
+        return [
+            (
+                kind, name, show.status(out, one.get("status")), show.ago(one.get("checked_at")),
+                clean(one.get("process")), clean(one.get("reason") or ""),
+            ) for one in seen
+        ]  # fmt: skip
+    by = clean(seen[0].get("process")) if len(seen) == 1 else f"{len(seen)} processes"
+    return [(
+        kind, name, show.status(out, item.get("status")), show.ago(details.get("checked_at")), by,
+        clean(details.get("reason") or ""),
+    )]  # fmt: skip
 
 
 def args_prune(parser: Parser) -> None:

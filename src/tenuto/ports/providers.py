@@ -65,8 +65,10 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prices: By `provider:model`.
+        named: The providers that somebody set up here; the others are known and perhaps never used.
     """
 
     providers: Mapping[str, Provider] = msgspec.field(default_factory=lambda: dict(PROVIDERS))
     prices: Mapping[str, Price] = {}
     fallback: Price = FALLBACK
+    named: frozenset[str] = frozenset()

@@ -26,6 +26,7 @@ from tenuto.ports.lists import StepFilter as StepFilter
 from tenuto.ports.lists import StepRow as StepRow
 from tenuto.ports.lists import TailRow as TailRow
 from tenuto.ports.lists import WorkflowRow as WorkflowRow
+from tenuto.ports.services import Reports
 from tenuto.ports.upkeep import Upkeep
 from tenuto.ports.usage import UsageTable
 
@@ -274,7 +275,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Protocol):
+class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Reports, Protocol):
     """All that outlives a process.
 
     Attributes:

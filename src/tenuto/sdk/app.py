@@ -21,7 +21,7 @@ from tenuto.runtime.services import documents
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Catalog
-from tenuto.runtime.tools.openapi import SpecInvalid, Terms, base_of, tools_of
+from tenuto.runtime.tools.openapi import Api, SpecInvalid, Terms, base_of, tools_of
 from tenuto.runtime.tools.servers import McpServer
 from tenuto.sdk.builder import Graph, Workflow
 from tenuto.sdk.injection import Providers, methods_of
@@ -241,7 +241,9 @@ class App:
         made = tools_of(name, document, terms, operations)
         for tool in made:
             self._registry.take_tool(tool)
-        return [tool.name for tool in made]
+        names = [tool.name for tool in made]
+        self._registry.add_api(Api(name, terms, tuple(names)))
+        return names
 
     # --- workflows ---------------------------------------------------------------------------------------------
 

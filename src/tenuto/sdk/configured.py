@@ -33,6 +33,7 @@ def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:
         "caps": [*money(ns, settings.caps, settings.project_caps), *provider_limits(providers(settings))],
         "providers": providers(settings), "master_keys": settings.encryption.references(),
         "telemetry": telemetry_options(settings),
+        "check_s": settings.services.check_s, "check_timeout_s": settings.services.timeout_s,
     }  # fmt: skip
 
 

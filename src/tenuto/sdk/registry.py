@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from tenuto.domain.graph.model import Definition, Effect, Retry
@@ -10,6 +11,7 @@ from tenuto.domain.graph.validate import Known
 from tenuto.errors import InvalidGraph, Problem
 from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.openapi import Api
 from tenuto.runtime.tools.servers import McpServer
 from tenuto.runtime.tools.tool import Handler, Tool
 from tenuto.sdk import functions
@@ -30,6 +32,7 @@ class Registry:
         self.hooks: dict[str, Function] = {}
         self.models: dict[str, Any] = {}
         self.servers: dict[str, McpServer] = {}
+        self.apis: dict[str, Api] = {}
         self._predicate_names: dict[Function, str] = {}
 
     def add_step(
@@ -87,6 +90,11 @@ class Registry:
             raise taken(tool.name, "tool")
         self.tools[tool.name] = tool
 
+    def add_api(self, api: Api) -> None:
+        """Register an API whose operations were taken; declared again with others, it offers all of them."""
+        before = self.apis.get(api.name)
+        self.apis[api.name] = replace(api, tools=(*before.tools, *api.tools)) if before is not None else api
+
     def add_server(self, server: McpServer) -> None:
         """Register a server of tools.
 
@@ -140,7 +148,7 @@ class Registry:
         return Catalog(
             handlers=dict(self.handlers), tools=dict(self.tools), predicates=dict(self.predicates),
             hooks=dict(self.hooks), models=dict(self.models), workflows=workflows,
-            builtin=builtin_tools(), servers=tuple(self.servers.values()),
+            builtin=builtin_tools(), servers=tuple(self.servers.values()), apis=tuple(self.apis.values()),
         )
 
     def _free(self, fn: Function, name: str, others: dict[str, Any], what: str) -> str:

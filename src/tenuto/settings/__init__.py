@@ -31,6 +31,7 @@ from tenuto.settings.models import (
     model_problems,
 )
 from tenuto.settings.money import Caps
+from tenuto.settings.services import Services
 from tenuto.settings.telemetry import Telemetry
 from tenuto.settings.tools import S3, Images, Mail, Python, Slack, Workspace
 
@@ -134,6 +135,7 @@ class Settings:
     tiers: Mapping[str, TierSettings] = table(TierSettings, "tiers of models, cheapest first")
     routes: Mapping[str, RouteSettings] = table(RouteSettings, "tiers by type of task")
     mcp: Mapping[str, Mcp] = table(Mcp, "MCP servers whose tools workflows may use, as NAME.TOOL")
+    services: Services = section(Services, "how it is looked at what is outside")
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))

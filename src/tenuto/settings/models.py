@@ -103,7 +103,7 @@ def providers_of(
     """Return the shipped providers with what was set written over them, and the prices."""
     found = {**PROVIDERS, **{name: _provider(name, one) for name, one in providers.items()}}
     return Providers(
-        providers=found, prices={name: _price(one) for name, one in prices.items()},
+        providers=found, named=frozenset(providers), prices={name: _price(one) for name, one in prices.items()},
         fallback=Price(input_usd=_exact(fallback.input_usd), output_usd=_exact(fallback.output_usd)),
     )
 

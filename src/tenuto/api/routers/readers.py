@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,9 +24,11 @@ class ServiceView(msgspec.Struct, kw_only=True):
     """Something the engine stands on.
 
     Attributes:
-        category: `store`, `worker` or `mcp`.
-        status: `online`, `degraded`, `offline` or `unknown`.
-        details: What is wrong, or what it can do; for what is outside also since when, and when it was looked at.
+        category: `store`, `worker`, `mcp`, `openapi` or `model`.
+        status: `online`, `degraded`, `offline` or `unknown`; of what is outside, what all processes say that know, and
+            `degraded` where they differ.
+        details: What is wrong, or what it can do; for what is outside also its place, since when it is so, when it was
+            looked at, and what each process says.
     """
 
     id: str
@@ -35,9 +39,14 @@ class ServiceView(msgspec.Struct, kw_only=True):
 
 
 class ServicesView(msgspec.Struct):
-    """All of them."""
+    """All of them.
+
+    Attributes:
+        unanswered: Processes that were asked to look again and have not said that they are done.
+    """
 
     items: list[ServiceView]
+    unanswered: list[str] = []
 
 
 class WorkersView(msgspec.Struct):
@@ -68,29 +77,45 @@ async def list_workers(request: Request) -> Response:
 
 @router.get("/services", responses=gives(ServicesView), summary="List what the engine stands on")
 async def list_services(request: Request) -> Response:
-    """Return the store, the workers, and the servers of tools this process reaches, each with its state."""
+    """Return the store, the workers, and what any live process reaches outside: MCP servers, APIs and hosts of models.
+
+    What is outside is shown as it was last seen; nothing is looked at for this answer.
+    """
     return json_answer(await _services(engine_of(request)))
 
 
 @router.post("/services/refresh", responses=gives(ServicesView), summary="Look at everything outside now")
 async def refresh_services(request: Request) -> Response:
-    """Look at the servers of tools now instead of at the next turn, and return all services."""
+    """Let every live process look at what is outside now instead of at its next turn, and return all services."""
     engine = engine_of(request)
-    await engine.outside.refresh()
-    return json_answer(await _services(engine))
+    late = await engine.outside.refresh()
+    return json_answer(await _services(engine, late))
 
 
-async def _services(engine: Engine) -> ServicesView:
+async def _services(engine: Engine, late: Sequence[str] = ()) -> ServicesView:
     wrong = engine.store.health()
     items = [_store(engine.store.url, wrong)]
     if not wrong:
         items += [_worker(worker) for worker in await engine.workers.list()]
-    return ServicesView(items + [_outside(item) for item in engine.outside.list()])
+    return ServicesView(_told_apart(items + [_outside(item) for item in await engine.outside.list()]), list(late))
 
 
 def _outside(item: OutsideView) -> ServiceView:
-    details = {"reason": item.reason, "since": item.since, "checked_at": item.checked_at, "tools": item.tools}
-    return ServiceView(id=f"mcp:{item.name}", name=item.name, category="mcp", status=item.condition, details=details)
+    details: dict[str, Any] = {
+        "reason": item.reason, "since": item.since, "checked_at": item.checked_at, "place": item.place,
+        "tools": item.tools, "seen_by": item.seen_by,
+    }  # fmt: skip
+    name = f"{item.kind}:{item.name}"
+    return ServiceView(id=name, name=item.name, category=item.kind, status=item.condition, details=details)
+
+
+def _told_apart(items: list[ServiceView]) -> list[ServiceView]:
+    """Add the place to the id of what shares its name, such as the hosts of one provider."""
+    shared = Counter(item.id for item in items)
+    return [
+        msgspec.structs.replace(item, id=f"{item.id}@{item.details['place']}") if shared[item.id] > 1 else item
+        for item in items
+    ]
 
 
 def _store(url: str, wrong: str) -> ServiceView:

@@ -75,10 +75,12 @@ class Engine:
     def within(self, ns: str) -> Engine:
         """Return the same engine, bound to another namespace."""
         c = self.context
-        return Engine(
+        found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
             knowledge=self.knowledge.port,
         )
+        found.outside.watch = self.outside.watch
+        return found
 
 
 def _machine_clock() -> int:

@@ -17,6 +17,7 @@ from tenuto.domain.graph.model import Definition, Node
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.graph.requirements import TOOL
 from tenuto.domain.graph.validate import Known
+from tenuto.ports.services import Checked
 from tenuto.runtime.tools.servers import McpServer, Toolset
 from tenuto.runtime.tools.tool import Arguments, Bind, CallInfo, Handler, Tool
 
@@ -35,6 +36,7 @@ class Catalog:
         builtin: Tools that come with Tenuto, for nodes that name them; a tool of the app hides one of the same name.
         servers: Servers of tools that are declared; their tools have names that begin with the server's.
         toolsets: Those of them that this process is in touch with.
+        apis: APIs whose operations are among the tools.
     """
 
     handlers: Mapping[str, Handler] = field(default_factory=dict[str, Handler])
@@ -49,6 +51,7 @@ class Catalog:
     builtin: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
     servers: tuple[McpServer, ...] = ()
     toolsets: tuple[Toolset, ...] = ()
+    apis: tuple[Checked, ...] = ()
 
     def handler(self, name: str) -> Handler | None:
         """Return the handler of a name: its own, else the one for its prefix, else the tool of that name."""

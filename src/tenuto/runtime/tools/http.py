@@ -98,6 +98,26 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
         raise HttpFailed(message, unknown=unknown) from None
 
 
+async def status_of(url: str, policy: HttpPolicy) -> int:
+    """Return the status a server answers a bare HEAD with: nothing of ours is sent, and no redirect is followed.
+
+    Raises:
+        HttpRefused: The URL may not be called.
+        HttpFailed: No answer.
+    """
+    import httpx
+
+    pinned, host, extensions = await _pin(url, policy, None)
+    async with httpx.AsyncClient(timeout=policy.timeout_s, follow_redirects=False, trust_env=False) as client:
+        try:
+            answer = await _send(client, "HEAD", pinned, host, extensions, {}, None, None, policy)
+        except httpx.ConnectError as exc:
+            raise HttpFailed(f"it cannot be connected to: {exc}") from exc
+        except httpx.HTTPError as exc:
+            raise HttpFailed(f"it was connected to and gave no answer: {type(exc).__name__}") from exc
+    return answer["status_code"]
+
+
 async def _request(method: str, config: dict[str, Any], policy: HttpPolicy, key: str) -> dict[str, Any]:
     import httpx
 

@@ -17,8 +17,10 @@ import msgspec
 from tenuto.domain.base.nearest import did_you_mean
 from tenuto.domain.graph.model import Effect
 from tenuto.errors import Invalid, InvalidSettings, Problem
-from tenuto.ports.tools import ToolFailed, ToolRefused
-from tenuto.runtime.tools.http import PORTS, HttpPolicy, request
+from tenuto.ports.services import Service
+from tenuto.ports.tools import Condition, ToolFailed, ToolRefused
+from tenuto.runtime.tools.addresses import HostUnknown
+from tenuto.runtime.tools.http import PORTS, HttpFailed, HttpPolicy, request, status_of
 from tenuto.runtime.tools.schemas import understood
 from tenuto.runtime.tools.tool import Arguments, Tool
 
@@ -57,6 +59,38 @@ class Terms:
     unknown: str = ""
     timeout_s: float = 30.0
     max_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """An API whose operations are tools; it is looked at without making any of its calls.
+
+    Attributes:
+        tools: Names of its tools.
+    """
+
+    name: str
+    terms: Terms
+    tools: tuple[str, ...]
+
+    @property
+    def service(self) -> Service:
+        """Return what it is, whatever its health."""
+        base = urlsplit(self.terms.base_url)
+        return Service(kind="openapi", name=self.name, place=f"{base.scheme}://{base.netloc}", tools=self.tools)
+
+    async def look(self) -> tuple[Condition, str]:
+        """Return whether its host answers, and whether there is a key for it."""
+        try:
+            code = await status_of(self.terms.base_url, _policy(self.terms))
+        except (HttpFailed, HostUnknown) as error:
+            return "offline", error.message
+        if code == 429 or (code >= 500 and code != 501):
+            return "degraded", f"it answers with {code}"
+        variable = self.terms.auth_env
+        if variable and not os.environ.get(variable):
+            return "degraded", f"it answers, but wants a key: set the environment variable {variable}"
+        return "online", f"it answers; {len(self.tools)} operations"
 
 
 def tools_of(name: str, document: Document, terms: Terms, wanted: Sequence[str] = ()) -> list[Tool]:
@@ -244,12 +278,8 @@ def _tool(name: str, item: _Operation, terms: Terms) -> Tool:
 
 
 def _caller(shown: str, item: _Operation, terms: Terms) -> Callable[[dict[str, Any], str], Any]:
-    base = urlsplit(terms.base_url)
-    host = str(base.hostname)
-    port = base.port or PORTS[base.scheme]
-    policy = HttpPolicy(
-        allowed=frozenset({f"{host}:{port}"}), max_bytes=terms.max_bytes, timeout_s=terms.timeout_s, longest_s=terms.timeout_s
-    )
+    host = str(urlsplit(terms.base_url).hostname)
+    policy = _policy(terms)
 
     async def call(arguments: dict[str, Any], key: str) -> Any:
         config: dict[str, Any] = {
@@ -267,6 +297,15 @@ def _caller(shown: str, item: _Operation, terms: Terms) -> Callable[[dict[str, A
         raise (ToolFailed if code == 429 or code >= 500 else ToolRefused)(message, status_code=code)
 
     return call
+
+
+def _policy(terms: Terms) -> HttpPolicy:
+    """Return what calls of the API may do: its own host may be any, since the operator named it."""
+    base = urlsplit(terms.base_url)
+    host = f"{base.hostname}:{base.port or PORTS[base.scheme]}"
+    return HttpPolicy(
+        allowed=frozenset({host}), max_bytes=terms.max_bytes, timeout_s=terms.timeout_s, longest_s=terms.timeout_s
+    )
 
 
 def _path(shown: str, item: _Operation, arguments: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from tenuto.testing.conformance.lists import ListSuite
 from tenuto.testing.conformance.messages import MessageSuite
 from tenuto.testing.conformance.ownership import OwnershipSuite
 from tenuto.testing.conformance.races import RaceSuite
+from tenuto.testing.conformance.reports import ReportSuite
 from tenuto.testing.conformance.upkeep import UpkeepSuite
 from tenuto.testing.conformance.usage import UsageSuite
 
@@ -28,7 +29,7 @@ MakeStore = Callable[[], Store]
 
 class StoreSuite(
     JournalSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite,
-    RaceSuite, UsageSuite,
+    RaceSuite, UsageSuite, ReportSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

@@ -132,7 +132,8 @@ class ModelServer(HttpServer):
     async def exchange(self, exchange: Exchange) -> None:
         """Answer one request by the script."""
         if exchange.method != "POST":
-            await exchange.answer(200, b'{"object":"list","data":[]}')
+            known = self.shown(dict(exchange.headers)) == self._secret or not self._secret
+            await exchange.answer(200 if known else 401, b'{"object":"list","data":[]}')
             return
         self._under_way += 1
         self.most_at_once = max(self.most_at_once, self._under_way)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tenuto.adapters.models.provider.model import ProviderModel
 from tenuto.adapters.models.provider.prices import Prices
+from tenuto.adapters.models.provider.reach import HostCheck
 from tenuto.adapters.models.scripted import ScriptedModel
 from tenuto.domain.base.nearest import did_you_mean
 from tenuto.ports.model import Model, ModelReply, ModelRequest, ModelUnknown, OnDelta
@@ -91,6 +92,18 @@ class ProviderModels:
                 variable = model.provider.key_env
                 found[name] = f"the provider {model.provider.name!r} needs a key: set the environment variable {variable}"
         return found
+
+    def checks(self) -> list[HostCheck]:
+        """Return how to look at the hosts in use: those somebody set up, and those whose models were named."""
+        used = [name for name in self._setup.providers if name in self._setup.named or name in self._models]
+        found: dict[tuple[str, str], HostCheck] = {}
+        for name in used:
+            provider = self._setup.providers[name]
+            secret = self._environ.get(provider.key_env, "") if provider.key_env else ""
+            for url in provider.base_urls:
+                check = HostCheck(provider, url, secret)
+                found.setdefault((name, check.service.place), check)
+        return list(found.values())
 
     async def close(self) -> None:
         """Close all connections."""

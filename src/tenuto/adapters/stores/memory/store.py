@@ -12,6 +12,7 @@ from tenuto.adapters.stores.memory.journal import Journal
 from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
 from tenuto.adapters.stores.memory.reading import Definitions, Projections, Reading
+from tenuto.adapters.stores.memory.reports import Reports
 from tenuto.adapters.stores.memory.tables import Tables
 from tenuto.adapters.stores.memory.upkeep import Upkeep
 from tenuto.adapters.stores.memory.usage import Usage
@@ -23,7 +24,7 @@ def wall_clock() -> int:
 
 
 class MemoryStore(
-    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage
+    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage, Reports
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

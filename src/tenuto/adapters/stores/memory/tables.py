@@ -14,6 +14,7 @@ from tenuto.domain.budgets.escrow import Balance, Cap, Hold, Place, Waiter
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
+from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     InboxRow,
     OutboxRow,
@@ -100,6 +101,8 @@ class Tables:
     usage: dict[tuple[str, int, int], tuple[str, UsageRow]] = field(
         default_factory=dict[tuple[str, int, int], tuple[str, UsageRow]]
     )
+    reports: dict[str, ReportRow] = field(default_factory=dict[str, ReportRow])
+    asked_look: int = 0
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

@@ -1067,3 +1067,30 @@ select * from (
 ) s
 order by case $14::text when 'day' then key end collate "C" desc, cost_usd_micros desc, tokens desc, key collate "C"
 limit $15
+
+-- ================================================================================================= services
+
+-- name: report_put
+-- Replace what a process reported, and forget reports that ended.
+with gone as (
+  delete from report where until <= {clock} and process <> $1
+)
+insert into report (process, role, services, answered, until) values ($1, $2, $3, $4, {clock} + $5::bigint)
+on conflict (process) do update set role = excluded.role, services = excluded.services, answered = excluded.answered,
+  until = excluded.until
+
+-- name: report_drop
+-- Forget what a process reported.
+delete from report where process = $1
+
+-- name: reports
+-- What processes reported that are not known to be gone.
+select process, role, services, answered, until from report where until > {clock} order by process collate "C"
+
+-- name: look_ask
+-- Ask every process to look again; numbers are times where the clock goes on.
+update look set asked = greatest(asked + 1, {clock}) returning asked
+
+-- name: look_asked
+-- The newest wish to look again.
+select asked from look

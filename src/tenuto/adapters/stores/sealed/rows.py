@@ -15,6 +15,7 @@ from tenuto.domain.runs.wire import ZERO, Record, encode_body, link
 from tenuto.domain.runs.wire import record as plain_record
 from tenuto.errors import Corrupt, TenutoError
 from tenuto.ports.checkpoints import Saved
+from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Commit,
     History,
@@ -235,6 +236,19 @@ class Rows:
     def open_saved(self, ns: str, saved: Saved) -> Saved:
         """Return checkpoints, their values and writes as they were."""
         return _each(saved, partial(self._e.open, ns=ns))
+
+    # --- reports ----------------------------------------------------------------------------------------------
+
+    def report(self, row: ReportRow) -> ReportRow:
+        """Seal what a process saw outside, under a key that outlives every namespace."""
+        return replace(row, services=self._e.seal(EVERYBODY, row.services, "report", row.process))
+
+    def open_report(self, row: ReportRow) -> ReportRow:
+        """Return a report as it was; one that cannot be read says nothing."""
+        try:
+            return replace(row, services=self._e.open(row.services, "report", row.process, ns=EVERYBODY))
+        except TenutoError:
+            return replace(row, services=b"[]")
 
     # --- definitions and idempotency --------------------------------------------------------------------------
 

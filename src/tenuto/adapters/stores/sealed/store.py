@@ -20,6 +20,7 @@ from tenuto.adapters.stores.sealed.rows import Rows, UnknownKey
 from tenuto.domain.runs.wire import Record
 from tenuto.errors import Corrupt, InvalidSettings
 from tenuto.ports.checkpoints import Place, Saved
+from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Claim,
     Commit,
@@ -303,6 +304,18 @@ class SealedStore:
         """Return steps across runs, newest first."""
         found = await self.inner.list_steps(where, after=after, limit=limit)
         return await self._opened(lambda: [self._rows.open_step(row) for row in found])
+
+    # --- reports ----------------------------------------------------------------------------------------------
+
+    async def put_report(self, row: ReportRow, keep_ms: int) -> None:
+        """Replace what a process reported, sealed."""
+        await self.ring.ready([EVERYBODY])
+        await self.inner.put_report(self._rows.report(row), keep_ms)
+
+    async def reports(self) -> list[ReportRow]:
+        """Return what processes reported."""
+        found = await self.inner.reports()
+        return await self._opened(lambda: [self._rows.open_report(row) for row in found])
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 

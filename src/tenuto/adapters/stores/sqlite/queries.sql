@@ -813,3 +813,31 @@ where {usage_where}
 group by 1
 order by case ?14 when 'day' then key end desc, cost_usd_micros desc, tokens desc, key
 limit ?15
+
+-- ================================================================================================= services
+
+-- name: report_put
+-- Replace what a process reported.
+insert into report (process, role, services, answered, until) values (?, ?, ?, ?, ?)
+on conflict (process) do update set role = excluded.role, services = excluded.services, answered = excluded.answered,
+  until = excluded.until
+
+-- name: report_forget
+-- Forget reports that ended.
+delete from report where until <= ?
+
+-- name: report_drop
+-- Forget what a process reported.
+delete from report where process = ?
+
+-- name: reports
+-- What processes reported that are not known to be gone.
+select process, role, services, answered, until from report where until > ? order by process
+
+-- name: look_ask
+-- Ask every process to look again; numbers are times where the clock goes on.
+update look set asked = max(asked + 1, ?)
+
+-- name: look_asked
+-- The newest wish to look again.
+select asked from look

@@ -26,6 +26,7 @@ from tenuto.adapters.stores.sqlite.messages import Messages
 from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
 from tenuto.adapters.stores.sqlite.reading import Definitions, Projections, Reading
+from tenuto.adapters.stores.sqlite.reports import Reports
 from tenuto.adapters.stores.sqlite.upkeep import Upkeep
 from tenuto.adapters.stores.sqlite.usage import Usage
 from tenuto.errors import InvalidSettings
@@ -41,7 +42,7 @@ def wall_clock() -> int:
 
 
 class SqliteStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage, Reports
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 

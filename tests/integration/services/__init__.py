@@ -1,0 +1,1 @@
+"""What processes reach outside, and how they tell each other."""
