@@ -103,6 +103,17 @@ class ModelReply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
+def facts_of(reply: ModelReply, request: ModelRequest) -> dict[str, Any]:
+    """Return the facts of a reply that usage reports are made of."""
+    return {
+        "provider": reply.provider or request.model.partition(":")[0], "model": reply.model or request.model,
+        "input_tokens": reply.input_tokens, "cached_tokens": reply.cached_tokens,
+        "cache_write_tokens": reply.cache_write_tokens, "output_tokens": reply.output_tokens,
+        "reasoning_tokens": reply.reasoning_tokens, "cost_usd_micros": reply.cost_usd_micros,
+        "purpose": request.purpose,
+    }
+
+
 class ModelBusy(StepError):
     """The provider asks to come back later, or failed in a way that passes.
 

@@ -17,9 +17,14 @@ from aiosmtpd.controller import Controller
 
 from tenuto import App
 from tenuto.adapters.models.scripted import ScriptedModel
+from tenuto.ports.model import ModelReply, ToolCall
+from tenuto.ports.providers import Provider, Providers
+from tenuto.runtime.projector import Projector
+from tenuto.runtime.services.requests import ListUsage
 from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, MailServer
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
+from tenuto.testing.servers import Answer, OpenAiServer
 
 Respond = Callable[[str, str, bytes], "tuple[int, bytes]"]
 
@@ -327,6 +332,60 @@ async def test_a_local_model_answers_and_one_that_is_not_set_up_is_said_so():
     assert view.output["n"]["content"] == "forty-two"
     assert [message.role for message in model.requests[0].messages] == ["system", "user"]
     assert "set local_llm" in failure((await called("local_llm", {"prompt": "x"}, Kit()))[0])
+
+
+def _near(server: OpenAiServer) -> Providers:
+    """Return a provider on this machine."""
+    return Providers(providers={"near": Provider(name="near", base_urls=(server.base_url,), local=True)})
+
+
+async def test_tokens_of_the_local_model_count_in_the_runs_budget_and_in_usage():
+    """From a node and from an agent's round alike: tokens with their purpose, no cost; a cap refuses before it is asked."""
+    app = App("t")
+    app.model("m:x", ScriptedModel([
+        ModelReply(tool_calls=(ToolCall("c", "local_llm", {"prompt": "how many?"}),), stop="tools", input_tokens=1),
+        ModelReply(content="done", input_tokens=2),
+    ]))  # fmt: skip
+    app.workflow("node").tool("local_llm", id="n", args={"prompt": "how many?"})
+    app.workflow("agent").agent("a", model="m:x", prompt="ask", tools=["local_llm"])
+    app.workflow("poor").budget(tokens=500).tool("local_llm", id="n", args={"prompt": "how many?"})
+    answers = [Answer(text="forty-two", input_tokens=100, output_tokens=7)] * 2
+    async with (
+        OpenAiServer(answers) as server,
+        app.engine("memory:", kit=Kit(local_llm="near:tiny"), providers=_near(server)) as engine,
+    ):
+        for workflow, tokens in (("node", 107), ("agent", 110)):
+            view = await engine.runs.result((await engine.runs.start(workflow, {})).id, timeout_s=15)
+            assert view.status == "completed", view.error
+            assert (view.budget.spent["tokens"], view.budget.spent["cost_usd_micros"]) == (tokens, 0)
+            assert view.budget.spent["tool_calls"] == 1
+        view = await engine.runs.result((await engine.runs.start("poor", {})).id, timeout_s=15)
+        assert view.status == "budget_exceeded", "the longest answer would not fit"
+        assert len(server.asked) == 2
+        await Projector(engine.context.store, engine.context.definitions).drain()
+        found = (await engine.usage.calls(ListUsage(tool="local_llm"))).items
+        assert [(call.workflow, call.purpose, call.provider, call.input_tokens, call.output_tokens) for call in found] == [
+            ("agent", "tool", "near", 100, 7), ("node", "tool", "near", 100, 7),
+        ]  # fmt: skip
+        assert [call.cost_usd_micros for call in found] == [0, 0]
+
+
+async def test_a_local_model_that_fails_costs_no_tokens():
+    """The reservation is given back whole; the agent is told, and the call counts as one of the tool."""
+    app = App("t")
+    app.model("m:x", ScriptedModel([
+        ModelReply(tool_calls=(ToolCall("c", "local_llm", {"prompt": "how many?"}),), stop="tools", input_tokens=1),
+        ModelReply(content="done", input_tokens=2),
+    ]))  # fmt: skip
+    app.workflow("agent").agent("a", model="m:x", prompt="ask", tools=["local_llm"])
+    async with (
+        OpenAiServer([Answer(status=400, message="no such model")]) as server,
+        app.engine("memory:", kit=Kit(local_llm="near:tiny"), providers=_near(server)) as engine,
+    ):
+        view = await engine.runs.result((await engine.runs.start("agent", {})).id, timeout_s=15)
+        assert view.status == "completed", view.error
+        assert len(server.asked) == 1
+        assert (view.budget.spent["tokens"], view.budget.spent["tool_calls"]) == (3, 1)
 
 
 def test_local_llm_takes_no_model_that_costs_money(tmp_path: Path):

@@ -11,7 +11,16 @@ from tenuto.domain.graph.model import Retry
 from tenuto.domain.runs.events import Charge
 from tenuto.domain.runs.retry import delay_ms
 from tenuto.errors import StepError
-from tenuto.ports.model import Model, ModelBusy, ModelCut, ModelReply, ModelRequest, ModelUnreachable, Remote
+from tenuto.ports.model import (
+    Model,
+    ModelBusy,
+    ModelCut,
+    ModelReply,
+    ModelRequest,
+    ModelUnreachable,
+    Remote,
+    facts_of,
+)
 from tenuto.runtime.agents.step import Durable, Step
 
 T = TypeVar("T")
@@ -133,10 +142,4 @@ def charge_of(reply: ModelReply) -> Charge:
 
 def usage_of(reply: ModelReply, request: ModelRequest, round: int) -> dict[str, Any]:
     """Return the facts of a reply that usage reports are made of."""
-    return {
-        "provider": reply.provider or request.model.partition(":")[0], "model": reply.model or request.model,
-        "input_tokens": reply.input_tokens, "cached_tokens": reply.cached_tokens,
-        "cache_write_tokens": reply.cache_write_tokens, "output_tokens": reply.output_tokens,
-        "reasoning_tokens": reply.reasoning_tokens, "cost_usd_micros": reply.cost_usd_micros,
-        "purpose": request.purpose, "round": round,
-    }
+    return {**facts_of(reply, request), "round": round}

@@ -14,7 +14,7 @@ from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.catalog import Catalog
-from tenuto.runtime.tools.tool import CallInfo, Tool
+from tenuto.runtime.tools.tool import Bound, CallInfo, Took, Tool
 
 Status = Callable[[str], Awaitable[tuple[str, Any]]]
 """Gets the key of a call with a lost outcome and says what became of it: resolution and value."""
@@ -62,8 +62,8 @@ class Settled(Informed, Protocol):
     async def outcome(
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
-        used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., partial: Any = None,
-        status: Status | None = None,
+        used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., slot: str = ...,
+        partial: Any = None, status: Status | None = None,
     ) -> Outcome:
         """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again."""
         ...
@@ -122,7 +122,8 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     await settled(catalog, (name,))
     tool = find_tool(catalog, name)
     check_arguments(tool, arguments)
-    return await ctx.perform("tool", name, arguments, **_call(ctx, tool, arguments), key=key)
+    most = await _bound(ctx, tool, arguments)
+    return await ctx.perform("tool", name, arguments, **_call(ctx, tool, arguments, most), key=key)
 
 
 async def try_tool(
@@ -140,9 +141,10 @@ async def try_tool(
     try:
         tool = find_tool(catalog, name)
         check_arguments(tool, arguments)
+        most = await _bound(ctx, tool, arguments)
     except Permanent as exc:
         return await refused(ctx, name, arguments, exc, key=key)
-    return await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments), key=key, partial=partial)
+    return await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments, most, 1), key=key, partial=partial)
 
 
 async def refused(ctx: Settled, name: str, arguments: Any, why: Permanent, *, key: str) -> Outcome:
@@ -166,27 +168,52 @@ def check_arguments(tool: Tool, arguments: Any) -> None:
         raise ToolArguments(f"tool {tool.name!r} was not called: its arguments do not fit: {told}")
 
 
-def _call(ctx: Informed, tool: Tool, arguments: Any) -> dict[str, Any]:
-    """Return how a checked call is made, and what it costs."""
-    charge = Charge(tool_calls=1, tool=tool.name)
+async def _bound(ctx: Informed, tool: Tool, arguments: Any) -> Bound:
+    """Return what a checked call may use at most beside being a call: nothing, unless the tool says otherwise."""
+    if tool.bound is None:
+        return Bound()
+    args, kwargs = tool.bind(arguments, ctx.call_info(""))
+    return await tool.bound(*args, **kwargs)
+
+
+def _call(ctx: Informed, tool: Tool, arguments: Any, most: Bound, failed: int = 0) -> dict[str, Any]:
+    """Return how a checked call is made, and what it costs.
+
+    Args:
+        failed: As how many calls of the tool one counts that failed.
+    """
+    took = Took(None, most.tokens, most.cost_usd_micros)
 
     async def make(idempotency_key: str) -> Any:
-        return await invoke(tool, arguments, ctx.call_info(idempotency_key))
+        nonlocal took
+        try:
+            value = await invoke(tool, arguments, ctx.call_info(idempotency_key))
+        except StepError as exc:
+            if tool.bound is not None:
+                took = vars(exc).get("took") or Took(None)
+                vars(exc).update(used=charge(took, failed), meta=meta(None))
+            raise
+        if isinstance(value, Took):
+            took, value = value, value.value
+        return value
 
     async def status(idempotency_key: str) -> tuple[str, Any]:
         assert tool.status is not None
         args, kwargs = tool.bind(arguments, ctx.call_info(idempotency_key))
         return await tool.status(*args, **kwargs)
 
+    def charge(took: Took, calls: int = 1) -> Charge:
+        return Charge(tool_calls=calls, tool=tool.name, tokens=took.tokens, cost_usd_micros=took.cost_usd_micros)
+
     def used(_result: Any) -> Charge:
-        return charge
+        return charge(took)
 
     def meta(_result: Any) -> dict[str, Any]:
-        return {"tool": tool.name, **({"mcp": True} if tool.server else {})}
+        return {"tool": tool.name, **({"mcp": True} if tool.server else {}), **took.facts}
 
     return {
-        "make": make, "effect": tool.effect, "on_unknown": tool.on_unknown, "hold": charge, "used": used, "meta": meta,
-        "status": status if tool.status is not None else None,
+        "make": make, "effect": tool.effect, "on_unknown": tool.on_unknown, "hold": charge(took), "used": used,
+        "meta": meta, "slot": most.slot, "status": status if tool.status is not None else None,
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tenuto.domain.graph.model import Effect, Retry
 
@@ -28,6 +28,31 @@ class CallInfo:
     run: str = ""
     step: str = ""
     project: str = ""
+
+
+class Bound(NamedTuple):
+    """What one call of a tool may use at most, beside being a call.
+
+    Attributes:
+        slot: Provider whose limit of concurrent calls, over all workers, it counts under; empty for none.
+    """
+
+    tokens: int = 0
+    cost_usd_micros: int = 0
+    slot: str = ""
+
+
+class Took(NamedTuple):
+    """A tool's result with what it took, returned in place of the bare result; a failure carries it as `took`.
+
+    Attributes:
+        facts: For usage reports, as those of a model's reply.
+    """
+
+    value: Any
+    tokens: int = 0
+    cost_usd_micros: int = 0
+    facts: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +97,8 @@ class Tool(Handler):
     Attributes:
         bind: `(arguments, CallInfo)` to the arguments of `fn`; a parameter `idempotency_key` gets the key.
         server: Name of the MCP server it lives on; empty for tools of this process.
+        bound: Coroutine function that takes what `fn` takes and says what the call may use at most, before it is made;
+            `fn` then returns `Took`.
         status: Coroutine function that takes what `fn` takes and says what became of a call whose outcome was lost, as
             status hooks do; `on_unknown` is then its name in the journal.
     """
@@ -79,4 +106,5 @@ class Tool(Handler):
     effect: Effect = "effect"
     on_unknown: str = "ask"
     server: str = ""
+    bound: Callable[..., Awaitable[Bound]] | None = None
     status: Callable[..., Awaitable[tuple[str, Any]]] | None = None

@@ -126,14 +126,14 @@ class Context:
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
-        partial: Any = None, status: Status | None = None,
+        slot: str = "", partial: Any = None, status: Status | None = None,
     ) -> Outcome:
         """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again.
 
         A failure costs what was reserved for the call, unless the exception says otherwise in its `used`.
         """
         asked = self._asked(
-            name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, final=True, partial=partial
+            name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, slot, final=True, partial=partial
         )
         try:
             return Outcome(await self._perform(asked, make, used, meta, status))

@@ -109,7 +109,7 @@ Declared = Callable[[Kit], Tool]
 def declare(
     fn: Callable[..., Any], name: str, description: str, properties: Mapping[str, Any], *, required: tuple[str, ...] = (),
     effect: Effect = "idempotent", on_unknown: str = "retry", is_async: bool = True, timeout_s: float | None = None,
-    status: Callable[..., Any] | None = None,
+    status: Callable[..., Any] | None = None, bound: Callable[..., Any] | None = None,
 ) -> Declared:
     """Return a tool that waits for its kit.
 
@@ -117,6 +117,7 @@ def declare(
         fn: Takes kit, call and the arguments by name; runs on a thread unless it `is_async`.
         properties: JSON Schema of each argument.
         status: Takes the same and says what became of a call whose outcome was lost; see `Tool`.
+        bound: Takes the same and says what the call may use at most; see `Tool`.
     """
     schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     if required:
@@ -128,7 +129,7 @@ def declare(
 
         return Tool(
             name=name, fn=fn, bind=bind, schema=schema, description=description, effect=effect, on_unknown=on_unknown,
-            is_async=is_async, version=VERSION, timeout_s=timeout_s, status=status,
+            is_async=is_async, version=VERSION, timeout_s=timeout_s, status=status, bound=bound,
         )
 
     return made

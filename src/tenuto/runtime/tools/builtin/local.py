@@ -7,9 +7,10 @@ from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
 from tenuto.errors import Permanent, StepError
-from tenuto.ports.model import Message, ModelRequest
+from tenuto.ports.model import Message, Model, ModelReply, ModelRequest, Remote, facts_of
 from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, ToolNotSetUp, declare, text, whole
 from tenuto.runtime.tools.catalog import CallInfo
+from tenuto.runtime.tools.tool import Bound, Took
 
 MAX_IMAGE = 50_000_000
 
@@ -26,15 +27,40 @@ class ImageFailed(Permanent):
     code = "image.failed"
 
 
-async def _ask(kit: Kit, info: CallInfo, prompt: str, system: str = "", max_tokens: int = 1024) -> dict[str, Any]:
+def _request(kit: Kit, prompt: str, system: str, max_tokens: int) -> tuple[Model, ModelRequest]:
     if not kit.local_llm or kit.model is None:
         raise ToolNotSetUp("local_llm has no model; set local_llm to one of a local provider, such as ollama:llama3.2")
     messages = (*((Message("system", system),) if system else ()), Message("user", prompt))
     request = ModelRequest(model=kit.local_llm, messages=messages, max_tokens=max_tokens, purpose="tool")
-    model = kit.model(kit.local_llm)
-    model.bound(request)
-    reply = await model.request(request, key=info.key)
-    return {"content": reply.content, "model": reply.model or kit.local_llm, "tokens": reply.input_tokens + reply.output_tokens}
+    return kit.model(kit.local_llm), request
+
+
+async def _most(kit: Kit, info: CallInfo, prompt: str, system: str = "", max_tokens: int = 1024) -> Bound:
+    model, request = _request(kit, prompt, system, max_tokens)
+    limit = None
+    if isinstance(model, Remote):
+        await model.ready(request)
+        limit = model.slots(request)
+    tokens, cost = model.bound(request)
+    return Bound(tokens, cost, limit[0] if limit else "")
+
+
+async def _ask(kit: Kit, info: CallInfo, prompt: str, system: str = "", max_tokens: int = 1024) -> Took:
+    model, request = _request(kit, prompt, system, max_tokens)
+    try:
+        reply = await model.request(request, key=info.key)
+    except StepError as exc:
+        answer = exc.details.pop("reply", None)
+        if isinstance(answer, ModelReply):
+            vars(exc)["took"] = _took(answer, request)
+        raise
+    return _took(reply, request)
+
+
+def _took(reply: ModelReply, request: ModelRequest) -> Took:
+    tokens = reply.input_tokens + reply.output_tokens
+    value = {"content": reply.content, "model": reply.model or request.model, "tokens": tokens}
+    return Took(value, tokens, reply.cost_usd_micros, facts_of(reply, request))
 
 
 async def _draw(
@@ -127,7 +153,7 @@ TOOLS = (
             "prompt": text("What to ask.", minLength=1), "system": text("How to answer.", default=""),
             "max_tokens": whole("Longest answer.", 1, 100_000, default=1024),
         },
-        required=("prompt",),
+        required=("prompt",), bound=_most,
     ),
     declare(
         _draw, "generate_image", "Make an image; it is put into the workspace, and its path returned.",
