@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 
 from tenuto import App
-from tenuto.bundled.toolbox import kit_of
 from tenuto.errors import InvalidSettings
 from tenuto.runtime.tools.builtin.kit import Bucket, Kit
 from tenuto.runtime.tools.builtin.tools import builtin_tools
 from tenuto.runtime.tools.call import invoke
 from tenuto.runtime.tools.catalog import CallInfo
 from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.sdk.toolbox import kit_of
 from tenuto.settings import load
 from tenuto.wiring import open_objects, running
 from tests.integration.agents.uploads_app import BODY, app
