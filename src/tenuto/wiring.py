@@ -6,11 +6,13 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,7 +20,7 @@ from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.liveness import LockFiles
 from tenuto.adapters.models.provider import ProviderModels
 from tenuto.adapters.processes import ProcessPool
-from tenuto.domain.budgets.escrow import EVERYWHERE, NOW, Cap
+from tenuto.domain.budgets.escrow import Cap
 from tenuto.domain.graph.requirements import models_of
 from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import RunState
@@ -34,7 +36,8 @@ from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.election import Election
 from tenuto.runtime.outage import tell_outages
 from tenuto.runtime.projector import Projector
-from tenuto.runtime.retention import keep_small
+from tenuto.runtime.retention import keep_small, keep_workspaces
+from tenuto.runtime.services.caps import declare
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.telemetry.counts import Counts
 from tenuto.runtime.telemetry.metrics import Metric, flat, metrics_of
@@ -159,6 +162,15 @@ def open_objects(
     )
 
 
+def owner_of(store: Store) -> str:
+    """Return what stands for a store on whatever belongs to its runs: its place, without who asks and with what key."""
+    scheme, _, rest = store.url.partition(":")
+    if scheme == "memory":
+        return f"memory:{token_hex(16)}"  # nobody else ever has the same runs
+    place = str(sqlite_path(store.url).resolve()) if scheme == "sqlite" else rest.partition("?")[0].rpartition("@")[2]
+    return sha256(place.strip("/").encode()).hexdigest()
+
+
 def open_knowledge(
     root: str | Path, *, embedding: str = "auto", dimensions: int = 0, url: str = "", key: str = "",
     chunk_chars: int = 1000, overlap_chars: int = 150,
@@ -211,6 +223,10 @@ class Runtime:
     outlets: list[Outlet] = field(default_factory=list["Outlet"])
     tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
 
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something beside all else until the runtime is closed."""
+        self.tasks.append(asyncio.get_running_loop().create_task(work, name=name))
+
     async def close(self, grace_s: float | None = None) -> None:
         """Stop the worker gracefully, commit what is queued, and close the store."""
         if self.worker is not None:
@@ -260,11 +276,13 @@ async def start_runtime(
     own = ProviderModels(providers) if models is None else None
     if own is not None:
         catalog = replace(catalog, providers=own.names)
-    kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
-    if kit.model is None:
-        kit = replace(kit, model=partial(_model, catalog, models or own))
-    catalog = replace(catalog, builtin=builtin_tools(kit))
     store = store or open_store(url, lease_ms=opts.lease_ms, master_keys=master_keys)
+    kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
+    kit = replace(
+        kit, workspaces=replace(kit.workspaces, owner=owner_of(store)),
+        model=kit.model or partial(_model, catalog, models or own),
+    )
+    catalog = replace(catalog, builtin=builtin_tools(kit))
     await store.open()
     await refuse_sealed(store, master_keys)
     clock = SystemClock()
@@ -275,26 +293,26 @@ async def start_runtime(
     committer = Committer(store)
     committer.start()
     definitions = Definitions(store)
-    engine = Engine(store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge)
-    if caps is not None:
-        await declare_caps(store, ns, caps)
-    if own is not None and not any(cap.ns == EVERYWHERE for cap in caps or ()):
-        await declare_limits(store, providers)
+    engine = Engine(
+        store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge,
+        workspaces=kit.workspaces,
+    )
+    await declare(store, ns, caps, providers, limited=own is not None)
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own)
-    runtime.tasks.append(asyncio.get_running_loop().create_task(tell_outages(store, clock), name="outages"))
+    runtime.spawn(tell_outages(store, clock), "outages")
     if worker:
         for toolset in catalog.toolsets:
             toolset.source.start(lambda: runtime.watch.poke() if runtime.watch is not None else None)
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or own,
-            pool=ProcessPool(), liveness=LockFiles(store.url),
-            http=http,
+            pool=ProcessPool(), liveness=LockFiles(store.url), http=http,
         )
     measure(runtime, telemetry or TelemetryOptions())
     if runtime.worker is not None:
         await _work(runtime, runtime.worker, ns, retention_days, usage_days)
+        runtime.spawn(keep_workspaces(store, kit.workspaces), "workspaces")
     await _watch(runtime, check_s, check_timeout_s)
     return runtime
 
@@ -317,7 +335,7 @@ async def _watch(runtime: Runtime, check_s: float, timeout_s: float) -> None:
         check_s=check_s, timeout_s=timeout_s,
     )
     await runtime.watch.begin()
-    runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.watch.run(), name="services"))
+    runtime.spawn(runtime.watch.run(), "services")
 
 
 def _model(catalog: Catalog, models: Any, name: str) -> Any:
@@ -329,33 +347,6 @@ def model_faults(catalog: Catalog, models: ProviderModels) -> dict[str, str]:
     """Return, by name, what is wrong with the models that registered workflows name and the app does not bring."""
     names = {name for definition in catalog.workflows for name in models_of(definition)}
     return models.faults(name for name in sorted(names) if not {name, name.partition(":")[0]} & catalog.models.keys())
-
-
-async def declare_caps(store: Store, ns: str, caps: Sequence[Cap]) -> None:
-    """Let the caps of settings be those given, in every namespace they name; what a person set by hand stays."""
-    declared = {(cap.ns, cap.scope, cap.period) for cap in caps}
-    for space in sorted({ns, *(cap.ns for cap in caps)}):
-        for cap in await store.caps(space):
-            if cap.source == "settings" and (cap.ns, cap.scope, cap.period) not in declared:
-                await store.drop_cap(cap.ns, cap.scope, cap.period, source="settings")
-    for cap in caps:
-        await store.put_cap(cap)
-
-
-def provider_limits(providers: Providers) -> list[Cap]:
-    """Return how many calls may be under way to each provider, over all workers."""
-    return [
-        Cap(ns=EVERYWHERE, scope=f"provider:{name}", period=NOW, limit=provider.concurrency)
-        for name, provider in providers.providers.items()
-    ]
-
-
-async def declare_limits(store: Store, providers: Providers | None) -> None:
-    """Let limits on calls to providers hold over all workers; those shipped take nobody else's place."""
-    known = {cap.scope for cap in await store.caps(EVERYWHERE)} if providers is None else frozenset[str]()
-    for cap in provider_limits(providers or Providers()):
-        if cap.scope not in known:
-            await store.put_cap(cap)
 
 
 def open_toolsets(servers: Sequence[McpServer], clock: SystemClock) -> tuple[Toolset, ...]:
@@ -393,10 +384,10 @@ async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float
     await election.look()
     runtime.projector = Projector(store, definitions, leads=election.leads)
     worker.runs.heard = runtime.projector.hear
-    runtime.tasks.append(asyncio.get_running_loop().create_task(election.run(), name="election"))
-    runtime.tasks.append(asyncio.get_running_loop().create_task(runtime.projector.run(), name="projector"))
+    runtime.spawn(election.run(), "election")
+    runtime.spawn(runtime.projector.run(), "projector")
     keeping = keep_small(store, clock, ns, days=retention_days, usage_days=usage_days, leads=election.leads)
-    runtime.tasks.append(asyncio.get_running_loop().create_task(keeping, name="retention"))
+    runtime.spawn(keeping, "retention")
 
 
 def measure(runtime: Runtime, options: TelemetryOptions) -> None:

@@ -9,14 +9,18 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from uuid import UUID
 
 from tenuto.errors import TenutoError
 from tenuto.ports.clock import Clock
 from tenuto.ports.store import Store
+from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.runtime.usage import keep
 
 log = logging.getLogger("tenuto.retention")
 EVERY_S = 3600.0
+WORKSPACES_EVERY_S = 60.0
+SECONDS_A_WORKSPACE = 0.05
 AT_ONCE = 1000
 CANDIDATES = 100_000
 HOUR_MS = 3_600_000
@@ -57,6 +61,43 @@ async def keep_small(
             except (TenutoError, OSError):
                 log.exception("the store is not tidied up just now")
         await asyncio.sleep(every_s)
+
+
+async def keep_workspaces(store: Store, workspaces: Workspaces) -> None:
+    """Remove the workspaces on this machine whose runs are gone, now and every minute, until cancelled.
+
+    Every worker does so for the directory it has, since nobody else may reach it.
+    """
+    while True:
+        held = 0
+        try:
+            held = await sweep_workspaces(store, workspaces)
+        except (TenutoError, OSError):
+            log.exception("workspaces are not tidied up just now")
+        await asyncio.sleep(max(WORKSPACES_EVERY_S, held * SECONDS_A_WORKSPACE))
+
+
+async def sweep_workspaces(store: Store, workspaces: Workspaces) -> int:
+    """Remove the workspaces below a directory whose runs are gone from the store; return how many there were before.
+
+    A workspace is made by a step of a run, so its run was in the store before it.
+    """
+    await asyncio.to_thread(workspaces.clear)
+    held = await asyncio.to_thread(workspaces.held)
+    gone = [place for run_id, place in held if is_run_id(run_id) and await store.get_run(run_id) is None]
+    for place in gone:
+        await asyncio.to_thread(workspaces.drop, place)
+    if gone:
+        log.info("removed %d workspaces of runs that are gone", len(gone))
+    return len(held)
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether a text is the id of a run in the form in which stores write it."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 async def prune(store: Store, ns: str, before: int) -> int:

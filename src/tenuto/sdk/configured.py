@@ -9,13 +9,14 @@ from typing import Any
 
 from tenuto.domain.budgets.escrow import Cap
 from tenuto.ports.providers import Providers
+from tenuto.runtime.services.caps import provider_limits
 from tenuto.runtime.telemetry.options import TelemetryOptions
 from tenuto.runtime.tools.servers import McpServer
 from tenuto.sdk.toolbox import kit_of
 from tenuto.settings import Settings
 from tenuto.settings.models import providers_of, routing_of
 from tenuto.settings.money import Caps, declared
-from tenuto.wiring import WorkerOptions, provider_limits
+from tenuto.wiring import WorkerOptions
 
 
 def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:

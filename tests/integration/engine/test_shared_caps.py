@@ -16,8 +16,9 @@ from tenuto.errors import Invalid, Missing
 from tenuto.ports.model import ModelReply, ModelRequest, ToolCall
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.services.budgets import SetCap
+from tenuto.runtime.services.caps import declare_caps
 from tenuto.runtime.worker.options import WorkerOptions
-from tenuto.wiring import Runtime, declare_caps, running
+from tenuto.wiring import Runtime, running
 
 OPTIONS = WorkerOptions(lease_ms=2000, idle_s=0.05)
 

@@ -23,6 +23,7 @@ from tenuto.runtime.services.tickets import Tickets
 from tenuto.runtime.services.usage import Usage
 from tenuto.runtime.services.workflows import Workflows
 from tenuto.runtime.tools.catalog import Catalog
+from tenuto.runtime.tools.workspace import Workspaces
 
 
 class Engine:
@@ -36,7 +37,7 @@ class Engine:
     def __init__(
         self, store: Store, committer: Creator, definitions: Definitions | None = None, catalog: Catalog | None = None,
         *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
-        feed: Feed | None = None, knowledge: Knowledge | None = None,
+        feed: Feed | None = None, knowledge: Knowledge | None = None, workspaces: Workspaces | None = None,
     ) -> None:
         """Build the clients.
 
@@ -46,6 +47,7 @@ class Engine:
             clock: Milliseconds by the store's clock; `None` uses this machine's.
             feed: Shared by engines of several namespaces; `None` makes one.
             knowledge: The knowledge bases of this installation; `None` has none.
+            workspaces: Where runs have files on this machine; `None` knows of none.
         """
         bus = bus or Bus()
         self.context = Context(
@@ -53,7 +55,7 @@ class Engine:
             feed or Feed(store, bus), ns,
         )
         self.workflows = Workflows(self.context)
-        self.runs = Runs(self.context, self.workflows)
+        self.runs = Runs(self.context, self.workflows, workspaces)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)
         self.dead_letters = DeadLetters(self.context, self.runs)
@@ -77,7 +79,7 @@ class Engine:
         c = self.context
         found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
-            knowledge=self.knowledge.port,
+            knowledge=self.knowledge.port, workspaces=self.runs.workspaces,
         )
         found.outside.watch = self.outside.watch
         return found

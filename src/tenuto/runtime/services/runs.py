@@ -22,7 +22,7 @@ from tenuto.domain.runs.views import RunSummary, RunView, instant
 from tenuto.errors import Conflict, Corrupt, Gone, Invalid, RunTerminal, StepMissing
 from tenuto.ports.store import PRIORITIES, RunFilter, RunRow
 from tenuto.runtime import usage
-from tenuto.runtime.retention import tidy
+from tenuto.runtime.retention import sweep_workspaces, tidy
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import facts_of
 from tenuto.runtime.services.halted import halt_of, halted_view
@@ -34,17 +34,23 @@ from tenuto.runtime.services.sending import repeated, send
 from tenuto.runtime.services.shown import inputs_of, resolved
 from tenuto.runtime.services.starting import blob_name, submit
 from tenuto.runtime.services.workflows import Workflows
+from tenuto.runtime.tools.workspace import Workspaces
 
 SAFETY_S = 5.0
 REDRIVABLE = ("dead_letter", "retrying")
 
 
 class Runs:
-    """Every use case of runs, for one namespace."""
+    """Every use case of runs, for one namespace.
 
-    def __init__(self, context: Context, workflows: Workflows) -> None:
+    Attributes:
+        workspaces: Where runs have files on this machine; those on others are removed by the workers there.
+    """
+
+    def __init__(self, context: Context, workflows: Workflows, workspaces: Workspaces | None = None) -> None:
         """Use the store, committer and caches of an engine."""
         self._c = context
+        self.workspaces = workspaces
         self._workflows = workflows
 
     async def start(
@@ -225,6 +231,8 @@ class Runs:
         deleted = await self._c.store.delete_runs(self._c.ns, run_id=run_id)
         if not deleted:
             raise Conflict(f"run {run_id} is still referred to or was just deleted", code="run.held", run=run_id)
+        if self.workspaces is not None:
+            await asyncio.to_thread(self.workspaces.drop, self.workspaces.of_run(self._c.ns, run_id))
         return DeletedView(deleted=deleted)
 
     async def prune(self, *, before: int, limit: int = 1000) -> DeletedView:
@@ -235,6 +243,8 @@ class Runs:
         deleted = await self._c.store.delete_runs(self._c.ns, before=before, limit=limit)
         if not deleted:
             await tidy(self._c.store, before, self._c.clock())
+            if self.workspaces is not None:
+                await sweep_workspaces(self._c.store, self.workspaces)
         return DeletedView(deleted=deleted)
 
     async def replay(self, run_id: str, request: Replay | None = None) -> Started:

@@ -10,18 +10,23 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.catalog import CallInfo
 
 RESERVED = ".tenuto"
+OWNER = "owner"
+RUN = "run-"
+GONE = "gone-"
 MAX_READ = 50_000
 MAX_WRITE = 1_000_000
 MAX_TOTAL = 100_000_000
@@ -64,6 +69,7 @@ class Workspaces:
 
     Attributes:
         scope: `run`, or `project`: runs with the same label `project` share a workspace, others have their own.
+        owner: Stands for the store that keeps the runs; workspaces of other stores' runs may be in the same directory.
     """
 
     root: Path
@@ -71,12 +77,63 @@ class Workspaces:
     max_read: int = MAX_READ
     max_write: int = MAX_WRITE
     max_total: int = MAX_TOTAL
+    owner: str = ""
 
     def of(self, info: CallInfo) -> Workspace:
         """Return the workspace of a call; it is made when something is written."""
-        shared = self.scope == "project" and info.project
-        name = f"project-{_safe(info.project)}" if shared else f"run-{_safe(info.run or 'none')}"
-        return Workspace(self.root / _safe(info.ns) / name, self)
+        if self.scope == "project" and info.project:
+            return Workspace(self.root / _safe(info.ns) / f"project-{_safe(info.project)}", self)
+        return Workspace(self.of_run(info.ns, info.run or "none"), self)
+
+    def of_run(self, ns: str, run: str) -> Path:
+        """Return where the files of a run are that it shares with no other."""
+        return self.root / _safe(ns) / f"{RUN}{_safe(run)}"
+
+    def held(self) -> list[tuple[str, Path]]:
+        """Return every run of the owner's that has a workspace here, and where; none without an owner."""
+        places = [place for space in _below(self.root) for place in _below(space) if place.name.startswith(RUN)]
+        return [(place.name.removeprefix(RUN), place) for place in places if self.owner and _owner(place) == self.owner]
+
+    def drop(self, place: Path) -> None:
+        """Remove a workspace with all that is in it; from the first moment on nobody finds it, and links are not followed.
+
+        What a crash leaves of it is removed by `clear`.
+        """
+        gone = place.with_name(f"{GONE}{token_hex(16)}")
+        try:
+            os.rename(place, gone)
+        except FileNotFoundError:
+            return  # there is none, or somebody else was faster
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove what is left of workspaces whose removal was broken off."""
+        for space in _below(self.root):
+            for place in _below(space):
+                if place.name.startswith(GONE):
+                    shutil.rmtree(place, ignore_errors=True)
+
+
+def _below(directory: Path) -> list[Path]:
+    """Return the directories in a directory; one that is not there has none, and links are none."""
+    try:
+        with os.scandir(directory) as found:
+            return sorted(Path(item.path) for item in found if item.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _owner(place: Path) -> str:
+    """Return whose a workspace is; empty when nobody says."""
+    try:
+        own = os.open(place / RESERVED, _DIRECTORY)
+        try:
+            with _opened(OWNER, _FILE, own) as file:
+                return _read_all(file, os.fstat(file).st_size).decode()
+        finally:
+            os.close(own)
+    except OSError:
+        return ""
 
 
 def _safe(name: str) -> str:
@@ -167,6 +224,7 @@ class Workspace:
         mark = sha256(key.encode()).hexdigest()
         result = {"path": "/".join(parts), "bytes": len(content), "sha256": sha256(content).hexdigest()}
         with _errors(path), self._directory([], create=True) as top, _made(RESERVED, top) as own:
+            self._sign(own)
             known = _receipt(own, mark)
             if known is None:
                 self._check_room(top, path, len(content), most or self._limits.max_write)
@@ -184,6 +242,14 @@ class Workspace:
                         raise
                 os.fsync(parent)
         return known or result
+
+    def _sign(self, own: int) -> None:
+        """Say whose the workspace is, before anything is in it."""
+        try:
+            os.stat(OWNER, dir_fd=own, follow_symlinks=False)
+        except FileNotFoundError:
+            _put(own, f"{OWNER}.part", self._limits.owner.encode())
+            os.rename(f"{OWNER}.part", OWNER, src_dir_fd=own, dst_dir_fd=own)
 
     def _check_room(self, top: int, path: str, size: int, most: int) -> None:
         if size > most:
