@@ -14,7 +14,7 @@ from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.catalog import Catalog
-from tenuto.runtime.tools.tool import Bound, CallInfo, Took, Tool
+from tenuto.runtime.tools.tool import Bound, CallInfo, Later, Took, Tool
 
 Status = Callable[[str], Awaitable[tuple[str, Any]]]
 """Gets the key of a call with a lost outcome and says what became of it: resolution and value."""
@@ -35,7 +35,19 @@ class Informed(Protocol):
         ...
 
 
-class Journaled(Informed, Protocol):
+class Waiting(Informed, Protocol):
+    """What lets a tool wait without holding a worker."""
+
+    def begun(self, call: str) -> bool:
+        """Return whether the journal knows a call or wait of this identity."""
+        ...
+
+    async def sleep(self, seconds: float, *, key: str | None = None, reason: str = "") -> None:
+        """Wait durably."""
+        ...
+
+
+class Journaled(Waiting, Protocol):
     """What a tool needs of the step it serves: calls that are made once and for all."""
 
     async def perform(
@@ -56,7 +68,8 @@ class Journaled(Informed, Protocol):
         """
         ...
 
-class Settled(Informed, Protocol):
+
+class Settled(Waiting, Protocol):
     """What a tool needs of a step that is told of failures instead of failing by them."""
 
     async def outcome(
@@ -85,6 +98,12 @@ class ToolTimedOut(StepError):
     """A tool gave no result in its time and was cancelled; what has an effect may have had it."""
 
     code = "tool.timed_out"
+
+
+class ToolUnfinished(Permanent):
+    """A tool began a job that was not done in its time; it may still be done, and its result is not waited for."""
+
+    code = "tool.unfinished"
 
 
 def find_tool(catalog: Catalog, name: str) -> Tool:
@@ -123,7 +142,12 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     tool = find_tool(catalog, name)
     check_arguments(tool, arguments)
     most = await _bound(ctx, tool, arguments)
-    return await ctx.perform("tool", name, arguments, **_call(ctx, tool, arguments, most), key=key)
+    value = await ctx.perform("tool", name, arguments, **_call(ctx, tool, arguments, most), key=key)
+    if tool.later is None:
+        return value
+    path = key or f"{name}:{value['job']}"
+    done = None if ctx.begun(f"{path}/result") else await _done(ctx, tool, tool.later, arguments, value, path)
+    return await ctx.perform("call", name, value, _giving(done), key=f"{path}/result")
 
 
 async def try_tool(
@@ -144,7 +168,59 @@ async def try_tool(
         most = await _bound(ctx, tool, arguments)
     except Permanent as exc:
         return await refused(ctx, name, arguments, exc, key=key)
-    return await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments, most, 1), key=key, partial=partial)
+    found = await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments, most, 1), key=key, partial=partial)
+    if tool.later is None or found.failure is not None:
+        return found
+    done: Any = None
+    if not ctx.begun(f"{key}/result"):
+        try:
+            done = await _done(ctx, tool, tool.later, arguments, found.value, key)
+        except StepError as exc:
+            done = exc
+    return await ctx.outcome("call", name, found.value, _giving(done), key=f"{key}/result")
+
+
+def _giving(result: Any) -> Callable[[str], Awaitable[Any]]:
+    """Return what makes a call of which the result is known: it returns or raises it."""
+
+    async def give(_key: str) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return give
+
+
+async def _done(ctx: Waiting, tool: Tool, later: Later, arguments: Any, begun: Any, path: str) -> Any:
+    """Return the result of a job once it is done; in between nobody waits but the run's row.
+
+    The journal counts the waits: code that runs again from the top skips those that are over.
+
+    Raises:
+        ToolUnfinished: It was not done in its time.
+        StepError: It failed; or whoever does it did not answer until its time was over.
+    """
+    pause, waited, n = later.first_s, 0.0, 0
+    while True:
+        n += 1
+        wait = f"{path}/look{n}"
+        if not ctx.begun(wait):
+            why: StepError | None = None
+            try:
+                args, kwargs = tool.bind(arguments, ctx.call_info(begun["job"]))
+                found = await later.look(begun, *args, **kwargs)
+                if found is not None:
+                    return found
+            except Permanent:
+                raise
+            except StepError as exc:
+                why = exc
+            if waited >= later.within_s:
+                raise why or ToolUnfinished(
+                    f"tool {tool.name!r} did not finish job {begun['job']} within {later.within_s:g} s; it may need more time"
+                )
+        await ctx.sleep(pause, key=wait, reason=f"{tool.name}: job {begun['job']} is not done yet")
+        waited, pause = waited + pause, min(pause * 1.5, later.longest_s)
 
 
 async def refused(ctx: Settled, name: str, arguments: Any, why: Permanent, *, key: str) -> Outcome:

@@ -56,6 +56,23 @@ class Took(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """How the result is got of a job that a tool only begins: looked for again and again, with durable waits in between.
+
+    Attributes:
+        look: Coroutine function that takes what `fn` returned, then what `fn` takes, with the job as the call's key.
+            It returns `None` while the job goes on; a failure that may pass is waited out, too. May be called again.
+        first_s: The first wait; each is half as long again as the one before, up to `longest_s`.
+        within_s: So long is waited altogether.
+    """
+
+    look: Callable[..., Awaitable[Any]]
+    first_s: float = 1.0
+    longest_s: float = 15.0
+    within_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
     """A function that does the work of nodes.
 
@@ -99,6 +116,7 @@ class Tool(Handler):
         server: Name of the MCP server it lives on; empty for tools of this process.
         bound: Coroutine function that takes what `fn` takes and says what the call may use at most, before it is made;
             `fn` then returns `Took`.
+        later: Set where `fn` only begins a job and returns `{"job": ID}`, the same for the same key.
         status: Coroutine function that takes what `fn` takes and says what became of a call whose outcome was lost, as
             status hooks do; `on_unknown` is then its name in the journal.
     """
@@ -107,4 +125,5 @@ class Tool(Handler):
     on_unknown: str = "ask"
     server: str = ""
     bound: Callable[..., Awaitable[Bound]] | None = None
+    later: Later | None = None
     status: Callable[..., Awaitable[tuple[str, Any]]] | None = None

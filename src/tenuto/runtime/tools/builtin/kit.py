@@ -14,6 +14,7 @@ from tenuto.ports.model import Model
 from tenuto.ports.objects import Objects
 from tenuto.runtime.tools.catalog import Arguments, CallInfo, Tool
 from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.runtime.tools.tool import Later
 from tenuto.runtime.tools.workspace import Workspaces
 
 VERSION = "builtin:1"
@@ -110,6 +111,7 @@ def declare(
     fn: Callable[..., Any], name: str, description: str, properties: Mapping[str, Any], *, required: tuple[str, ...] = (),
     effect: Effect = "idempotent", on_unknown: str = "retry", is_async: bool = True, timeout_s: float | None = None,
     status: Callable[..., Any] | None = None, bound: Callable[..., Any] | None = None,
+    later: Callable[[Kit], Later] | None = None,
 ) -> Declared:
     """Return a tool that waits for its kit.
 
@@ -118,6 +120,7 @@ def declare(
         properties: JSON Schema of each argument.
         status: Takes the same and says what became of a call whose outcome was lost; see `Tool`.
         bound: Takes the same and says what the call may use at most; see `Tool`.
+        later: Says how the result is waited for where `fn` only begins a job; see `Tool`.
     """
     schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     if required:
@@ -130,6 +133,7 @@ def declare(
         return Tool(
             name=name, fn=fn, bind=bind, schema=schema, description=description, effect=effect, on_unknown=on_unknown,
             is_async=is_async, version=VERSION, timeout_s=timeout_s, status=status, bound=bound,
+            later=later(kit) if later is not None else None,
         )
 
     return made

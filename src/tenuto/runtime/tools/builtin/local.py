@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
@@ -10,7 +12,7 @@ from tenuto.errors import Permanent, StepError
 from tenuto.ports.model import Message, Model, ModelReply, ModelRequest, Remote, facts_of
 from tenuto.runtime.tools.builtin.kit import ImageServer, Kit, ToolNotSetUp, declare, text, whole
 from tenuto.runtime.tools.catalog import CallInfo
-from tenuto.runtime.tools.tool import Bound, Took
+from tenuto.runtime.tools.tool import Bound, Later, Took
 
 MAX_IMAGE = 50_000_000
 
@@ -63,67 +65,108 @@ def _took(reply: ModelReply, request: ModelRequest) -> Took:
     return Took(value, tokens, reply.cost_usd_micros, facts_of(reply, request))
 
 
-async def _draw(
+async def _begin(
     kit: Kit, info: CallInfo, prompt: str, negative: str = "", width: int = 512, height: int = 512, steps: int = 20,
     seed: int = 0,
 ) -> dict[str, Any]:
-    import httpx
-
-    server = kit.images
-    if server is None:
-        raise ToolNotSetUp("generate_image has no server; set images.url to one that speaks ComfyUI's protocol")
+    """Submit the job, once for a key, and return its id."""
+    server = _images(kit)
     job = str(uuid5(NAMESPACE_URL, f"tenuto:{info.key}"))
-    url = server.url.rstrip("/")
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
-        try:
-            if not await _is_known(client, url, job):
-                graph = _graph(server.checkpoint, prompt, negative, width, height, steps, seed)
-                answer = await client.post(f"{url}/prompt", json={"prompt": graph, "prompt_id": job, "client_id": job})
-                if answer.status_code >= 500:
-                    raise ImageServerOff(f"the image server at {url} answered {answer.status_code}")
-                if answer.status_code != 200:
-                    raise ImageFailed(f"the image server refuses the job ({answer.status_code}): {answer.text[:300]}")
-                job = str(answer.json().get("prompt_id") or job)
-            images = await _finished(client, server, url, job)
-            saved: list[dict[str, Any]] = []
-            space = kit.workspaces.of(info)
-            for at, image in enumerate(images):
-                named = {name: image[name] for name in ("filename", "subfolder", "type") if name in image}
-                found = await client.get(f"{url}/view", params=named)
-                found.raise_for_status()
-                if len(found.content) > MAX_IMAGE:
-                    raise ImageFailed(f"an image has {len(found.content):,} bytes; at most {MAX_IMAGE:,} are taken")
-                path = f"images/{job}-{at}.png"
-                saved.append(await asyncio.to_thread(space.write, path, found.content, f"{info.key}/{at}", MAX_IMAGE))
-        except httpx.HTTPError as exc:
-            raise ImageServerOff(
-                f"the image server at {url} does not answer ({type(exc).__name__}); start it, or set images.url"
-            ) from exc
+    async with _talking(server) as (client, url):
+        if await _entry(client, url, job) is None and not await _is_queued(client, url, job):
+            graph = _graph(server.checkpoint, prompt, negative, width, height, steps, seed)
+            answer = await client.post(f"{url}/prompt", json={"prompt": graph, "prompt_id": job, "client_id": job})
+            if answer.status_code >= 500:
+                raise ImageServerOff(f"the image server at {url} answered {answer.status_code}")
+            if answer.status_code != 200:
+                raise ImageFailed(f"the image server refuses the job ({answer.status_code}): {answer.text[:300]}")
+            job = str(answer.json().get("prompt_id") or job)
+    return {"job": job}
+
+
+async def _look(begun: dict[str, Any], kit: Kit, info: CallInfo, **_: Any) -> dict[str, Any] | None:
+    """Return the images of a job, put into the workspace, or `None` while the server is at it."""
+    job = begun["job"]
+    async with _talking(_images(kit)) as (client, url):
+        entry = await _entry(client, url, job)
+        if entry is None:
+            if await _is_queued(client, url, job):
+                return None
+            entry = await _entry(client, url, job)  # it may have ended between the two looks
+        if entry is None:
+            raise ImageFailed(f"the image server at {url} knows nothing of job {job} any more; was it started anew?")
+        images = _made(entry, job)
+        if images is None:
+            return None
+        saved: list[dict[str, Any]] = []
+        space = kit.workspaces.of(info)
+        for at, image in enumerate(images):
+            named = {name: image[name] for name in ("filename", "subfolder", "type") if name in image}
+            found = await client.get(f"{url}/view", params=named)
+            found.raise_for_status()
+            if len(found.content) > MAX_IMAGE:
+                raise ImageFailed(f"an image has {len(found.content):,} bytes; at most {MAX_IMAGE:,} are taken")
+            path = f"images/{job}-{at}.png"
+            saved.append(await asyncio.to_thread(space.write, path, found.content, f"{job}/{at}", MAX_IMAGE))
     return {"images": saved, "job": job}
 
 
-async def _is_known(client: Any, url: str, job: str) -> bool:
-    """Return whether the server has the job from an earlier try of this call, done or waiting."""
-    if (await client.get(f"{url}/history/{job}")).json().get(job) is not None:
-        return True
-    queue = cast("dict[str, list[Any]]", (await client.get(f"{url}/queue")).json())
+def _images(kit: Kit) -> ImageServer:
+    if kit.images is None:
+        raise ToolNotSetUp("generate_image has no server; set images.url to one that speaks ComfyUI's protocol")
+    return kit.images
+
+
+def _patience(kit: Kit) -> Later:
+    server = kit.images or ImageServer(url="", checkpoint="")
+    return Later(look=_look, first_s=server.poll_s, longest_s=max(server.poll_s, 15.0), within_s=server.timeout_s)
+
+
+@asynccontextmanager
+async def _talking(server: ImageServer) -> AsyncGenerator[tuple[Any, str]]:
+    """Yield a client and the server's address; what goes wrong on the way is told in one sentence."""
+    import httpx
+
+    url = server.url.rstrip("/")
+    try:
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            yield client, url
+    except httpx.HTTPError as exc:
+        raise ImageServerOff(
+            f"the image server at {url} does not answer ({type(exc).__name__}); start it, or set images.url"
+        ) from exc
+
+
+async def _entry(client: Any, url: str, job: str) -> dict[str, Any] | None:
+    """Return what the server knows of a job that has ended."""
+    return (await _read(client, f"{url}/history/{job}")).get(job)
+
+
+async def _is_queued(client: Any, url: str, job: str) -> bool:
+    """Return whether the server has a job yet to do."""
+    queue = await _read(client, f"{url}/queue")
     return any(job in item for name in ("queue_running", "queue_pending") for item in queue.get(name, []))
 
 
-async def _finished(client: Any, server: ImageServer, url: str, job: str) -> list[dict[str, Any]]:
-    """Return the images of a job once it has ended."""
-    async with asyncio.timeout(server.timeout_s):
-        while True:
-            entry = cast("dict[str, Any]", (await client.get(f"{url}/history/{job}")).json()).get(job)
-            if entry is not None:
-                status = cast("dict[str, Any]", entry.get("status") or {})
-                if status.get("status_str") == "error":
-                    raise ImageFailed(f"the image server failed the job {job}: {str(status.get('messages'))[:300]}")
-                outputs = cast("dict[str, dict[str, Any]]", entry.get("outputs") or {})
-                images = [image for output in outputs.values() for image in output.get("images", [])]
-                if images or status.get("completed"):
-                    return images
-            await asyncio.sleep(server.poll_s)
+async def _read(client: Any, url: str) -> dict[str, Any]:
+    answer = await client.get(url)
+    try:
+        found = answer.json() if answer.status_code == 200 else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ImageServerOff(f"the image server answered {answer.status_code} at {url}, and no JSON object")
+    return cast("dict[str, Any]", found)
+
+
+def _made(entry: dict[str, Any], job: str) -> list[dict[str, Any]] | None:
+    """Return the images of a job that has ended, or `None` when it has not quite."""
+    status = cast("dict[str, Any]", entry.get("status") or {})
+    if status.get("status_str") == "error":
+        raise ImageFailed(f"the image server failed the job {job}: {str(status.get('messages'))[:300]}")
+    outputs = cast("dict[str, dict[str, Any]]", entry.get("outputs") or {})
+    images = [image for output in outputs.values() for image in output.get("images", [])]
+    return images if images or status.get("completed") else None
 
 
 def _graph(checkpoint: str, prompt: str, negative: str, width: int, height: int, steps: int, seed: int) -> dict[str, Any]:
@@ -156,13 +199,13 @@ TOOLS = (
         required=("prompt",), bound=_most,
     ),
     declare(
-        _draw, "generate_image", "Make an image; it is put into the workspace, and its path returned.",
+        _begin, "generate_image", "Make an image; it is put into the workspace, and its path returned.",
         {
             "prompt": text("What to show.", minLength=1, maxLength=5_000), "negative": text("What not to show.", default=""),
             "width": whole("Pixels.", 64, 4096, multipleOf=8, default=512),
             "height": whole("Pixels.", 64, 4096, multipleOf=8, default=512),
             "steps": whole("Steps of the sampler.", 1, 150, default=20), "seed": whole("Seed.", 0, 2**53, default=0),
         },
-        required=("prompt",),
+        required=("prompt",), later=_patience,
     ),
 )
