@@ -113,6 +113,12 @@ class TicketMissing(Missing):
     code = "ticket.unknown"
 
 
+class FindingMissing(Missing):
+    """No run has a finding of this id."""
+
+    code = "finding.unknown"
+
+
 class ArtifactMissing(Missing):
     """No stored value has this digest, or it was pruned."""
 

@@ -24,6 +24,7 @@ from tenuto.api.params import Common
 from tenuto.api.routers import (
     budgets,
     commands,
+    findings,
     health,
     history,
     knowledge,
@@ -59,7 +60,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.keep_alive_s = streams.KEEP_ALIVE_S
     app.state.assets = page.Assets()
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
-    for module in (runs, commands, history, streams, session, tickets, workflows, budgets, readers, knowledge, usage):
+    for module in (runs, commands, history, streams, session, tickets, workflows, budgets, readers, knowledge, findings, usage):
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)
     app.include_router(health.router)
     app.include_router(page.router)

@@ -49,6 +49,8 @@ EXAMPLES: dict[str, str] = {
     "knowledge documents": "tenuto knowledge documents handbook --limit 20",
     "knowledge search": "tenuto knowledge search 'how do we price fuel?' --base handbook",
     "knowledge delete": "tenuto knowledge delete handbook --source docs",
+    "findings list": "tenuto findings list --workflow report --text harbour",
+    "findings delete": "tenuto findings delete FINDING --reason 'out of date'",
     "usage": "tenuto usage --by model --since 7d",
     "prune": "tenuto prune --before 30d",
     "migrate": "tenuto migrate --plan",

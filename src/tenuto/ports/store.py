@@ -19,6 +19,7 @@ from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import Checkpoints
 from tenuto.ports.data_keys import DataKeys
 from tenuto.ports.escrow import Funds
+from tenuto.ports.findings import Findings
 from tenuto.ports.journal import History as History
 from tenuto.ports.journal import InboxRow as InboxRow
 from tenuto.ports.lists import RunFilter as RunFilter
@@ -275,7 +276,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Reports, Protocol):
+class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Protocol):
     """All that outlives a process.
 
     Attributes:

@@ -29,8 +29,8 @@ from tenuto.cli.table import COMMANDS
 Served = tuple[Program, httpx.Client]
 
 WITHOUT_RESULT = {"mcp", "serve", "worker", "demo", "chaos"}  # they run, tell a person what they do, and have no result
-ELSEWHERE = {"keys generate", "keys list", "keys rotate", "keys rewrap", "keys shred", "budget settle"}  # they need a sealed
-# database, and a call whose outcome was lost; the tests of those have them
+ELSEWHERE = {"keys generate", "keys list", "keys rotate", "keys rewrap", "keys shred", "budget settle", "findings delete"}
+# they need a sealed database, a call whose outcome was lost, and an agent that found something; the tests of those have them
 LOCAL = {"migrate", "rebuild", "doctor", "audit verify", "audit export"}
 GRAPH = {"name": "formed", "nodes": [{"id": "a", "kind": "transform", "config": {"value": "1"}}], "edges": []}
 
@@ -74,6 +74,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "budget list": [], "budget set": ["day", "20"], "budget clear": ["day"], "budget holds": ["--lost"],
         "knowledge index": ["notes", t["file"]], "knowledge list": [], "knowledge sources": ["notes"],
         "knowledge documents": ["notes"], "knowledge search": ["formed"], "knowledge delete": ["notes"],
+        "findings list": [],
         "migrate": [], "rebuild": [], "doctor": [], "audit verify": [], "audit export": [done],
     }  # fmt: skip
 

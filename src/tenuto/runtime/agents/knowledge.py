@@ -31,22 +31,40 @@ def digest_of(text: str) -> str:
     return sha256(" ".join(text.lower().split()).encode()).hexdigest()[:16]
 
 
+def findings_in(output: Any) -> list[dict[str, Any]]:
+    """Return the findings in an agent's output, each with its `id`; findings that say the same have the same."""
+    findings: Any = cast("dict[str, Any]", output).get(FINDINGS) if isinstance(output, dict) else None
+    found: list[dict[str, Any]] = []
+    for item in cast("list[Any]", findings) if isinstance(findings, list) else []:
+        if isinstance(item, dict) and isinstance(cast("dict[str, Any]", item).get("text"), str):
+            fields = cast("dict[str, Any]", item)
+            found.append({**fields, "id": digest_of(fields["text"])})
+    return found
+
+
 async def known(step: Step) -> list[dict[str, Any]]:
-    """Return the findings of the run's completed steps, the newest first, each once."""
+    """Return the findings of the run's completed steps, the newest first, each once, deleted ones included."""
     found: dict[str, dict[str, Any]] = {}
     for name, output in await step.finished():
-        findings: Any = cast("dict[str, Any]", output).get(FINDINGS) if isinstance(output, dict) else None
-        for item in cast("list[Any]", findings) if isinstance(findings, list) else []:
-            if isinstance(item, dict) and isinstance(cast("dict[str, Any]", item).get("text"), str):
-                fields = cast("dict[str, Any]", item)
-                found.setdefault(digest_of(fields["text"]), {**fields, "step": name})
+        for item in findings_in(output):
+            found.setdefault(item["id"], {**item, "step": name})
     return list(found.values())
 
 
+async def kept(step: Step) -> list[dict[str, Any]]:
+    """Return what is known and nobody has deleted."""
+    found = await known(step)
+    deleted = await step.deleted_findings() if found else frozenset[str]()
+    return [item for item in found if item["id"] not in deleted]
+
+
 async def injected(loop: Loop, rule: Knowledge) -> str:
-    """Return what earlier steps found, as far as it fits; recorded, because later findings must not change it."""
+    """Return what earlier steps found, as far as it fits.
+
+    It is recorded, because nothing that is found or deleted later may change it.
+    """
     key = "knowledge"
-    text = "" if loop.ctx.begun(key) else _listed(await known(loop.step), rule.max_chars)
+    text = "" if loop.ctx.begun(key) else _listed(await kept(loop.step), rule.max_chars)
     return await loop.ctx.note(key, text, kind="knowledge", name="inject")
 
 
@@ -63,7 +81,10 @@ def _listed(findings: list[dict[str, Any]], most: int) -> str:
 
 
 async def extracted(loop: Loop, rule: Knowledge, content: str) -> dict[str, Any]:
-    """Return what an output adds to what the run knows: `{findings}`, and why where nobody looked."""
+    """Return what an output adds to what the run knows: `{findings}`, and why where nobody looked.
+
+    What somebody deleted is known all the same, so that it does not come back when another agent finds it again.
+    """
     if len(content) < rule.min_chars:
         return {FINDINGS: []}
     text = (

@@ -106,6 +106,10 @@ class Step(Protocol):
         """Return the outputs of the run's completed agent steps as `(name, output)`, the newest first."""
         ...
 
+    async def deleted_findings(self) -> frozenset[str]:
+        """Return the ids of the findings that somebody deleted from this run, or from one it replays, until now."""
+        ...
+
 
 class ChoiceRefused(Permanent):
     """The model chose a node that is not among the allowed ones."""

@@ -14,6 +14,7 @@ from tenuto.runtime.services.budgets import Budgets
 from tenuto.runtime.services.context import Context, Creator
 from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
+from tenuto.runtime.services.findings import Findings
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.outside import Outside
@@ -61,6 +62,7 @@ class Engine:
         self.dead_letters = DeadLetters(self.context, self.runs)
         self.artifacts = Artifacts(self.context)
         self.steps = Steps(self.context)
+        self.findings = Findings(self.context)
         self.workers = Workers(self.context)
         self.usage = Usage(self.context)
         self.budgets = Budgets(self.context)

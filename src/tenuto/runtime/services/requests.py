@@ -12,6 +12,7 @@ from tenuto.ports.usage import UsageState
 
 Priority = Literal["high", "medium", "low"]
 Mode = Literal["live", "freeze", "shadow"]
+FindingState = Literal["kept", "deleted", "all"]
 
 
 class StartRun(msgspec.Struct, kw_only=True):
@@ -122,6 +123,23 @@ class ListSteps(msgspec.Struct, kw_only=True):
     status: tuple[str, ...] = ()
     after: int = 0
     before: int = 0
+
+
+class ListFindings(msgspec.Struct, kw_only=True):
+    """Filters of findings.
+
+    Attributes:
+        node: The agent that found it.
+        text: Words of it, whatever their case.
+        state: `kept`, `deleted` or `all`.
+    """
+
+    run: str | None = None
+    workflow: str | None = None
+    node: str | None = None
+    category: str | None = None
+    text: str = ""
+    state: FindingState = "kept"
 
 
 class ListUsage(msgspec.Struct, kw_only=True):

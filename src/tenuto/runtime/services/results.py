@@ -156,6 +156,28 @@ class StepRowView(View):
     finished_at: datetime | None = None
 
 
+class FindingView(View):
+    """What an agent found out, as later agents of its run are told; findings of a run that say the same are one.
+
+    Attributes:
+        id: The run's id, a dot, and the finding's own.
+        step: The step that found it first, and `node` its agent.
+        deleted_at: Since when later prompts leave it out; absent while they do not.
+    """
+
+    id: str
+    run: str
+    workflow: str
+    step: str
+    node: str
+    category: str
+    text: str
+    found_at: datetime | None = None
+    deleted_at: datetime | None = None
+    deleted_by: str = ""
+    reason: str = ""
+
+
 class WorkerView(View):
     """A worker and its lease.
 

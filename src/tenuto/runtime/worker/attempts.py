@@ -338,6 +338,11 @@ class Attempt:
                 found.append((plan.title(key), await self.load(out)))
         return found
 
+    async def deleted_findings(self) -> frozenset[str]:
+        """Return the ids of the findings that somebody deleted from this run, or from one it replays, until now."""
+        st = self.actor.st
+        return frozenset(row.id for row in await self.worker.resources.store.deleted_findings(st.ns, st.id))
+
     # --- clocks -----------------------------------------------------------------------------------------------
 
     def limit(self, timeout_s: float | None, heartbeat_s: float | None) -> None:

@@ -14,6 +14,7 @@ from tenuto.ports.store import Store
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.checkpoints import CheckpointSuite
 from tenuto.testing.conformance.definitions import DefinitionSuite
+from tenuto.testing.conformance.findings import FindingSuite
 from tenuto.testing.conformance.funds import FundsSuite
 from tenuto.testing.conformance.journal import JournalSuite
 from tenuto.testing.conformance.lists import ListSuite
@@ -29,7 +30,7 @@ MakeStore = Callable[[], Store]
 
 class StoreSuite(
     JournalSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite,
-    RaceSuite, UsageSuite, ReportSuite,
+    RaceSuite, UsageSuite, ReportSuite, FindingSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

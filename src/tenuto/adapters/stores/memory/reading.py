@@ -121,6 +121,7 @@ class Reading:
         tables.tasks = {key: row for key, row in tables.tasks.items() if row.run_id != run_id}
         tables.keys = {key: made for key, made in tables.keys.items() if made[0] != run_id}
         tables.steps = {key: row for key, row in tables.steps.items() if key[0] != run_id}
+        tables.deleted_findings = {key: row for key, row in tables.deleted_findings.items() if key[0] != run_id}
 
     async def stats(self) -> dict[str, Any]:
         """Return counts for `doctor`."""

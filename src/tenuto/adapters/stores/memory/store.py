@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tenuto.adapters.stores.memory.checkpoints import Checkpoints
 from tenuto.adapters.stores.memory.data_keys import DataKeys
+from tenuto.adapters.stores.memory.findings import Findings
 from tenuto.adapters.stores.memory.journal import Journal
 from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
@@ -24,7 +25,8 @@ def wall_clock() -> int:
 
 
 class MemoryStore(
-    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage, Reports
+    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints,
+    DataKeys, Usage, Reports, Findings,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

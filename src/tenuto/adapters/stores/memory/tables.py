@@ -14,6 +14,7 @@ from tenuto.domain.budgets.escrow import Balance, Cap, Hold, Place, Waiter
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
+from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     InboxRow,
@@ -103,6 +104,9 @@ class Tables:
     )
     reports: dict[str, ReportRow] = field(default_factory=dict[str, ReportRow])
     asked_look: int = 0
+    deleted_findings: dict[tuple[str, str], DeletedFinding] = field(
+        default_factory=dict[tuple[str, str], DeletedFinding]
+    )
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

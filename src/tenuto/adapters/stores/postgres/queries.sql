@@ -340,6 +340,7 @@ t as (delete from ticket where run_id = any(array(select id from gone))),
 k as (delete from task where run_id = any(array(select id from gone))),
 d as (delete from idempotency where run_id = any(array(select id from gone))),
 v as (delete from step_view where run_id = any(array(select id from gone))),
+f as (delete from deleted_finding where run_id = any(array(select id from gone))),
 x as (delete from run where id = any(array(select id from gone)) returning id)
 select count(*) from x
 
@@ -1094,3 +1095,25 @@ update look set asked = greatest(asked + 1, {clock}) returning asked
 -- name: look_asked
 -- The newest wish to look again.
 select asked from look
+
+-- ================================================================================================= findings
+
+-- name: finding_delete
+-- Remember that a finding was deleted; the first time counts. The run's row is held, so that it is not deleted meanwhile.
+with held as (select id from run where id = $2 and ns = $1 for key share),
+put as (
+  insert into deleted_finding (run_id, id, ns, by, reason, at)
+  select id, $3::text, $1::text, $4::text, $5::text, {clock} from held
+  on conflict do nothing
+)
+select exists (select from held)
+
+-- name: findings_deleted
+-- What was deleted of a run and of the runs it is a replay of.
+with recursive line as (
+  select id, replay_of from run where id = $2 and ns = $1
+  union
+  select r.id, r.replay_of from line join run r on r.id = line.replay_of::uuid and r.ns = $1
+)
+select run_id, id, by, reason, at from deleted_finding
+where run_id = any(array(select id from line)) order by run_id, id

@@ -9,6 +9,7 @@ import asyncpg
 from tenuto.adapters.stores.postgres import faults, schema
 from tenuto.adapters.stores.postgres.checkpoints import Checkpoints
 from tenuto.adapters.stores.postgres.data_keys import DataKeys
+from tenuto.adapters.stores.postgres.findings import Findings
 from tenuto.adapters.stores.postgres.funds import Funds
 from tenuto.adapters.stores.postgres.journal import Journal
 from tenuto.adapters.stores.postgres.link import Health, Link
@@ -28,7 +29,8 @@ READERS = 3
 
 
 class PostgresStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage, Reports
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints,
+    DataKeys, Usage, Reports, Findings,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

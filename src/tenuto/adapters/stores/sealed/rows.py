@@ -15,6 +15,7 @@ from tenuto.domain.runs.wire import ZERO, Record, encode_body, link
 from tenuto.domain.runs.wire import record as plain_record
 from tenuto.errors import Corrupt, TenutoError
 from tenuto.ports.checkpoints import Saved
+from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Commit,
@@ -249,6 +250,24 @@ class Rows:
             return replace(row, services=self._e.open(row.services, "report", row.process, ns=EVERYBODY))
         except TenutoError:
             return replace(row, services=b"[]")
+
+    # --- findings ---------------------------------------------------------------------------------------------
+
+    def finding(self, ns: str, row: DeletedFinding) -> DeletedFinding:
+        """Seal a deleted finding; its id comes from its text, so it is sealed too, comparable with itself."""
+        return replace(
+            row, id=self._e.seal_same_text(ns, row.id, "finding", row.run_id),
+            by=self._e.seal_text(ns, row.by, "finding.by", row.run_id),
+            reason=self._e.seal_text(ns, row.reason, "finding.reason", row.run_id),
+        )  # fmt: skip
+
+    def open_finding(self, ns: str, row: DeletedFinding) -> DeletedFinding:
+        """Return a deleted finding as it was."""
+        return replace(
+            row, id=self._e.open_text(row.id, "finding", row.run_id, ns=ns),
+            by=self._e.show(row.by, "finding.by", row.run_id, ns=ns),
+            reason=self._e.show(row.reason, "finding.reason", row.run_id, ns=ns),
+        )  # fmt: skip
 
     # --- definitions and idempotency --------------------------------------------------------------------------
 

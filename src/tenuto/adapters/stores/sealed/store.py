@@ -20,6 +20,7 @@ from tenuto.adapters.stores.sealed.rows import Rows, UnknownKey
 from tenuto.domain.runs.wire import Record
 from tenuto.errors import Corrupt, InvalidSettings
 from tenuto.ports.checkpoints import Place, Saved
+from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Claim,
@@ -316,6 +317,19 @@ class SealedStore:
         """Return what processes reported."""
         found = await self.inner.reports()
         return await self._opened(lambda: [self._rows.open_report(row) for row in found])
+
+    # --- findings ---------------------------------------------------------------------------------------------
+
+    async def delete_finding(self, ns: str, row: DeletedFinding) -> bool:
+        """Remember, sealed, that a finding of a run was deleted."""
+        await self.ring.ready([ns])
+        return await self.inner.delete_finding(ns, self._rows.finding(ns, row))
+
+    async def deleted_findings(self, ns: str, run_id: str) -> list[DeletedFinding]:
+        """Return what was deleted of a run and of the runs it is a replay of."""
+        found = await self.inner.deleted_findings(ns, run_id)
+        opened = await self._opened(lambda: [self._rows.open_finding(ns, row) for row in found])
+        return sorted(opened, key=lambda row: (row.run_id, row.id))
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 

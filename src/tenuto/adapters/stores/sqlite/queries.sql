@@ -841,3 +841,21 @@ update look set asked = max(asked + 1, ?)
 -- name: look_asked
 -- The newest wish to look again.
 select asked from look
+
+-- ================================================================================================= findings
+
+-- name: run_replays
+-- What a run is a replay of.
+select replay_of from run where id = ? and ns = ?
+
+-- name: finding_delete
+-- Remember that a finding was deleted; the first time counts.
+insert into deleted_finding (run_id, id, ns, by, reason, at) values (?, ?, ?, ?, ?, ?) on conflict do nothing
+
+-- name: findings_deleted
+-- What was deleted of a run.
+select id, by, reason, at from deleted_finding where run_id = ?
+
+-- name: findings_forget
+-- Forget what was deleted of a run that is deleted itself.
+delete from deleted_finding where run_id = ?

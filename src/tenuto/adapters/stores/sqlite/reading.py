@@ -16,7 +16,7 @@ from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow, 
 
 _OWNED = (
     "rec_delete", "inbox_delete", "snapshot_delete", "ticket_delete", "task_delete", "key_delete", "view_delete",
-    "run_delete",
+    "findings_forget", "run_delete",
 )  # fmt: skip
 
 _ids = Ids()

@@ -20,6 +20,7 @@ from tenuto.adapters.stores.sqlite.connection import (
     require_library,
 )  # fmt: skip
 from tenuto.adapters.stores.sqlite.data_keys import DataKeys
+from tenuto.adapters.stores.sqlite.findings import Findings
 from tenuto.adapters.stores.sqlite.funds import Funds
 from tenuto.adapters.stores.sqlite.journal import Journal
 from tenuto.adapters.stores.sqlite.messages import Messages
@@ -42,7 +43,8 @@ def wall_clock() -> int:
 
 
 class SqliteStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints, DataKeys, Usage, Reports
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints,
+    DataKeys, Usage, Reports, Findings,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 
