@@ -21,7 +21,6 @@ from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.check import check_row, check_run
 from tenuto.domain.runs.events import RunCreated
 from tenuto.domain.runs.history import restore
-from tenuto.domain.runs.state import RunState
 from tenuto.runtime.worker.deliver import creation
 from tenuto.testing.loop import NODE, VirtualLoop, cancel_all
 from tenuto.testing.simulation_cluster import SimCluster
@@ -211,7 +210,7 @@ class Lifecycle(RuleBasedStateMachine):
         for run in self.models:
             records = db.records[run]
             wrong = check_run(run, records, compiled().plans.__getitem__, acknowledged=self.keys[run])
-            state: RunState = restore(run, None, records, compiled().plans.__getitem__)
+            state, _ = restore(run, None, records, compiled().plans.__getitem__)
             row = self._row(run)
             wrong += check_row(state, row.state, row.wake_at, len(db.inbox.get(run, ())))
             assert not wrong

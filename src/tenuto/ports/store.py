@@ -166,6 +166,8 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
         tasks: Attempts offered to any worker.
         tasks_done: Ids of attempts withdrawn.
         escrow: What the record asks for, settles and waits for among what many runs share.
+        graph: Digest of the graph the run goes by from here on, if the record changes it; the run's row names it then.
+            Never together with `row`.
     """
 
     run_id: str
@@ -183,6 +185,7 @@ class Commit(msgspec.Struct, kw_only=True, eq=False):
     tasks: Sequence[TaskRow] = ()
     tasks_done: Sequence[str] = ()
     escrow: Escrow | None = None
+    graph: str = ""
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -47,7 +47,8 @@ class Definitions:
         """
         plan = self._plans.get(digest)
         if plan is None:
-            body = await self._store.get_definition(ns, digest)
+            # The graph of a patched run is no version of its workflow; it is stored with the record that made it.
+            body = await self._store.get_definition(ns, digest) or (await self._store.get_blobs([digest])).get(digest)
             if body is None:
                 raise WorkflowMissing(f"no workflow version {digest!r} is stored", digest=digest)
             plan = self.keep(digest, _decode(body))

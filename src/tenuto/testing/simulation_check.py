@@ -125,7 +125,7 @@ class Judge:
             return
         tail = self._db.records[run_id][at:]
         try:
-            again = restore(run_id, snapshot, tail, compiled().plans.__getitem__)
+            again, _ = restore(run_id, snapshot, tail, compiled().plans.__getitem__)
         except Exception as exc:
             self.found.append(f"{run_id}: snapshot at {at} and tail cannot be restored: {exc} (I4)")
             return
@@ -216,7 +216,7 @@ class Judge:
                     met(report.moves, move("step", kind.__name__, before, STEP_MOVES[kind][1]))
                 elif kind in RUN_MOVES:
                     met(report.moves, move("run", kind.__name__, st.status, RUN_MOVES[kind][1]))
-                fold(st, plan, event, body.t)
+                plan = fold(st, plan, event, body.t)
             st.ended = {name: 1 for name in st.ended if not name or name[0] == "~"}
 
 

@@ -12,7 +12,7 @@ import msgspec
 from tenuto.bundled.chaos.shapes import Planned
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.check import Violation, check_row, check_run
-from tenuto.domain.runs.history import restore
+from tenuto.domain.runs.history import digest_of_history
 from tenuto.domain.runs.state import ENDED
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.ports.store import RunFilter, RunRow
@@ -98,17 +98,17 @@ async def read_journals(engine: Engine, planned: dict[str, Planned]) -> Journals
 
 async def _read(engine: Engine, row: RunRow, found: Journals, planned: Planned | None) -> None:
     store = engine.store
-    plan = await engine.context.definitions.plan(row.ns, row.digest)
     records: list[Record] = []
     while part := await store.records(row.id, records[-1].seq if records else 0, AT_ONCE):
         records += part
+    first = await engine.context.definitions.plan(row.ns, digest_of_history(None, records))
     (history,) = await store.load([row.id])
     snapshots = [] if history.snapshot is None else [(history.snapshot_seq, history.snapshot)]
     found.violations += check_run(
-        row.id, records, lambda _: plan, snapshots=snapshots, acknowledged=planned.sent if planned else ()
+        row.id, records, lambda _: first, snapshots=snapshots, acknowledged=planned.sent if planned else ()
     )
     found.take(row.id, records)
-    st = restore(row.id, history.snapshot, history.records, lambda _: plan)
+    st, _ = await engine.context.restored(row.id, history.snapshot, history.records)
     unread = len(await store.inbox(row.id, 0))
     found.violations += check_row(st, row.state, row.wake_at, unread)
     if row.status != st.status and st.status in ENDED:

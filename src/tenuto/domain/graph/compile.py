@@ -37,6 +37,11 @@ def compile_cached(digest: str, definition: Definition) -> Plan:
     return plan
 
 
+def cached_plan(digest: str) -> Plan | None:
+    """Return the plan of a digest that is in use already."""
+    return _cache.get(digest)
+
+
 def fallback_edges(level: Level) -> tuple[tuple[str, str], ...]:
     """Return the error edges to fallback nodes that the author left implicit."""
     written = {(edge.from_, edge.to) for edge in level.edges if edge.on == "error"}

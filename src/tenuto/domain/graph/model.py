@@ -132,6 +132,25 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     wall_clock_s: float | None = None
 
 
+class Patching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What patches may do to the graph of a run; `None` leaves a limit to the settings.
+
+    Attributes:
+        authors: Who may propose: `agent` (a step of the run), `person`, `optimizer`.
+        approval: Which patches wait for a person: those by an author of that name, `effects` (nodes that act on the
+            world are added or changed), `agents` (agents are added), or `all`.
+        max_agents: Agent nodes of the whole graph; a graph that began with more may keep them.
+        max_nodes: Nodes of the whole graph, bodies of maps included.
+        max_patches: Overlays one run may take.
+    """
+
+    authors: tuple[Literal["agent", "person", "optimizer"], ...] = ("agent", "person", "optimizer")
+    approval: tuple[Literal["agent", "person", "optimizer", "effects", "agents", "all"], ...] | None = None
+    max_agents: int | None = None
+    max_nodes: int | None = None
+    max_patches: int | None = None
+
+
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A workflow as its author wrote it, in canonical form.
 
@@ -142,6 +161,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         nodes: In the author's order.
         edges: In the author's order, which decides `route: first`.
         metadata: Free form; part of the digest.
+        patches: What patches may do; `None` is what the settings say.
     """
 
     name: str
@@ -152,3 +172,4 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     retry: Retry | None = None
     metadata: dict[str, Any] = {}
     description: str = ""
+    patches: Patching | None = None

@@ -13,7 +13,7 @@ import msgspec
 from tenuto.domain.graph.bodies import body_to_json
 from tenuto.domain.graph.kinds import KINDS, PATTERNS
 from tenuto.domain.graph.loop_nodes import Draft, link_drafts
-from tenuto.domain.graph.model import Budget, Definition, Edge, Node, Retry
+from tenuto.domain.graph.model import Budget, Definition, Edge, Node, Patching, Retry
 from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer, read_struct
 from tenuto.domain.graph.spelling import (
     KIND_ALIASES,
@@ -27,7 +27,7 @@ from tenuto.errors import InvalidGraph, Problem
 
 Object = dict[str, Any]
 
-_TOP_FIELDS = ("name", "nodes", "edges", "input_schema", "budget", "retry", "metadata", "description")
+_TOP_FIELDS = ("name", "nodes", "edges", "input_schema", "budget", "retry", "metadata", "description", "patches")
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -97,6 +97,7 @@ def read_definition(document: Any, *, name: str | None = None) -> Reading:
         retry=_retry(fields, found),
         metadata=_object(fields, "metadata", found) or {},
         description=_text(fields, "description", found),
+        patches=_patches(fields, found),
     )
     _unknown_fields(fields, found)
     return Reading(
@@ -170,6 +171,18 @@ def _budget(fields: Object, found: Findings) -> Budget | None:
         return None
     spell_budget(data, "/budget", found)
     return read_struct(Budget, data, "/budget", found, owner="a budget")
+
+
+def _patches(fields: Object, found: Findings) -> Patching | None:
+    data = _object(fields, "patches", found)
+    if data is None:
+        return None
+    read = read_struct(Patching, data, "/patches", found, owner="a rule for patches")
+    for name in ("max_agents", "max_nodes", "max_patches"):
+        value = getattr(read, name, None)
+        if value is not None and value < 0:
+            found.add(pointer("/patches", name), f"{value} is not possible; allowed: 0 or more", code="graph.range")
+    return read
 
 
 # --- one level -------------------------------------------------------------------------------------------------

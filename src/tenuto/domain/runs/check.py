@@ -12,6 +12,7 @@ import msgspec
 
 from tenuto.domain.budgets.ledger import CAPS
 from tenuto.domain.graph.plan import Plan
+from tenuto.domain.overlays.overlay import plan_after
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.check_steps import StepRules
 from tenuto.domain.runs.check_types import Violation
@@ -84,8 +85,11 @@ class Checker:
         self._ownership(item, body)
         self._inbox(body)
         self._ended(body)
+        plan = self._plan
         for event in body.ev:
-            self._rules.event(event, self._plan)
+            self._rules.event(event, plan)
+            if isinstance(event, ev.PatchApplied) and plan is not None:
+                plan = _after(plan, event)
         self._fold(item, body)
 
     def _position(self, item: Record) -> None:
@@ -149,7 +153,8 @@ class Checker:
             self._report("terminal", f"{type(rest[0]).__name__} after the run was {st.status}")
         elif not any(isinstance(event, ev.RunReopened | ev.CancelRequested) for event in body.ev):
             quiet = (ev.TicketClosed, ev.CallUnknown, ev.CallFailed, ev.CallCompleted, ev.CallResolved,
-                     ev.SignalReceived, ev.TicketDecided, ev.Overrun, ev.MoneyResolved, ev.BudgetWarned)
+                     ev.SignalReceived, ev.TicketDecided, ev.Overrun, ev.MoneyResolved, ev.BudgetWarned,
+                     ev.PatchProposed, ev.PatchApplied, ev.PatchRejected, ev.TicketOpened)
             if not isinstance(rest[0], quiet):
                 self._report("terminal", f"{type(rest[0]).__name__} after the run was {st.status}, not reopened")
 
@@ -165,7 +170,7 @@ class Checker:
                 return
             self._plan = self._plan_of(first.digest)
         try:
-            fold_body(self.state, self._plan, body)
+            self._plan = fold_body(self.state, self._plan, body)
         except (AssertionError, KeyError, IndexError, ValueError) as exc:
             self._report("legal", f"the record cannot follow the ones before: {exc!r}")
             self.state = None
@@ -251,3 +256,11 @@ def check_row(
         for step in st.steps.values()
     )
     return [] if waits else report("I6.stuck", "the run is parked and nothing can ever wake it")
+
+
+def _after(plan: Plan, event: ev.PatchApplied) -> Plan:
+    """Return the plan after a patch; the one before where the journal does not lead to it, which folding reports."""
+    try:
+        return plan_after(plan, bytes(event.ops), event.digest)
+    except ValueError:
+        return plan

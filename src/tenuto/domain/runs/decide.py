@@ -13,7 +13,7 @@ from typing import Any
 
 from tenuto.domain.base.values import blob_digest
 from tenuto.domain.graph.plan import Plan
-from tenuto.domain.runs import calls, funds, respond
+from tenuto.domain.runs import calls, funds, patches, respond
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.children import start_child
@@ -199,6 +199,7 @@ HANDLERS: dict[type[Any], Any] = {
     io.ChildAsked: _child_asked,
     io.CallAsked: calls.ask_call,
     io.WaitAsked: calls.ask_wait,
+    io.PatchAsked: patches.asked,
     io.CallDone: calls.call_done,
     io.CallBroke: calls.call_broke,
     io.CallSettled: calls.call_settled,

@@ -6,14 +6,15 @@ from typing import Any
 
 from tenuto.domain.budgets.escrow import Short
 from tenuto.domain.graph.plan import Plan, PlanNode
-from tenuto.domain.runs.events import Events, Failure
+from tenuto.domain.runs.events import Events, Failure, PatchApplied
 from tenuto.domain.runs.fold import FOLDS
+from tenuto.domain.runs.fold_patches import applied
 from tenuto.domain.runs.inputs import Decision, Env, Reply
 from tenuto.domain.runs.state import RunState
 
 
 class Draft:
-    """One decision on one run at one moment. `emit` is the only way anything changes."""
+    """One decision on one run at one moment. `emit` and `patch` are the only ways anything changes."""
 
     __slots__ = ("env", "failing", "out", "plan", "releasing", "shorts", "st", "t", "ticking")
 
@@ -33,6 +34,11 @@ class Draft:
         """Write an event and let the state follow."""
         self.out.events.append(event)
         FOLDS[type(event)](self.st, self.plan, event, self.t)
+
+    def patch(self, event: PatchApplied) -> None:
+        """Write that the graph has changed; what follows is decided on the new one."""
+        self.out.events.append(event)
+        self.plan = self.out.plan = applied(self.st, self.plan, event, self.t)
 
     def store(self, digest: str, body: bytes) -> None:
         """Store a large value with the record; this very decision may read it too."""

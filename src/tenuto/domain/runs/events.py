@@ -19,6 +19,9 @@ from tenuto.domain.runs.events_money import FundsRefused as FundsRefused
 from tenuto.domain.runs.events_money import FundsReturned as FundsReturned
 from tenuto.domain.runs.events_money import MoneyResolved as MoneyResolved
 from tenuto.domain.runs.events_money import Overrun as Overrun
+from tenuto.domain.runs.events_patches import PatchApplied as PatchApplied
+from tenuto.domain.runs.events_patches import PatchProposed as PatchProposed
+from tenuto.domain.runs.events_patches import PatchRejected as PatchRejected
 from tenuto.domain.runs.facts import Charge as Charge
 from tenuto.domain.runs.facts import Event as Event
 from tenuto.domain.runs.facts import Failure as Failure
@@ -349,7 +352,7 @@ class TicketOpened(Event, frozen=True, tag="ticket.opened"):
     """A question to a person is open.
 
     Attributes:
-        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`.
+        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `patch`.
         call: The call that asks, when a step's code did.
     """
 
@@ -481,7 +484,7 @@ Events = (
     | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted
     | WaitStarted | WaitEnded | SignalReceived | SignalTaken | TicketOpened | TicketDecided | TicketClosed
     | ChildStarted | CallIntended | CallCompleted | CallFailed | CallUnknown | CallResolved | BudgetWarned | Overrun
-    | FundsRefused | FundsReturned | MoneyResolved
+    | FundsRefused | FundsReturned | MoneyResolved | PatchProposed | PatchApplied | PatchRejected
 )
 
 

@@ -87,6 +87,16 @@ def close_questions(d: Draft, key: str, reason: str) -> None:
                 d.emit(ev.TicketClosed(ticket=name, reason=reason))
 
 
+def close_patches(d: Draft, why: str) -> None:
+    """Turn down the changes of the graph that nobody has decided on, because the run ends."""
+    for name, patch in d.st.patches.items():
+        if patch.status in ("open", "invalid"):
+            ticket = patch.ticket
+            d.emit(ev.PatchRejected(patch=name, reason=why))
+            if ticket and d.st.tickets[ticket].status == "open":
+                d.emit(ev.TicketClosed(ticket=ticket, reason=why))
+
+
 def attempt_failed(d: Draft, key: str, failure: ev.Failure, worker: str = "") -> None:
     """Decide what a failed attempt leads to."""
     step = d.st.steps[key]

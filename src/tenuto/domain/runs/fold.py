@@ -12,7 +12,7 @@ from typing import Any
 
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs import fold_calls, fold_graph
+from tenuto.domain.runs import fold_calls, fold_graph, fold_patches
 from tenuto.domain.runs.state import Call, RunState, Step, Ticket, Wait
 from tenuto.domain.runs.transitions import run_status, step_status
 
@@ -24,24 +24,35 @@ UNSEEN = ev.Failure(
 Fold = Callable[[RunState, Plan, Any, int], None]
 
 
-def fold(st: RunState, plan: Plan, event: ev.Event, t: int) -> None:
-    """Apply one event that happened at `t`.
+def fold(st: RunState, plan: Plan, event: ev.Event, t: int) -> Plan:
+    """Apply one event that happened at `t`, and return the plan the run goes by from there on.
 
     Raises:
         IllegalTransition: The event cannot follow this state; the journal is corrupt or the engine is wrong.
     """
+    if type(event) is ev.PatchApplied:
+        return fold_patches.applied(st, plan, event, t)
     FOLDS[type(event)](st, plan, event, t)
+    return plan
 
 
-def fold_body(st: RunState, plan: Plan, body: ev.Body) -> None:
-    """Apply one record: its time, its messages, its events. Position and chain are set by the caller."""
+def fold_body(st: RunState, plan: Plan, body: ev.Body) -> Plan:
+    """Apply one record: its time, its messages, its events. Position and chain are set by the caller.
+
+    Returns:
+        The plan that the run goes by from there on: the same one, unless the record changes the graph.
+    """
     t = st.t = body.t
     for key in body.inbox:
         st.seen[key] = 1
     for event in body.ev:
-        FOLDS[type(event)](st, plan, event, t)
+        if type(event) is ev.PatchApplied:
+            plan = fold_patches.applied(st, plan, event, t)
+        else:
+            FOLDS[type(event)](st, plan, event, t)
     if st.ended or st.begun:
         fold_graph.forget_marks(st)
+    return plan
 
 
 # --- the run ---------------------------------------------------------------------------------------------------
@@ -346,12 +357,14 @@ def _ticket(st: RunState, plan: Plan, e: ev.TicketOpened, t: int) -> None:
     )
     if e.expires_at:
         st.timers["t|" + e.ticket] = e.expires_at
+    if e.kind == "patch":
+        st.patches[e.data["patch"]].ticket = e.ticket
     if e.kind == "unknown_outcome":
         _asked(st, e.step, e.call, True)
 
 
 def _asked(st: RunState, step: str, call: str, asked: bool) -> None:
-    found = st.steps[step].calls.get(call)
+    found = st.steps[step].calls.get(call) if step else None
     if found is not None:
         found.asked = asked
 
@@ -446,4 +459,6 @@ FOLDS: dict[type[Any], Fold] = {
     ev.FundsRefused: fold_calls.refused,
     ev.FundsReturned: fold_calls.returned,
     ev.MoneyResolved: fold_calls.money_resolved,
+    ev.PatchProposed: fold_patches.proposed,
+    ev.PatchRejected: fold_patches.rejected,
 }

@@ -112,10 +112,11 @@ def _arrive(st: RunState, plan: Plan, edge: PlanEdge, scope: str, taken: bool, t
         return
     if taken:
         join.taken.append(edge.index)
-    _fire(st, plan, node.need, node.n_in, join, key, t)
+    fire(st, plan, node.need, node.n_in, join, key, t)
 
 
-def _fire(st: RunState, plan: Plan, need: int, n_in: int, join: Join, key: str, t: int) -> None:
+def fire(st: RunState, plan: Plan, need: int, n_in: int, join: Join, key: str, t: int) -> None:
+    """Let a join's step begin, be skipped or fail, as far as its arrivals decide that."""
     n_taken = len(join.taken)
     if need == 0:
         if join.seen < n_in:

@@ -12,9 +12,11 @@ import msgspec
 
 from tenuto.domain.graph.model import Node
 from tenuto.domain.graph.plan import Plan, PlanEdge, PlanNode, split_key
+from tenuto.domain.overlays.overlay import plan_after
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import frames
 from tenuto.domain.runs.fold import fold_body
+from tenuto.domain.runs.frozen import edge_name
 from tenuto.domain.runs.reach import Reset, shape_of
 from tenuto.domain.runs.state import ACTIVE_STEP, RunState
 from tenuto.errors import Invalid, StepMissing
@@ -43,21 +45,54 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     everything: bool = False
 
 
-def reuse(bodies: Bodies, old: Plan, new: Plan, cut: Cut, *, input_changed: bool = False) -> dict[str, ev.Reused]:
+def graph_at(bodies: Bodies, first: Plan, cut: Cut) -> Plan:
+    """Return the plan the origin went by where it is cut; that of its newest graph, where the cut is not in its journal.
+
+    Args:
+        first: Plan the origin was created with.
+    """
+    plan, completed = first, 0
+    if cut == Cut() or cut.count == 0:
+        return first
+    for seq, body in bodies:
+        if cut.at is not None and seq > cut.at:
+            break
+        for event in body.ev:
+            if isinstance(event, ev.PatchApplied):
+                plan = plan_after(plan, bytes(event.ops), event.digest)
+            elif isinstance(event, ev.StepCompleted | ev.StepReused):
+                completed += getattr(event, "status", "completed") == "completed"
+                if completed == cut.count:
+                    return plan
+            elif isinstance(event, ev.AttemptStarted | ev.WaitStarted) and _begins(event.step, cut):
+                return plan
+    return plan
+
+
+def _begins(step: str, cut: Cut) -> bool:
+    return step == cut.step or (cut.node is not None and split_key(step)[0] == cut.node)
+
+
+def reuse(bodies: Bodies, first: Plan, new: Plan, cut: Cut, *, input_changed: bool = False) -> dict[str, ev.Reused]:
     """Return the outcomes a replay takes over, by step key, in the origin's order.
 
     Args:
         bodies: `(seq, body)` of the origin's records from the first on.
-        new: Plan of the replay; the same as `old` unless the graph was edited.
+        first: Plan the origin was created with.
+        new: Plan of the replay; that of `graph_at` unless the graph was edited.
 
     Raises:
         StepMissing: The cut names a step or node the origin does not have.
         Invalid: The cut is out of range.
     """
     if cut.everything:
-        return _translate(outcomes(bodies, failures=True), old, new)
-    kept = outcomes(bodies)
-    kept = _before(kept, bodies, old, cut)
+        kept, old = outcomes(bodies, first, failures=True)
+        return _translate(kept, old, new)
+    kept, old = outcomes(bodies, first)
+    if cut.at is not None:
+        kept, old = _up_to(bodies, first, cut.at)
+    else:
+        kept = _before(kept, bodies, old, cut)
     reset = Reset(new, kept)
     for node in _changed(old, new, input_changed):
         reset.node(node, "")
@@ -69,13 +104,14 @@ def reuse(bodies: Bodies, old: Plan, new: Plan, cut: Cut, *, input_changed: bool
     return _translate({key: value for key, value in kept.items() if key not in reset.keys}, old, new)
 
 
-def outcomes(bodies: Bodies, *, failures: bool = False) -> dict[str, ev.Reused]:
-    """Return the last accepted outcome of every step that has one, in journal order.
+def outcomes(bodies: Bodies, plan: Plan, *, failures: bool = False) -> tuple[dict[str, ev.Reused], Plan]:
+    """Return the last accepted outcome of every step that has one, in journal order, and the plan its edges go by.
 
     Left out are steps that were sent round again since, skips (they follow from the edges), dead letters and cancelled
     steps, and the failed items of a map that is a dead letter: they are what a replay is to do again.
 
     Args:
+        plan: What the journal begins with.
         failures: Keep dead letters and cancelled steps too; a frozen replay ends them as its origin did.
     """
     found: dict[str, ev.Reused] = {}
@@ -104,14 +140,28 @@ def outcomes(bodies: Bodies, *, failures: bool = False) -> dict[str, ev.Reused]:
                     found[event.step] = before or ev.Reused(seq=seq, status="dead_letter", failure=event.failure)
             elif isinstance(event, ev.StepCancelled) and failures:
                 found[event.step] = ev.Reused(seq=seq, status="cancelled", how=event.reason)
-    return found
+            elif isinstance(event, ev.PatchApplied):
+                after = plan_after(plan, bytes(event.ops), event.digest)
+                found, plan = _renumbered(found, plan, after), after
+    return found, plan
+
+
+def _renumbered(found: dict[str, ev.Reused], old: Plan, new: Plan) -> dict[str, ev.Reused]:
+    """Return outcomes with their edges numbered as after a patch, which leaves the edges of what was routed alone."""
+    places = {edge_name(edge): edge.index for edge in new.edges}
+    return {
+        key: value if value.taken is None else msgspec.structs.replace(
+            value, taken=tuple(places[edge_name(old.edges[index])] for index in value.taken)
+        )
+        for key, value in found.items()
+    }
 
 
 def unended(run: str, bodies: Bodies, plan: Plan) -> dict[str, ev.Reused]:
     """Return what a run that goes on had begun and not ended at its last record; a frozen replay ends there."""
     st = RunState(id=run)
     for _, body in bodies:
-        fold_body(st, plan, body)
+        plan = fold_body(st, plan, body)
     return {
         key: ev.Reused(seq=bodies[-1][0], status="open") for key, step in st.steps.items() if step.status in ACTIVE_STEP
     }
@@ -127,11 +177,6 @@ def _forget_items(found: dict[str, ev.Reused], key: str) -> None:
 
 def _before(kept: dict[str, ev.Reused], bodies: Bodies, plan: Plan, cut: Cut) -> dict[str, ev.Reused]:
     """Return the outcomes on the near side of the cut, before any step is reset."""
-    if cut.at is not None:
-        head = bodies[-1][0] if bodies else 0
-        if not 1 <= cut.at <= head:
-            raise Invalid(f"record {cut.at} is not in the origin, which has records 1 to {head}", code="replay.range")
-        return outcomes([(seq, body) for seq, body in bodies if seq <= cut.at])
     if cut.count is not None:
         return _first(kept, cut.count)
     if cut.step is not None:
@@ -142,6 +187,13 @@ def _before(kept: dict[str, ev.Reused], bodies: Bodies, plan: Plan, cut: Cut) ->
             raise StepMissing(f"the workflow has no node {cut.node!r}", node=cut.node, known=sorted(plan.nodes))
         return kept
     return {}
+
+
+def _up_to(bodies: Bodies, first: Plan, at: int) -> tuple[dict[str, ev.Reused], Plan]:
+    head = bodies[-1][0] if bodies else 0
+    if not 1 <= at <= head:
+        raise Invalid(f"record {at} is not in the origin, which has records 1 to {head}", code="replay.range")
+    return outcomes([(seq, body) for seq, body in bodies if seq <= at], first)
 
 
 def _first(kept: dict[str, ev.Reused], count: int) -> dict[str, ev.Reused]:

@@ -13,7 +13,7 @@ from tenuto.errors import Corrupt
 
 
 def digest_of_history(snapshot: bytes | None, records: Sequence[Record]) -> str:
-    """Return the digest of the definition a run was created with."""
+    """Return the digest of the graph that the first of the records goes by."""
     if snapshot is not None:
         return decode_state(snapshot).digest
     for event in decode(records[0]).ev:
@@ -24,8 +24,11 @@ def digest_of_history(snapshot: bytes | None, records: Sequence[Record]) -> str:
 
 def restore(
     run_id: str, snapshot: bytes | None, records: list[Record], plan_of: Callable[[str], Plan], *, until: int = 0
-) -> RunState:
-    """Return the state after the last record (or after record `until`), with positions and chain verified.
+) -> tuple[RunState, Plan]:
+    """Return the state after the last record (or after record `until`), with positions and chain verified, and its plan.
+
+    Args:
+        plan_of: Gives the plan of `digest_of_history`.
 
     Raises:
         Corrupt: A record is missing, altered, or cannot follow the one before it.
@@ -49,8 +52,10 @@ def restore(
                 raise Corrupt(f"run {run_id}: the journal does not begin with its creation", run=run_id)
             plan = plan_of(first.digest)
         try:
-            fold_body(state, plan, body)
+            plan = fold_body(state, plan, body)
         except (AssertionError, KeyError, IndexError, ValueError) as exc:
             raise Corrupt(f"run {run_id}: record {item.seq} cannot follow the ones before: {exc}", run=run_id) from exc
         state.seq, state.epoch, state.chain = item.seq, item.epoch, item.chain
-    return state
+    if plan is None:
+        raise Corrupt(f"run {run_id}: there is no journal", run=run_id)
+    return state, plan

@@ -10,7 +10,8 @@ from msgspec import Raw
 
 from tenuto.domain.budgets.escrow import Short, Warn
 from tenuto.domain.graph.model import Budget
-from tenuto.domain.graph.plan import PlanNode
+from tenuto.domain.graph.plan import Plan, PlanNode
+from tenuto.domain.overlays.terms import Surroundings
 from tenuto.domain.runs.events import Charge, Events, Failure, Parent, Reused
 from tenuto.domain.runs.messages import Messages
 from tenuto.domain.runs.state import Step
@@ -26,10 +27,15 @@ class NeedValues(Exception):
 
 
 class Env(Protocol):
-    """What a decision may read besides the state: stored values, predicates, a replay's outcomes. All pure."""
+    """What a decision may read besides the state: stored values, predicates, a replay's outcomes. All pure.
+
+    Attributes:
+        surroundings: Gives what a patch is looked at with; asked for only when there is one.
+    """
 
     predicates: Mapping[str, Callable[..., Any]]
     reuse: Mapping[str, Reused]
+    surroundings: Callable[[], Surroundings]
 
     def remote(self, node: PlanNode, step: Step) -> bool:
         """Return whether an attempt is to be executed by any worker, in a process of its own."""
@@ -154,6 +160,19 @@ class WaitAsked(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class PatchAsked(msgspec.Struct, frozen=True):
+    """A step's code proposes a change of the graph it runs in; `by` names the agent."""
+
+    step: str
+    n: int
+    call: str
+    token: Any
+    base: str
+    ops: Raw
+    reason: str = ""
+    by: str = ""
+
+
 class CallDone(msgspec.Struct, frozen=True):
     """A call returned."""
 
@@ -220,8 +239,8 @@ class Warned(msgspec.Struct, frozen=True):
 
 Input = (
     Refused | Warned
-    | Begin | Release | Tick | Succeeded | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked | CallDone
-    | CallBroke | CallSettled | Arrived
+    | Begin | Release | Tick | Succeeded | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked | PatchAsked
+    | CallDone | CallBroke | CallSettled | Arrived
 )
 
 
@@ -307,6 +326,7 @@ class Decision(msgspec.Struct):
         stop_children: Ids of children to cancel.
         by_time: A wait ended because nothing came in time: right only while there is no message nobody has read.
         money: Whether an event speaks of what many runs share for the first time in this run.
+        plan: Of the graph the run goes by from here on, if that has changed.
         heard: Calls (step, call) that were told of room and want it no more.
     """
 
@@ -324,3 +344,4 @@ class Decision(msgspec.Struct):
     by_time: bool = False
     money: bool = False
     heard: list[tuple[str, str]] = []
+    plan: Plan | None = None

@@ -112,7 +112,30 @@ class MoneySettled(Message, frozen=True, tag="money"):
     tokens: int = 0
 
 
-Messages = Signal | Decision | Cancel | Pause | Resume | Redrive | ChildEnded | TaskEnded | Funds | MoneySettled
+class ProposePatch(Message, frozen=True, tag="patch"):
+    """Change the run's graph; see `PatchProposed` for the fields."""
+
+    patch: str
+    base: str
+    ops: Raw
+    author: str = "person"
+    reason: str = ""
+    takes: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class ReviewPatch(Message, frozen=True, tag="review"):
+    """Say what is to become of a proposal that could not be applied: `approve` tries again, `reject` turns it down."""
+
+    patch: str
+    decision: str
+    reason: str = ""
+
+
+Messages = (
+    Signal | Decision | Cancel | Pause | Resume | Redrive | ChildEnded | TaskEnded | Funds | MoneySettled
+    | ProposePatch | ReviewPatch
+)
 
 encode_message = msgspec.json.Encoder().encode
 decode_message = msgspec.json.Decoder(Messages).decode

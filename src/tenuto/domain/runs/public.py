@@ -176,6 +176,19 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.MoneyResolved: Public(
         "call.cost_resolved", _same("grant", "used", "by"), "What a call with a lost outcome did cost is known."
     ),
+    ev.PatchProposed: Public(
+        "patch.proposed",
+        _same("patch", "author", "by", "reason", "call", "findings", "changed", "asks", "takes", "evidence", ops="operations",
+              base="base_digest", digest="version"),
+        "A change of the graph was proposed; `findings` say why it cannot be applied, `asks` why a person decides.",
+    ),
+    ev.PatchApplied: Public(
+        "patch.applied", _same("patch", "by", "changed", ops="operations", base="base_digest", digest="version", n="number"),
+        "The graph changed; what comes next goes by it.",
+    ),
+    ev.PatchRejected: Public(
+        "patch.rejected", _same("patch", "by", "reason", "findings"), "A proposed change was turned down.",
+    ),
     ev.Overrun: Public(
         "run.budget_overrun", _same("cap", "amount"), "A call used more than it had reserved.", error=True
     ),

@@ -11,7 +11,7 @@ from tenuto.domain.base.values import NULL
 from tenuto.domain.budgets.ledger import Refused
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs import funds
+from tenuto.domain.runs import funds, patches
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
 from tenuto.domain.runs.draft import Draft
@@ -147,6 +147,9 @@ def _decision(d: Draft, m: msg.Decision, key: str) -> None:
 def decide_ticket(d: Draft, name: str, ticket: Ticket, decision: str, by: str, reason: str, data: Any) -> None:
     """Write an answer to an open ticket and let its step follow it."""
     d.emit(ev.TicketDecided(ticket=name, decision=decision, by=by, reason=reason, data=data))
+    if ticket.kind == "patch":
+        patches.decided(d, ticket, decision, by, reason)
+        return
     step = d.st.steps[ticket.step]
     if ticket.kind == "unknown_outcome" and ticket.call:
         _resolve(d, ticket, decision, by, data)
@@ -317,4 +320,6 @@ RESPONSES: dict[type[Any], Any] = {
     msg.TaskEnded: _task,
     msg.Funds: funds.heard,
     msg.MoneySettled: funds.settled,
+    msg.ProposePatch: patches.proposed,
+    msg.ReviewPatch: patches.reviewed,
 }

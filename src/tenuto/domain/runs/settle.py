@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, TooLarge, digest_of
 from tenuto.domain.graph.plan import PlanNode, last_frame, parent_scope, split_key
+from tenuto.domain.overlays.terms import agents_of
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import render, step_input
 from tenuto.domain.runs.draft import Draft
@@ -17,6 +18,7 @@ from tenuto.domain.runs.failure import (
     begin,
     cancel_step,
     cancel_within,
+    close_patches,
     close_questions,
     effect_of,
     end_item,
@@ -218,6 +220,8 @@ def start(d: Draft, key: str) -> None:
         _wait(d, key, node)
     elif kind in ("join", "switch"):
         _pass_through(d, key)
+    elif kind == "agent" and (failure := _crowded(d)) is not None:
+        step_failed(d, key, failure)
     elif key in st.maps:
         d.emit(ev.AttemptStarted(step=key, n=st.steps[key].attempt + 1))
     else:
@@ -271,6 +275,18 @@ def _spoken_for(d: Draft, key: str, reused: ev.Reused) -> str:
     if node.node.kind != "approval" or not any(edge.on == "rejected" for edge in node.out):
         return "success"
     return "rejected" if d.env.load(reused.output).get("decision") == "reject" else "success"
+
+
+def _crowded(d: Draft) -> ev.Failure | None:
+    """Return why no agent may begin: patches have made more of them than are allowed now."""
+    if not d.st.overlays:
+        return None
+    agents = agents_of(d.plan.definition)
+    most = max(d.env.surroundings().terms.of(d.plan.definition).max_agents, d.st.agents)
+    if agents <= most:
+        return None
+    message = f"the graph has {agents} agents since it was patched; at most {most} are allowed"
+    return ev.Failure(code="patch.agents", type="TooManyAgents", message=message, retryable=False)
 
 
 def _shadow(d: Draft, key: str) -> None:
@@ -413,6 +429,7 @@ def _end_run(d: Draft) -> None:
     if st.active or st.ready:
         return
     if st.status == "cancelling":
+        close_patches(d, "the run was cancelled")
         d.emit(ev.RunCancelled(reason=st.reason))
     elif st.status == "running":
         if "" in st.ended:
@@ -471,6 +488,7 @@ def _complete_run(d: Draft) -> None:
     except TooLarge as exc:
         d.emit(ev.RunFailed(failure=ev.Failure(code="output.invalid", message=str(exc), retryable=False)))
         return
+    close_patches(d, "the run has ended")
     d.emit(ev.RunCompleted(output=out))
 
 

@@ -181,6 +181,31 @@ class Ticket(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
+class Patch(msgspec.Struct, omit_defaults=True):
+    """A proposed change of the graph.
+
+    Attributes:
+        status: `open` (a person decides), `invalid` (kept for a person to look at), `applied`, or `rejected`.
+        seq: Record that holds the proposal, its operations and findings.
+        ops: The operations, while they may still be applied.
+        ticket: The question to a person, while it is open.
+        takes: The overlay it takes back or brings back.
+    """
+
+    author: str
+    base: str
+    seq: int
+    status: str = "open"
+    digest: str = ""
+    ops: MaybeRaw = None
+    by: str = ""
+    step: str = ""
+    call: str = ""
+    ticket: str = ""
+    takes: str = ""
+    at: int = 0
+
+
 class Ledger(msgspec.Struct, omit_defaults=True):
     """A run's money: caps, what was spent, what is held for calls in flight, what was lost sight of.
 
@@ -219,6 +244,11 @@ class RunState(msgspec.Struct, omit_defaults=True):
         active: Steps ready, running, waiting or retrying.
         open_regions: Instances by scope.
         shadow: A shadow replay made the run; see `in_shadow`.
+        version: Digest of the graph the run was created with; `digest` is that of the graph it goes by now.
+        patches: Every proposed change of the graph, by id.
+        agents: Agent nodes of the graph before its first patch.
+        overlays: Patches in force, oldest first.
+        undone: Patches taken back since the last new one, the last one taken back last.
         tries: Times the whole run has failed and was sent round again by its own policy.
         to_skip, to_fail, ended, begun: Consequences `decide` has yet to write down; empty between records.
     """
@@ -274,6 +304,11 @@ class RunState(msgspec.Struct, omit_defaults=True):
     begun: dict[str, int] = {}
     tries: int = 0
     traceparent: str = ""
+    version: str = ""
+    patches: dict[str, Patch] = {}
+    agents: int = 0
+    overlays: list[str] = []
+    undone: list[str] = []
 
 
 _encode = msgspec.json.Encoder().encode

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from tenuto.domain.runs.check import Checker, Violation
+from tenuto.domain.runs.history import digest_of_history
 from tenuto.domain.runs.public import TABLE, event_id, parse_id, public_event
 from tenuto.domain.runs.sensitive import Hidden, marks_of
 from tenuto.domain.runs.views import instant
@@ -124,8 +125,9 @@ class Audit:
 
     async def _check(self, run_id: str) -> tuple[Checker, list[Record]]:
         row = await self._c.row(run_id)
-        plan = await self._c.definitions.plan(self._c.ns, row.digest)
-        checker = Checker(run_id, lambda _: plan)
+        begin = await self._c.store.records(run_id, 0, 1)
+        first = await self._c.definitions.plan(self._c.ns, digest_of_history(None, begin) if begin else row.digest)
+        checker = Checker(run_id, lambda _: first)
         records: list[Record] = []
         stored = await self._c.store.load([run_id])
         snapshots = {item.snapshot_seq: item.snapshot for item in stored if item.snapshot is not None}

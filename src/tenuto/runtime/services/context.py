@@ -11,9 +11,9 @@ from uuid import UUID
 
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs.events import Body
-from tenuto.domain.runs.history import restore
+from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import RunState
-from tenuto.domain.runs.wire import decode
+from tenuto.domain.runs.wire import Record, decode
 from tenuto.errors import RunMissing
 from tenuto.ports.store import Committed, RunFilter, RunRow, Store
 from tenuto.runtime.bus import Bus
@@ -86,12 +86,23 @@ class Context:
             Shredded: Nobody can read it any more.
         """
         row = await self.row(run_id)
-        plan = await self.definitions.plan(self.ns, row.digest)
         found = await self.store.load([run_id])
         if not found:
             raise RunMissing(f"there is no run {run_id!r}", run=run_id)
         history = found[0].sound()
-        return restore(run_id, history.snapshot, history.records, lambda _: plan), plan, row
+        st, plan = await self.restored(run_id, history.snapshot, history.records)
+        return st, plan, row
+
+    async def restored(
+        self, run_id: str, snapshot: bytes | None, records: list[Record], *, until: int = 0
+    ) -> tuple[RunState, Plan]:
+        """Return the state after some records (or after record `until`) and the plan the run goes by there.
+
+        Raises:
+            Corrupt: The stored journal is not what was written.
+        """
+        first = await self.definitions.plan(self.ns, digest_of_history(snapshot, records))
+        return restore(run_id, snapshot, records, lambda _: first, until=until)
 
     async def bodies(self, run_id: str, after: int = 0) -> list[tuple[int, Body]]:
         """Return `(seq, body)` of all records after a position."""

@@ -11,7 +11,6 @@ import msgspec
 
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs.events import Body
-from tenuto.domain.runs.history import restore
 from tenuto.domain.runs.present import graph_view, step_status, step_view
 from tenuto.domain.runs.public import (
     ERRORS,
@@ -127,15 +126,15 @@ class History:
         if at is None:
             st, plan, _ = await self._c.load(run_id)
             return st, plan, st.seq
-        row = await self._c.row(run_id)
-        plan = await self._c.definitions.plan(self._c.ns, row.digest)
+        await self._c.row(run_id)
         records: list[Record] = []
         while part := await self._c.store.records(run_id, records[-1].seq if records else 0, READ_AT_ONCE):
             records.extend(part)
         head = records[-1].seq if records else 0
         if not 1 <= at <= head:
             raise Invalid(f"run {run_id} has records 1 to {head}, not {at}", code="state.range")
-        return restore(run_id, None, records, lambda _: plan, until=at), plan, head
+        st, plan = await self._c.restored(run_id, None, records, until=at)
+        return st, plan, head
 
     async def stream(
         self, run_id: str, *, after: str = "", where: ListEvents | None = None

@@ -15,7 +15,7 @@ from tenuto.domain.graph.digests import definition_to_json
 from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs.fork import Cut, encode_reuse, reuse, unended
+from tenuto.domain.runs.fork import Cut, encode_reuse, graph_at, reuse, unended
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import Invalid, RunMissing, StepMissing
 from tenuto.ports.store import PRIORITIES
@@ -33,19 +33,21 @@ MODES = ("live", "freeze", "shadow")
 async def replay(context: Context, workflows: Workflows, run_id: str, request: Replay) -> Started:
     """Start a run that takes over the part of another that the cut and the edits leave untouched."""
     row = await context.row(run_id)
-    old = await context.definitions.plan(context.ns, row.digest)
-    cut = _cut_of(request, old)
-    edits = request.edits or Edits()
-    new = await _edited_plan(context, workflows, old, edits)
+    cut = _cut_of(request, await context.definitions.plan(context.ns, row.digest))
     bodies, chains = await _journal(context, run_id)
+    created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
+    first = await context.definitions.plan(context.ns, created.digest)
+    old = graph_at(bodies, first, cut)
+    edits = request.edits or Edits()
+    new = await _edited_plan(context, workflows, first.digest, old, edits)
     head = cut.at if cut.at is not None else bodies[-1][0]
     input_changed = edits.input is not msgspec.UNSET
     try:
-        taken = reuse(bodies, old, new, cut, input_changed=input_changed)
+        taken = reuse(bodies, first, new, cut, input_changed=input_changed)
     except StepMissing as exc:
         raise _nearest_step(exc) from exc
     if request.mode == "freeze":
-        taken = {**unended(run_id, bodies[:head], old), **taken}
+        taken = {**unended(run_id, bodies[:head], first), **taken}
     blobs: list[tuple[str, bytes]] = []
     digest = ""
     if taken:
@@ -56,7 +58,6 @@ async def replay(context: Context, workflows: Workflows, run_id: str, request: R
         run=run_id, seq=head, chain=chains[head].hex(), mode=request.mode, reuse=digest,
         from_step=request.from_step, from_node=request.from_node,
     )
-    created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
     event, more = _creation(context, new, created, request, edits, fork)
     fresh = creation(context.ids.new(), event, context.clock(), [*blobs, *more])
     if request.idempotency_key:
@@ -135,8 +136,12 @@ def _without_schema(plan: Plan) -> Plan:
     return replace(plan, definition=bare)
 
 
-async def _edited_plan(context: Context, workflows: Workflows, old: Plan, edits: Edits) -> Plan:
-    """Return the plan a replay runs by; an edited graph is checked and stored like any other version.
+async def _edited_plan(context: Context, workflows: Workflows, first: str, old: Plan, edits: Edits) -> Plan:
+    """Return the plan a replay runs by; an edited or patched graph is stored like any other version.
+
+    Args:
+        first: Digest of the version the origin was created with.
+        old: Plan it went by where it is cut.
 
     Raises:
         InvalidGraph: The edited graph breaks rules; with every problem.
@@ -148,8 +153,10 @@ async def _edited_plan(context: Context, workflows: Workflows, old: Plan, edits:
         definition = read(edits.definition, context.catalog)
     elif edits.nodes:
         definition = read(_edit_nodes(old.definition, edits.nodes), context.catalog)
-    else:
+    elif old.digest == first:
         return old
+    else:
+        definition = old.definition  # of a patched run: no version of the workflow until now
     digest = await workflows.store_inline(definition)
     return await context.definitions.plan(context.ns, digest)
 

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
 from tenuto.domain.graph.plan import Plan, PlanNode
+from tenuto.domain.overlays.terms import unchecked
 from tenuto.domain.runs.data import step_input
 from tenuto.domain.runs.events import Reused
 from tenuto.domain.runs.inputs import NeedValues
@@ -27,6 +28,7 @@ class ShownEnv:
         """Start without stored values."""
         self.predicates: Mapping[str, Callable[..., Any]] = {}
         self.reuse: Mapping[str, Reused] = {}
+        self.surroundings = unchecked
         self._blobs: dict[str, Any] = {}
         self._decoded: dict[int, tuple[Raw, Any]] = {}
         self.wanted: set[str] = set()

@@ -232,6 +232,9 @@ class Actor:
             commit.outbox = outbox_of(st, decision)
         if decision.money or st.ledger.grants:
             commit.escrow = escrow_of(st, events, decision.heard)
+        if decision.plan is not None:
+            self.plan = decision.plan
+            commit.graph = st.digest
         if new is not None:
             commit.new = self._new_row(new.row)
             if new.blobs:
@@ -254,7 +257,7 @@ class Actor:
     def _parking(self, decision: io.Decision) -> RowChange | None:
         """Return how the run leaves this worker with this record, or `None` while there is something to do."""
         st = self.st
-        if decision.start or self.inputs:
+        if decision.start or self.inputs or decision.plan is not None:
             return None
         if st.status in ENDED:
             return RowChange(
@@ -348,6 +351,8 @@ class Actor:
             self.touch()
         elif due := self.next_due():
             self.worker.timers.watch(self.st.id, due, self._ring)
+        if decision is not None and decision.plan is not None:
+            self.push(io.Tick())  # the row changes once a record; the run may leave with the next
         if not self.inputs and not self.attempts:
             # Nothing runs here, yet parking was refused: a message came in between.
             self.worker.inbox.read(self)

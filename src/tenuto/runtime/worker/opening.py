@@ -100,12 +100,12 @@ class Opening:
 
     async def _restore(self, claim: Claim, history: History) -> Actor:
         digest = digest_of_history(history.snapshot, history.records)
-        plan = await self._resources.definitions.plan(claim.ns, digest)
+        first = await self._resources.definitions.plan(claim.ns, digest)
+        st, plan = restore(claim.run_id, history.snapshot, history.records, lambda _: first)
         missing = self._resources.catalog.missing(plan)
         if missing:
-            self.excluded.add(digest)
+            self.excluded.add(plan.digest)
             raise WorkflowMissing(f"this worker has no {', '.join(missing)}", handlers=list(missing))
-        st = restore(claim.run_id, history.snapshot, history.records, lambda _: plan)
         st.epoch = claim.epoch
         actor = Actor(self._runs, st, plan, self._resources.env(await self._reused(st)), 0)
         actor.bytes_since = sum(len(item.body) for item in history.records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tenuto.domain.overlays.terms import Terms
 from tenuto.domain.routing import Routing
 
 
@@ -18,6 +19,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         grace_s: On a graceful stop, how long attempts may finish.
         threads: Threads for steps written as plain functions.
         routing: Which models do what agents leave open.
+        terms: On what terms the graph of a run may be patched.
     """
 
     lease_ms: int = 10_000
@@ -27,3 +29,4 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 30.0
     threads: int = 16
     routing: Routing = msgspec.field(default_factory=Routing)
+    terms: Terms = Terms()

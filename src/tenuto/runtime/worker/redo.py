@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from tenuto.domain.budgets.escrow import Short
-from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.fold import fold_body
-from tenuto.domain.runs.history import restore
+from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import RunState
 from tenuto.runtime.worker.actor import Actor
 from tenuto.runtime.worker.background import Background
@@ -40,6 +39,7 @@ class Redo:
         self._owner = owner
         self._store = resources.store
         self._values = resources.values
+        self._definitions = resources.definitions
         self._inbox = inbox
         self._background = background
 
@@ -87,12 +87,12 @@ class Redo:
         if actor.new is None:
             history = (await self._store.load([actor.st.id]))[0].sound()
             epoch = actor.st.epoch
-            plan: Plan = actor.plan
-            actor.st = restore(actor.st.id, history.snapshot, history.records, lambda _: plan)
+            first = await self._definitions.plan(actor.st.ns, digest_of_history(history.snapshot, history.records))
+            actor.st, actor.plan = restore(actor.st.id, history.snapshot, history.records, lambda _: first)
             actor.st.epoch = epoch
         else:
             actor.st = RunState(id=actor.st.id)
-            fold_body(actor.st, actor.plan, actor.new.body)
+            actor.plan = fold_body(actor.st, actor.plan, actor.new.body)
             actor.st.seq, actor.st.epoch = 1, 1
 
     def _again(self, actor: Actor, inputs: list[io.Input]) -> None:

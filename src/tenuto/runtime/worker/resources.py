@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from tenuto.domain.graph.plan import PlanNode
+from tenuto.domain.overlays.terms import Surroundings
 from tenuto.domain.runs.events import Reused
 from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import TenutoError
@@ -62,7 +63,11 @@ class Resources:
 
     def env(self, reuse: Mapping[str, Reused] | None = None) -> RunEnv:
         """Return what the decisions of a run may read; `reuse` are the outcomes a replay takes over."""
-        return RunEnv(self.values, self.catalog.predicates, self.is_remote, reuse)
+        return RunEnv(self.values, self.catalog.predicates, self.is_remote, self.surroundings, reuse)
+
+    def surroundings(self) -> Surroundings:
+        """Return what a patch of a run's graph is looked at with."""
+        return Surroundings(self.options.terms, self.catalog.known(), self.catalog.complete)
 
     def is_remote(self, node: PlanNode, step: Step) -> bool:
         """Return whether an attempt goes to a process of its own, on whichever worker has room for it."""

@@ -35,7 +35,7 @@ class Tasks:
         self._resources = runs.resources
         self._store = runs.resources.store
         self._lease = runs.lease
-        self._env = RunEnv(runs.resources.values, {}, runs.resources.is_remote)
+        self._env = RunEnv(runs.resources.values, {}, runs.resources.is_remote, runs.resources.surroundings)
         self.running: dict[str, tuple[TaskRow, asyncio.Task[None] | None]] = {}
         self._ends: dict[str, msg.TaskEnded] = {}
 

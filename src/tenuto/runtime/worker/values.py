@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
 from tenuto.domain.graph.plan import PlanNode
+from tenuto.domain.overlays.terms import Surroundings
 from tenuto.domain.runs.events import Reused
 from tenuto.domain.runs.inputs import NeedValues
 from tenuto.domain.runs.state import Step
@@ -61,13 +62,20 @@ class Values:
 class RunEnv:
     """What the decisions of one run may read."""
 
-    __slots__ = ("_remote", "_values", "predicates", "reuse")
+    __slots__ = ("_remote", "_values", "predicates", "reuse", "surroundings")
 
     def __init__(
         self, values: Values, predicates: Mapping[str, Callable[..., Any]],
-        remote: Callable[[PlanNode, Step], bool], reuse: Mapping[str, Reused] | None = None,
+        remote: Callable[[PlanNode, Step], bool], surroundings: Callable[[], Surroundings],
+        reuse: Mapping[str, Reused] | None = None,
     ) -> None:
-        """Share a worker's values and predicates; `remote` says which attempts become tasks."""
+        """Share a worker's values and predicates.
+
+        Args:
+            remote: Says which attempts become tasks.
+            surroundings: Gives what a patch of the graph is looked at with.
+        """
+        self.surroundings = surroundings
         self._remote = remote
         self._values = values
         self.predicates = predicates

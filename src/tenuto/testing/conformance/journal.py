@@ -43,6 +43,20 @@ class JournalSuite:
         assert [record.chain for record in await store.records(journal.id, 1)] == [journal.chain]
         assert len(await store.records(neighbour.id)) == 2
 
+    async def test_a_record_may_change_the_graph_its_run_goes_by(self, store: Store) -> None:
+        """The row names the new graph once the record stands, and no neighbour's; beside a fenced record it stays."""
+        journal, neighbour = await kit.created(store), await kit.created(store)
+        zombie, graph = journal.twin(), "sha256:" + "7" * 64
+        answers = await store.commit([journal.next(graph=graph), neighbour.next()])
+        assert [answer.outcome for answer in answers] == ["ok", "ok"]
+        rows = [await store.get_run(run) for run in (journal.id, neighbour.id)]
+        assert [row.digest for row in rows if row is not None] == [graph, DIGEST]
+        answers = await store.commit([zombie.next(t=2, graph=DIGEST)])
+        assert answers[0].outcome == "fenced"
+        row = await store.get_run(journal.id)
+        assert row is not None
+        assert row.digest == graph
+
     async def test_nothing_beside_a_fenced_record_is_stored(self, store: Store) -> None:
         """Blobs, snapshot, tickets, messages, tasks and row changes fall with their record."""
         journal = await kit.owned(store, "w")

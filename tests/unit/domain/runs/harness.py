@@ -12,6 +12,7 @@ from tenuto.domain.base.values import blob_digest, digest_of, pack, unpack
 from tenuto.domain.graph.compile import compile_definition
 from tenuto.domain.graph.parse import parse_definition
 from tenuto.domain.graph.plan import Plan, split_key
+from tenuto.domain.overlays.terms import Surroundings, unchecked
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
@@ -30,6 +31,7 @@ class CoreEnv:
         self.decoded: dict[str, Any] = {}
         self.predicates: Mapping[str, Callable[..., Any]] = {}
         self.reuse: Mapping[str, ev.Reused] = {}
+        self.surroundings: Callable[[], Surroundings] = unchecked
 
     def remote(self, node: Any, step: Any) -> bool:
         return node.node.isolation == "process"
@@ -60,6 +62,7 @@ class Core:
     def __init__(self, document: dict[str, Any], steps: Mapping[str, Callable[..., Any]] | None = None, *,
                  given: Any = None, budget: Any = None, fork: Any = None, fidelity: str = "full") -> None:
         self.plan: Plan = compile_definition(parse_definition({"name": "t", **document}))
+        self.first = self.plan
         self.steps = steps or {}
         self.env = CoreEnv()
         self.now = 1_000
@@ -87,6 +90,7 @@ class Core:
 
     def step(self, *inputs: io.Input) -> io.Decision:
         out = decide(self.st, self.plan, inputs, self.now, self.env)
+        self.plan = out.plan or self.plan
         if out.events or out.eaten:
             self.write(Body(self.st.t, tuple(out.events), tuple(out.keys)))
             self.st.seq += 1
@@ -138,10 +142,11 @@ class Core:
 
     def verify(self) -> None:
         """Folding the journal from the start yields this very state (I4)."""
-        again = RunState(id="run-1")
+        again, plan = RunState(id="run-1"), self.first
         for body in self.records:
-            fold_body(again, self.plan, body)
+            plan = fold_body(again, plan, body)
             again.seq += 1
+        assert plan.digest == self.plan.digest == again.digest
         assert encode_state(again) == encode_state(self.st)
         body = encode_state(self.st)
         assert encode_state(decode_state(body)) == body

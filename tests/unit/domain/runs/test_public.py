@@ -18,7 +18,7 @@ from tests.unit.domain.runs.test_fork import LOOP
 def test_every_event_has_one_public_name():
     assert set(TABLE) == set(typing.get_args(ev.Events))
     assert len(set(NAMES)) == len(NAMES)
-    assert all(name.split(".")[0] in ("run", "step", "call", "ticket") for name in NAMES)
+    assert all(name.split(".")[0] in ("run", "step", "call", "ticket", "patch") for name in NAMES)
 
 
 def test_every_shown_field_exists():

@@ -178,6 +178,8 @@ class Journal(Funds):
             tables.inbox.get(commit.run_id, {}).pop(n, None)
         for digest, body in commit.blobs:
             tables.keep_blob(digest, body)
+        if commit.graph:
+            tables.runs[commit.run_id].digest = commit.graph
         if commit.snapshot is not None and commit.record is not None:
             tables.snapshots[commit.run_id] = (commit.record.seq, commit.snapshot)
         for ticket in {(ticket.ns, ticket.id): ticket for ticket in commit.tickets}.values():

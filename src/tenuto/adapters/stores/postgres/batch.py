@@ -63,6 +63,7 @@ class Batch:
                 or commit.outbox
                 or commit.tasks
                 or commit.tasks_done
+                or commit.graph
                 or commit.snapshot is not None
             ):
                 rare.append(commit)
@@ -94,6 +95,7 @@ class Batch:
             self.statement = SQL["commit_full"]
             self._after += self._rare(rare) + columns([(run, *key) for run, key in keys.items()], 4)
             self._after += columns(timed, 2)
+            self._after += columns([(c.run_id, packed_digest(c.graph)) for c in rare if c.graph], 2)
 
     def arguments(self, writer: int, n: int) -> list[Any]:
         """Return the parameters; the group is listed as number `n` of `writer`, not at all when `n` is 0."""

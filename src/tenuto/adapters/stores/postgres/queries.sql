@@ -236,6 +236,10 @@ offered as (
 withdrawn as (
   delete from task t using unnest($75::uuid[], $76::text[]) as x(run_id, id)
   where t.id = x.id and t.id = any($76::text[]) and x.run_id in (select run_id from ok)
+),
+patched as (
+  update run r set digest = x.digest from unnest($83::uuid[], $84::bytea[]) as x(run_id, digest)
+  where r.id = x.run_id and r.id = any($83::uuid[]) and x.run_id in (select run_id from ok)
 )
 {answer}
 

@@ -103,6 +103,7 @@ def _together(tx: Tx, commits: Sequence[Commit]) -> list[Committed]:
             or commit.outbox
             or commit.tasks
             or commit.tasks_done
+            or commit.graph
             or commit.snapshot is not None
         ):
             rest.append(commit)
@@ -212,6 +213,8 @@ def _rare(tx: Tx, run: bytes, commit: Commit) -> None:
         sql.changes(db, "blob_add", list(commit.blobs))
     if commit.snapshot is not None and commit.record is not None:
         sql.change(db, "snapshot_put", run, commit.record.seq, commit.snapshot)
+    if commit.graph:
+        sql.change(db, "run_graph", commit.graph, run)
     if commit.tickets:
         sql.changes(db, "ticket_put", [
             (t.ns, t.id, run, t.step, t.kind, t.state, t.message, t.body, t.answer, t.created_at, t.expires_at,

@@ -90,6 +90,10 @@ update run set state = v.column4, status = v.column5, wake_at = v.column6, due_a
 from (values {rows 10}) as v
 where run.id = v.column1 and run.epoch = v.column2 and run.inbox_seq = v.column3
 
+-- name: run_graph
+-- Name the graph a run goes by since it was patched.
+update run set digest = ? where id = ?
+
 -- name: run_seen
 -- Whether a change of ownership was applied.
 select 1 from run where id = ? and epoch = ? and inbox_seq = ?

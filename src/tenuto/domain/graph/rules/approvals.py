@@ -18,7 +18,7 @@ def check_approvals(s: Subject) -> None:
     marked = [spot for spot in s.spots if why_irreversible(s, spot.node)]
     if not marked:
         return
-    before = _reached_unapproved(s)
+    before = reached_unapproved(s)
     for spot in marked:
         name = spot.node.id
         if name not in before:
@@ -44,18 +44,23 @@ def why_irreversible(s: Subject, node: Node) -> str:
     return f"the handler {handler!r} is irreversible" if handler in s.known.irreversible else ""
 
 
-def _reached_unapproved(s: Subject) -> dict[str, str]:
-    """Return every node that can run before an approval, with the node that leads to it (none for entries)."""
+def reached_unapproved(s: Subject, approvals: frozenset[str] | None = None) -> dict[str, str]:
+    """Return every node that can run before an approval, with the node that leads to it (none for entries).
+
+    Args:
+        approvals: Ids of those that count; `None` means every one.
+    """
     fallbacks = {src: dst for level in s.levels for src, dst in fallback_edges(level)}
     entries = {level.owner: shape.entries for level, shape in zip(s.levels, s.shapes, strict=True)}
     before = dict.fromkeys(entries[""], "")
+    counts = approvals.__contains__ if approvals is not None else _any
     todo = list(before)
     while todo:
         name = todo.pop()
         spot = s.by_id.get(name)
         if spot is None:
             continue
-        following = [edge.to for edge, _ in s.outgoing.get(name, ()) if not _approves(spot.node, edge)]
+        following = [edge.to for edge, _ in s.outgoing.get(name, ()) if not (counts(name) and _approves(spot.node, edge))]
         following += [fallbacks[name]] if name in fallbacks else []
         following += entries.get(name, []) if spot.node.kind == "map" else []
         for other in following:
@@ -63,6 +68,10 @@ def _reached_unapproved(s: Subject) -> dict[str, str]:
                 before[other] = name
                 todo.append(other)
     return before
+
+
+def _any(name: str) -> bool:
+    return True
 
 
 def _approves(node: Node, edge: Edge) -> bool:

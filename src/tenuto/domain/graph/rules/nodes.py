@@ -7,7 +7,7 @@ import msgspec
 from tenuto.domain.graph.model import Node, Retry
 from tenuto.domain.graph.reading import nearest, pointer
 from tenuto.domain.graph.requirements import TOOL
-from tenuto.domain.graph.rules.subject import Spot, Subject, text_of
+from tenuto.domain.graph.rules.subject import Known, Spot, Subject, text_of
 from tenuto.domain.graph.schema import check_schema
 
 CACHE_POLICIES = ("off", "read_only", "read_through", "write_only")
@@ -27,15 +27,15 @@ def check_nodes(s: Subject) -> None:
             s.found.items.extend(check_schema(spot.node.output_schema, pointer(spot.place, "output_schema")))
 
 
-def effect_of(s: Subject, node: Node) -> str:
+def effect_of(known: Known, node: Node) -> str:
     """Return the effect class a node has, by its own word, its handler's, or its kind's."""
     if node.effect is not None:
         return node.effect
     if node.kind == "function":
         tool = text_of(node.config.get("tool"))
         if tool:
-            return s.known.effects.get(TOOL + tool, "effect")
-        return s.known.effects.get(text_of(node.config.get("handler")), "idempotent")
+            return known.effects.get(TOOL + tool, "effect")
+        return known.effects.get(text_of(node.config.get("handler")), "idempotent")
     if node.kind == "http":
         safe = (text_of(node.config.get("method")) or "GET").upper() in ("GET", "HEAD", "OPTIONS")
         return "idempotent" if safe else "effect"
@@ -144,7 +144,7 @@ def _check_cache(s: Subject, spot: Spot) -> None:
 def _why_not_cacheable(s: Subject, node: Node) -> str:
     if node.kind in _RUNS_NOTHING:
         return f"a node of kind {node.kind!r} has no result of its own"
-    effect = effect_of(s, node)
+    effect = effect_of(s.known, node)
     if effect == "effect":
         return "it has an effect, which a cached result would leave out"
     handler = text_of(node.config.get("handler"))
