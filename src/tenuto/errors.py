@@ -71,6 +71,12 @@ class InvalidGraph(Invalid):
     code = "graph.invalid"
 
 
+class InvalidPatch(Invalid):
+    """A change of a graph cannot be applied; `problems` lists every reason."""
+
+    code = "patch.invalid"
+
+
 class InvalidInput(Invalid):
     """A run's input does not fit the schema its workflow declares."""
 
@@ -105,6 +111,12 @@ class StepMissing(Missing):
     """The run has no such step or node."""
 
     code = "step.unknown"
+
+
+class PatchMissing(Missing):
+    """The run has no patch of this id."""
+
+    code = "patch.unknown"
 
 
 class TicketMissing(Missing):

@@ -295,7 +295,7 @@ async def start_runtime(
     definitions = Definitions(store)
     engine = Engine(
         store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge,
-        workspaces=kit.workspaces,
+        workspaces=kit.workspaces, terms=opts.terms,
     )
     await declare(store, ns, caps, providers, limited=own is not None)
     for definition in catalog.workflows:

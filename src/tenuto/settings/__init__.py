@@ -31,6 +31,7 @@ from tenuto.settings.models import (
     model_problems,
 )
 from tenuto.settings.money import Caps
+from tenuto.settings.patches import Patches
 from tenuto.settings.services import Services
 from tenuto.settings.telemetry import Telemetry
 from tenuto.settings.tools import S3, Images, Mail, Python, Slack, Workspace
@@ -137,6 +138,7 @@ class Settings:
     mcp: Mapping[str, Mcp] = table(Mcp, "MCP servers whose tools workflows may use, as NAME.TOOL")
     services: Services = section(Services, "how it is looked at what is outside")
     encryption: Encryption = section(Encryption, "encryption of what is stored")
+    patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")
     telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
     usage_days: float = key(0.0, "days it is kept what calls cost, also when their runs are gone; 0 keeps it for ever",

@@ -27,15 +27,14 @@ class NeedValues(Exception):
 
 
 class Env(Protocol):
-    """What a decision may read besides the state: stored values, predicates, a replay's outcomes. All pure.
-
-    Attributes:
-        surroundings: Gives what a patch is looked at with; asked for only when there is one.
-    """
+    """What a decision may read besides the state: stored values, predicates, a replay's outcomes. All pure."""
 
     predicates: Mapping[str, Callable[..., Any]]
     reuse: Mapping[str, Reused]
-    surroundings: Callable[[], Surroundings]
+
+    def surroundings(self) -> Surroundings:
+        """Return what a patch is looked at with; asked for only when there is one."""
+        ...
 
     def remote(self, node: PlanNode, step: Step) -> bool:
         """Return whether an attempt is to be executed by any worker, in a process of its own."""

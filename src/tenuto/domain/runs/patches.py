@@ -12,12 +12,12 @@ from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.graph.compile import compile_definition
 from tenuto.domain.graph.diff import diff_definitions
 from tenuto.domain.graph.model import Definition, Edge
-from tenuto.domain.graph.plan import Plan
+from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.graph.validate import load_definition
 from tenuto.domain.overlays.guards import changed_nodes, weakened
 from tenuto.domain.overlays.operations import apply, read_operations
 from tenuto.domain.overlays.overlay import document_of, overlay_of
-from tenuto.domain.overlays.terms import Surroundings, asks_for, breached
+from tenuto.domain.overlays.terms import Surroundings, agents_of, asks_for, breached
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
@@ -25,7 +25,7 @@ from tenuto.domain.runs.calls import current
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.events_patches import Changed, Finding
 from tenuto.domain.runs.failure import keep
-from tenuto.domain.runs.frozen import conflicts
+from tenuto.domain.runs.frozen import UNROUTED, conflicts, frozen
 from tenuto.domain.runs.state import Patch, RunState, Ticket
 from tenuto.errors import InvalidGraph, Problem
 
@@ -222,9 +222,37 @@ def answer_of(st: RunState, name: str, events: Any = ()) -> dict[str, Any]:
     said = next((e for e in reversed(list(events)) if isinstance(e, ev.PatchProposed) and e.patch == name), None)
     if said is not None and said.findings:
         told["problems"] = msgspec.to_builtins(said.findings)
+        told["refused"] = sum(1 for one in st.patches.values() if one.step == patch.step and one.status == "invalid")
+        told["example"] = example_of(st)
     if said is not None and patch.status == "applied":
         told["changed"] = msgspec.to_builtins(said.changed)
     return told
+
+
+def example_of(st: RunState) -> list[dict[str, Any]]:
+    """Return a patch that a run would take: a node behind a step that is not over yet."""
+    behind = next((split_key(key)[0] for key, step in st.steps.items() if step.status in UNROUTED), "A_STEP_THAT_IS_NOT_OVER")
+    node = {"id": "new_node", "kind": "agent", "config": {"pattern": "pipeline", "prompt": "What is to be done"}}
+    return [
+        {"op": "add", "path": "/nodes/-", "value": node},
+        {"op": "add", "path": "/edges/-", "value": {"from": behind, "to": "new_node"}},
+    ]
+
+
+def view_of(st: RunState, plan: Plan, around: Surroundings) -> dict[str, Any]:
+    """Return what an author of patches has to see: the graph, what of it is open, what is left of the limits."""
+    terms, fixed = around.terms.of(plan.definition), frozen(st, plan)
+    document = document_of(plan.definition)
+    agents, nodes = agents_of(plan.definition), len(plan.nodes)
+    return {
+        "digest": plan.digest, "number": f"1.{len(st.overlays)}", "nodes": document["nodes"], "edges": document["edges"],
+        "begun": sorted(fixed.begun), "over": sorted(fixed.routed),
+        "left": {
+            "agents": max(0, max(terms.max_agents, st.agents) - agents), "nodes": max(0, terms.max_nodes - nodes),
+            "patches": max(0, terms.max_patches - len(st.overlays)), "operations": terms.bounds.operations,
+        },
+        "example": example_of(st),
+    }
 
 
 # --- decisions -------------------------------------------------------------------------------------------------

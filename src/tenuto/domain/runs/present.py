@@ -44,7 +44,8 @@ def run_view(st: RunState, plan: Plan, *, inputs: Inputs | None = None, limit: i
     steps.extend(_blocked_view(st, plan, key) for key in blocked[: max(0, limit - len(steps))])
     status = public_status(st)
     view = v.RunView(
-        id=st.id, workflow=st.workflow, version=st.digest, status=status, input=_decode(st.input),
+        id=st.id, workflow=st.workflow, version=st.version or st.digest, graph=st.digest,
+        graph_number=f"1.{len(st.overlays)}", status=status, input=_decode(st.input),
         output=_plain(st.output), error=error_view(st.failure), goal=st.goal, labels=st.labels,
         priority=PRIORITY_NAMES[st.priority], budget=budget_view(st), divergences=st.divergences, by=st.by,
         worker=st.worker or None, seq=st.seq, start_at=instant(st.start_at), created_at=instant(st.created_at),

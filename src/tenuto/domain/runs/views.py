@@ -121,7 +121,11 @@ class ParentView(View):
 
 
 class RunSummary(View):
-    """A run as lists show it; its status may lag behind the journal by the projection's delay."""
+    """A run as lists show it; its status may lag behind the journal by the projection's delay.
+
+    Attributes:
+        version: Digest of the graph it goes by: the version it was submitted with, unless it was patched.
+    """
 
     id: str
     workflow: str
@@ -144,6 +148,7 @@ class RunView(View):
 
     Attributes:
         version: Digest of the definition the run froze when it was submitted.
+        graph: Digest of the graph it goes by now, which patches may have changed; `graph_number` counts them: `1.n`.
         seq: Its last record; `events(after="{seq}.…")` goes on from there.
         steps: At most 1,000, in the order they began; items of maps are counted on their map instead.
         n_steps: How many steps the run has in all.
@@ -153,7 +158,9 @@ class RunView(View):
     id: str
     workflow: str
     version: str
+    graph: str
     status: str
+    graph_number: str = "1.0"
     input: Any = None
     output: Any = None
     error: ErrorView | None = None

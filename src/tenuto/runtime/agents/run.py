@@ -15,6 +15,7 @@ from tenuto.runtime.agents.routing import models_of
 from tenuto.runtime.agents.step import Durable, Step, refusal_of
 from tenuto.runtime.agents.talk import text_of
 from tenuto.runtime.agents.verify import verified
+from tenuto.runtime.tools.builtin.patching import PROPOSE
 from tenuto.runtime.tools.call import call_tool, find_tool
 from tenuto.runtime.tools.tool import Tool
 
@@ -68,6 +69,9 @@ class _Agent:
             ask = Charge(tool_calls=1, tool=name)
             if refusal_of(self.step, ask):
                 await self.ctx.perform("tool", name, {}, _never, key=f"{name}:refused", effect="effect", hold=ask)
+        if PROPOSE in self.loop.own.tools:
+            graph = await self.ctx.graph(key="graph")
+            self._add("The graph of this run, which you may change with propose_patch", text_of(graph))
         if self.config.get("context"):
             self._add("Results of the steps before", await self._forwarded())
         rule = knowledge.rule_of(self.config)

@@ -45,6 +45,16 @@ class Durable(Journaled, Settled, Protocol):
         """Return whether the journal knows a call or wait."""
         ...
 
+    async def graph(self, *, key: str | None = None) -> dict[str, Any]:
+        """Return the run's graph as it is now; a later attempt sees the same."""
+        ...
+
+    async def propose_patch(
+        self, operations: Any, *, reason: str = "", base: str = "", key: str | None = None
+    ) -> dict[str, Any]:
+        """Propose a change of the run's graph."""
+        ...
+
     async def sleep(self, seconds: float, *, key: str | None = None, reason: str = "") -> None:
         """Wait durably."""
         ...

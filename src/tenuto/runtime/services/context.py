@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from tenuto.domain.graph.plan import Plan
+from tenuto.domain.overlays.terms import Surroundings, Terms, unchecked
 from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import RunState
@@ -43,6 +44,7 @@ class Context:
 
     Attributes:
         catalog: `None` accepts any name in a definition.
+        terms: On what terms graphs may be patched.
         clock: Milliseconds since 1970 by the store's clock, as well as this process knows it.
     """
 
@@ -54,6 +56,7 @@ class Context:
     clock: Callable[[], int]
     feed: Feed
     ns: str = "default"
+    terms: Terms = field(default_factory=Terms)
     ids: RunIds = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +106,12 @@ class Context:
         """
         first = await self.definitions.plan(self.ns, digest_of_history(snapshot, records))
         return restore(run_id, snapshot, records, lambda _: first, until=until)
+
+    def surroundings(self) -> Surroundings:
+        """Return what a patch is looked at with before its run sees it."""
+        if self.catalog is None:
+            return Surroundings(self.terms, unchecked().known, unchecked().complete)
+        return Surroundings(self.terms, self.catalog.known(), self.catalog.complete)
 
     async def bodies(self, run_id: str, after: int = 0) -> list[tuple[int, Body]]:
         """Return `(seq, body)` of all records after a position."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+from tenuto.domain.overlays.terms import Terms
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
 from tenuto.runtime.bus import Bus
@@ -18,6 +19,7 @@ from tenuto.runtime.services.findings import Findings
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.outside import Outside
+from tenuto.runtime.services.patches import Patches
 from tenuto.runtime.services.readers import Artifacts, Steps, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
@@ -39,6 +41,7 @@ class Engine:
         self, store: Store, committer: Creator, definitions: Definitions | None = None, catalog: Catalog | None = None,
         *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
         feed: Feed | None = None, knowledge: Knowledge | None = None, workspaces: Workspaces | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """Build the clients.
 
@@ -49,16 +52,18 @@ class Engine:
             feed: Shared by engines of several namespaces; `None` makes one.
             knowledge: The knowledge bases of this installation; `None` has none.
             workspaces: Where runs have files on this machine; `None` knows of none.
+            terms: On what terms graphs may be patched; `None` is the shipped ones.
         """
         bus = bus or Bus()
         self.context = Context(
             store, committer, definitions or Definitions(store), catalog, bus, clock or _machine_clock,
-            feed or Feed(store, bus), ns,
+            feed or Feed(store, bus), ns, terms or Terms(),
         )
         self.workflows = Workflows(self.context)
         self.runs = Runs(self.context, self.workflows, workspaces)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)
+        self.patches = Patches(self.context, self.tickets, self.history)
         self.dead_letters = DeadLetters(self.context, self.runs)
         self.artifacts = Artifacts(self.context)
         self.steps = Steps(self.context)
@@ -81,7 +86,7 @@ class Engine:
         c = self.context
         found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
-            knowledge=self.knowledge.port, workspaces=self.runs.workspaces,
+            knowledge=self.knowledge.port, workspaces=self.runs.workspaces, terms=c.terms,
         )
         found.outside.watch = self.outside.watch
         return found

@@ -26,7 +26,7 @@ async def halt_of(context: Context, row: RunRow) -> Halt | None:
 def halted_view(row: RunRow, halt: Halt, view: RunView | None = None) -> RunView:
     """Return a stopped run as the API reads it; of a journal that cannot be read only what its row says."""
     view = view or RunView(
-        id=row.id, workflow=row.workflow, version=row.digest, status=row.status, goal=row.goal,
+        id=row.id, workflow=row.workflow, version=row.digest, graph=row.digest, status=row.status, goal=row.goal,
         labels=dict(row.labels), priority=PRIORITY_NAMES[row.priority], created_at=instant(row.created_at),
         started_at=instant(row.started_at), replay_of=row.replay_of,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tenuto.domain.graph.plan import Plan, split_key
-from tenuto.domain.runs.events import Body
+from tenuto.domain.runs.events import Body, PatchApplied
 from tenuto.domain.runs.present import graph_view, step_status, step_view
 from tenuto.domain.runs.public import (
     ERRORS,
@@ -159,6 +159,9 @@ class History:
                     yield said
                 continue
             for number, body in part:
+                if _patches(body):
+                    plan = await self._plan(run_id, after)
+                    hidden = await hidden_of(self._c, run_id, plan)
                 past = index if number == seq else -1
                 ended = final_of(body, past) or (ended if not body.ev else "")
                 for event in _chosen(run_id, number, body, past, where, plan, hidden):
@@ -217,8 +220,13 @@ class History:
             except RunMissing:
                 continue
             for item in await self._c.store.records(run_id, seq - 1, 1):
+                body = decode(item)
+                if _patches(body) and item.seq == seq:
+                    del self._mine[run_id]
+                    plan = await self._mine_by(run_id) or plan
+                    hidden = await hidden_of(self._c, run_id, plan)
                 if item.seq == seq:
-                    for event in _chosen(run_id, seq, decode(item), -1, None, plan, hidden):
+                    for event in _chosen(run_id, seq, body, -1, None, plan, hidden):
                         yield event
 
     async def _plan(self, run_id: str, after: str) -> Plan:
@@ -241,6 +249,11 @@ class History:
         if len(self._mine) > NAMESPACES_KNOWN:
             self._mine.popitem(last=False)
         return plan
+
+
+def _patches(body: Body) -> bool:
+    """Return whether a record changes the graph: from there on other nodes have names, and other values are sensitive."""
+    return any(isinstance(event, PatchApplied) for event in body.ev)
 
 
 def _next_to(group: TailRow, at: Mapping[int, int]) -> None:

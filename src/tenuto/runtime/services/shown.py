@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
 from tenuto.domain.graph.plan import Plan, PlanNode
-from tenuto.domain.overlays.terms import unchecked
+from tenuto.domain.overlays.terms import Surroundings, unchecked
 from tenuto.domain.runs.data import step_input
 from tenuto.domain.runs.events import Reused
 from tenuto.domain.runs.inputs import NeedValues
@@ -28,10 +28,13 @@ class ShownEnv:
         """Start without stored values."""
         self.predicates: Mapping[str, Callable[..., Any]] = {}
         self.reuse: Mapping[str, Reused] = {}
-        self.surroundings = unchecked
         self._blobs: dict[str, Any] = {}
         self._decoded: dict[int, tuple[Raw, Any]] = {}
         self.wanted: set[str] = set()
+
+    def surroundings(self) -> Surroundings:
+        """Return the shipped ones: nothing is patched here."""
+        return unchecked()
 
     def remote(self, node: PlanNode, step: Step) -> bool:
         """Return false: nothing is executed here."""

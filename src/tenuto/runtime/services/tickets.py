@@ -23,6 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "review": ("accept", "retry", "fail"),
     "unknown_outcome": ("retry", "succeeded", "failed"),
     "budget": ("retry", "fail"),
+    "patch": ("approve", "reject"),
     "integrity": (),
     DEAD_LETTER: (),
 }

@@ -87,11 +87,13 @@ class Workflows:
         return Page(items=part, next=ids[start + limit - 1] if more else None)
 
     async def get(self, name: str, version: str = "latest") -> WorkflowView:
-        """Return a version by tag or digest, with its shape.
+        """Return a version by tag or digest, with its shape; by digest also the graph of a patched run.
 
         Raises:
             WorkflowMissing: There is none; names the nearest.
         """
+        if (patched := await self._patched(name, version)) is not None:
+            return patched
         digest = await self._lookup(name, version)
         body = await self._c.store.get_definition(self._c.ns, digest)
         row = next((item for item in await self._versions(name) if item.version == digest), None)
@@ -101,6 +103,21 @@ class Workflows:
         return WorkflowView(
             name=name, version=digest, tags=row.tags, retired=row.retired, created_at=row.created_at,
             definition=definition_to_json(_decode(body)), graph=graph_view(plan),
+        )
+
+    async def _patched(self, name: str, version: str) -> WorkflowView | None:
+        """Return a graph that is no version of the workflow: a patch made it of one, for a run."""
+        if not version.startswith("sha256:") or await self._c.store.resolve_tag(self._c.ns, name, version) is not None:
+            return None
+        try:
+            plan = await self._c.definitions.plan(self._c.ns, version)
+        except WorkflowMissing:
+            return None
+        if plan.definition.name != name:
+            return None
+        return WorkflowView(
+            name=name, version=version, tags=[], retired=False, created_at=None, graph=graph_view(plan),
+            definition=definition_to_json(plan.definition),
         )
 
     async def tag(self, name: str, tag: str, version: str) -> WorkflowVersion:

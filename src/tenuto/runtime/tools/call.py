@@ -14,7 +14,7 @@ from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import Permanent, StepError
 from tenuto.runtime.tools.catalog import Catalog
-from tenuto.runtime.tools.tool import Bound, CallInfo, Later, Took, Tool
+from tenuto.runtime.tools.tool import Bound, CallInfo, Later, Serving, Took, Tool
 
 Status = Callable[[str], Awaitable[tuple[str, Any]]]
 """Gets the key of a call with a lost outcome and says what became of it: resolution and value."""
@@ -35,7 +35,7 @@ class Informed(Protocol):
         ...
 
 
-class Waiting(Informed, Protocol):
+class Waiting(Informed, Serving, Protocol):
     """What lets a tool wait without holding a worker."""
 
     def begun(self, call: str) -> bool:
@@ -141,6 +141,8 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
     await settled(catalog, (name,))
     tool = find_tool(catalog, name)
     check_arguments(tool, arguments)
+    if tool.within is not None:
+        return await tool.within(ctx, arguments, key)
     most = await _bound(ctx, tool, arguments)
     value = await ctx.perform("tool", name, arguments, **_call(ctx, tool, arguments, most), key=key)
     if tool.later is None:
@@ -168,6 +170,8 @@ async def try_tool(
         most = await _bound(ctx, tool, arguments)
     except Permanent as exc:
         return await refused(ctx, name, arguments, exc, key=key)
+    if tool.within is not None:
+        return Outcome(await tool.within(ctx, arguments, key))
     found = await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments, most, 1), key=key, partial=partial)
     if tool.later is None or found.failure is not None:
         return found

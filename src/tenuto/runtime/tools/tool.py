@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol
 
 from tenuto.domain.graph.model import Effect, Retry
 
@@ -107,6 +107,23 @@ class Handler:
     isolation: Literal["inline", "process"] = "inline"
 
 
+class Serving(Protocol):
+    """What a run gives to tools that it serves itself."""
+
+    async def graph(self, *, key: str | None = None) -> dict[str, Any]:
+        """Return the graph of the run as it is now; recorded, so that a later attempt sees the same."""
+        ...
+
+    async def propose_patch(
+        self, operations: Any, *, reason: str = "", base: str = "", key: str | None = None
+    ) -> dict[str, Any]:
+        """Propose a change of the graph and return what came of it."""
+        ...
+
+
+Within = Callable[[Serving, dict[str, Any], str | None], Awaitable[Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool(Handler):
     """A function that agents and nodes may call, described by a schema; presumed to have an effect.
@@ -119,6 +136,8 @@ class Tool(Handler):
         later: Set where `fn` only begins a job and returns `{"job": ID}`, the same for the same key.
         status: Coroutine function that takes what `fn` takes and says what became of a call whose outcome was lost, as
             status hooks do; `on_unknown` is then its name in the journal.
+        within: Serves the call in place of `fn`, where the run itself does: takes the step's context, the arguments and the
+            identity of the call, and sees to its record.
     """
 
     effect: Effect = "effect"
@@ -127,3 +146,8 @@ class Tool(Handler):
     bound: Callable[..., Awaitable[Bound]] | None = None
     later: Later | None = None
     status: Callable[..., Awaitable[tuple[str, Any]]] | None = None
+    within: Within | None = None
+
+    def served_by(self, within: Within) -> Tool:
+        """Return the same tool, served by the run itself."""
+        return replace(self, within=within)

@@ -13,6 +13,7 @@ from tenuto.domain.base.canonical import digest
 from tenuto.domain.base.values import pack
 from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs import patches
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
 from tenuto.runtime.tools.call import Outcome, Status
@@ -256,6 +257,34 @@ class Context:
         ]
         return list(await asyncio.gather(*calls))
 
+    # --- the graph --------------------------------------------------------------------------------------------
+
+    async def graph(self, *, key: str | None = None) -> dict[str, Any]:
+        """Return the run's graph as it is now and what may still be added to it; a later attempt sees the same."""
+        actor = self._attempt.actor
+        view = patches.view_of(actor.st, actor.plan, actor.env.surroundings())
+        return await self.note(key or self._next("graph"), view, kind="graph", name="read_graph")
+
+    async def propose_patch(
+        self, operations: Any, *, reason: str = "", base: str = "", key: str | None = None
+    ) -> dict[str, Any]:
+        """Propose a change of the run's graph, and wait durably where a person has to approve it.
+
+        Args:
+            operations: JSON Patch operations on `/nodes` and `/edges`; nodes may go by their ids.
+            base: Digest of the graph they are made for; the newest when empty.
+
+        Returns:
+            `{patch, status, graph, number}`: `applied` with what `changed`; `rejected` with the `reason` and `by` whom;
+            `invalid` with every problem, and how often this step was `refused`. An invalid patch is kept for a person.
+        """
+        call, state = key or self._next("propose_patch"), self._attempt.st
+        ops = msgspec.Raw(msgspec.json.encode(operations))
+        asked = io.PatchAsked(
+            step=self.step, n=self.attempt, call=call, token=None, base=base or state.digest, ops=ops, reason=reason
+        )
+        return await self._parked(call, asked)
+
     # --- durable waits ----------------------------------------------------------------------------------------
 
     async def sleep(self, seconds: float, *, key: str | None = None, reason: str = "") -> None:
@@ -286,16 +315,18 @@ class Context:
     async def _wait(self, kind: str, call: str, **rest: Any) -> Any:
         # What no journal can hold is the step's mistake, and fails here, in the step.
         msgspec.json.encode([call, rest])
-        token = Token()
-        asked = io.WaitAsked(step=self.step, n=self.attempt, call=call, token=token, kind=kind, **rest)
-        token.asked = asked
-        answer = await self._attempt.ask(asked, token)
+        return await self._parked(call, io.WaitAsked(step=self.step, n=self.attempt, call=call, token=None, kind=kind, **rest))
+
+    async def _parked(self, call: str, asked: io.WaitAsked | io.PatchAsked) -> Any:
+        """Ask, and ask again whenever the wait that was the answer is over."""
+        answer: io.Reply = io.Waiting()
         while isinstance(answer, io.Waiting):
-            await self._attempt.wait_for(call)
-            again = Token()
-            asked = msgspec.structs.replace(asked, token=again)
-            again.asked = asked
-            answer = await self._attempt.ask(asked, again)
+            token = Token()
+            asked = msgspec.structs.replace(asked, token=token)
+            token.asked = asked
+            answer = await self._attempt.ask(asked, token)
+            if isinstance(answer, io.Waiting):
+                await self._attempt.wait_for(call)
         if isinstance(answer, io.Known):
             return await self._attempt.load(answer.out)
         assert isinstance(answer, io.Broken)
@@ -344,6 +375,14 @@ class SyncContext:
     def approve(self, message: str, **kwargs: Any) -> dict[str, Any]:
         """See `Context.approve`."""
         return self._run(self._ctx.approve(message, **kwargs))
+
+    def graph(self, *, key: str | None = None) -> dict[str, Any]:
+        """See `Context.graph`."""
+        return self._run(self._ctx.graph(key=key))
+
+    def propose_patch(self, operations: Any, **kwargs: Any) -> dict[str, Any]:
+        """See `Context.propose_patch`."""
+        return self._run(self._ctx.propose_patch(operations, **kwargs))
 
     def heartbeat(self) -> None:
         """See `Context.heartbeat`."""

@@ -62,7 +62,7 @@ class Values:
 class RunEnv:
     """What the decisions of one run may read."""
 
-    __slots__ = ("_remote", "_values", "predicates", "reuse", "surroundings")
+    __slots__ = ("_remote", "_surroundings", "_values", "predicates", "reuse")
 
     def __init__(
         self, values: Values, predicates: Mapping[str, Callable[..., Any]],
@@ -75,11 +75,15 @@ class RunEnv:
             remote: Says which attempts become tasks.
             surroundings: Gives what a patch of the graph is looked at with.
         """
-        self.surroundings = surroundings
+        self._surroundings = surroundings
         self._remote = remote
         self._values = values
         self.predicates = predicates
         self.reuse: Mapping[str, Reused] = reuse or {}
+
+    def surroundings(self) -> Surroundings:
+        """Return what a patch of the graph is looked at with."""
+        return self._surroundings()
 
     def remote(self, node: PlanNode, step: Step) -> bool:
         """Return whether an attempt is to be executed by any worker, in a process of its own."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from tenuto.runtime.tools.builtin import files, knowledge, local, messages, python, transform, uploads
+from tenuto.runtime.tools.builtin import (
+    files,
+    knowledge,
+    local,
+    messages,
+    patching,
+    python,
+    transform,
+    uploads,
+)
 from tenuto.runtime.tools.builtin.kit import Kit
 from tenuto.runtime.tools.catalog import Tool
 
 _DECLARED = (
     *files.TOOLS, *knowledge.TOOLS, *transform.TOOLS, *messages.TOOLS, *uploads.TOOLS, *local.TOOLS, *python.TOOLS,
+    *patching.TOOLS,
 )
 
 

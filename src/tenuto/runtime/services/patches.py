@@ -1,0 +1,264 @@
+"""Changes of a run's graph: proposed, listed, shown as differences, decided, taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+import msgspec
+
+from tenuto.domain.base.nearest import did_you_mean
+from tenuto.domain.graph.diff import GraphDiff, diff_definitions
+from tenuto.domain.graph.model import Definition
+from tenuto.domain.graph.plan import Plan
+from tenuto.domain.overlays.operations import Bounds, apply, read_operations
+from tenuto.domain.overlays.overlay import document_of, overlay_of
+from tenuto.domain.runs import events as ev
+from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.patches import Verdict, examine, patch_id, view_of
+from tenuto.domain.runs.state import TERMINAL, Patch, RunState
+from tenuto.domain.runs.views import instant
+from tenuto.domain.runs.wire import decode
+from tenuto.errors import Conflict, Invalid, InvalidPatch, PatchMissing, Problem, RunTerminal
+from tenuto.runtime.services.context import Context
+from tenuto.runtime.services.history import History
+from tenuto.runtime.services.requests import ListEvents
+from tenuto.runtime.services.results import FindingView, PatchView
+from tenuto.runtime.services.sending import send
+from tenuto.runtime.services.tickets import Tickets
+
+WAIT_S = 5.0
+"""How long a caller waits for the run's owner; after that the patch is on its way and the answer says so."""
+_DECISIONS = ("approve", "reject")
+_READ_AS_THEY_ARE = Bounds(operations=1_000_000, bytes=1 << 40)
+
+
+class Patches:
+    """Every use case of patches, for one namespace."""
+
+    def __init__(self, context: Context, tickets: Tickets, history: History) -> None:
+        """Use the collaborators of an engine."""
+        self._c = context
+        self._tickets = tickets
+        self._history = history
+
+    async def propose(
+        self, run_id: str, operations: Any, *, base: str, reason: str = "", by: str = "", author: str = "person",
+        idempotency_key: str = "", evidence: dict[str, Any] | None = None, wait_s: float = WAIT_S,
+    ) -> PatchView:
+        """Propose a change of a run's graph, and return what came of it; `sent` when nobody has looked at it in time.
+
+        Args:
+            operations: JSON Patch operations on `/nodes` and `/edges`.
+            base: Digest of the graph they are made for.
+            author: `person`, `optimizer`; agents propose from within their run.
+
+        Raises:
+            RunMissing: There is no such run.
+            RunTerminal: It has ended.
+            InvalidPatch: The patch cannot be applied; it is kept, and the error names it and every problem.
+        """
+        st, plan, _ = await self._c.load(run_id)
+        _alive(st)
+        verdict = examine(st, plan, operations, base=base, author=author, around=self._c.surroundings())
+        name = patch_id(run_id, f"key/{idempotency_key}" if idempotency_key else secrets.token_hex(16))
+        message = msg.ProposePatch(
+            patch=name, base=base, ops=_raw(operations), by=by, author=author, reason=reason, evidence=evidence or {}
+        )
+        return await self._sent(st, name, message, idempotency_key, verdict, wait_s)
+
+    async def undo(self, run_id: str, *, by: str = "", reason: str = "", wait_s: float = WAIT_S) -> PatchView:
+        """Take back the newest patch in force: the graph before it is the run's again.
+
+        Raises:
+            Conflict: There is none.
+            InvalidPatch: The run has relied on it already.
+        """
+        st, plan, _ = await self._c.load(run_id)
+        _alive(st)
+        if not st.overlays:
+            raise Conflict(f"run {run_id} goes by the graph it was created with; there is nothing to undo", code="patch.undo")
+        taken = st.overlays[-1]
+        return await self._back(st, plan, st.patches[taken].base, taken, by, reason, wait_s)
+
+    async def redo(self, run_id: str, *, by: str = "", reason: str = "", wait_s: float = WAIT_S) -> PatchView:
+        """Bring back the patch taken back last, unless another was applied since.
+
+        Raises:
+            Conflict: There is none.
+            InvalidPatch: The run has gone on in a way that rules it out.
+        """
+        st, plan, _ = await self._c.load(run_id)
+        _alive(st)
+        if not st.undone:
+            raise Conflict(f"run {run_id}: no patch was taken back that could be brought back", code="patch.redo")
+        taken = st.undone[-1]
+        return await self._back(st, plan, st.patches[taken].digest, taken, by, reason, wait_s)
+
+    async def _back(
+        self, st: RunState, plan: Plan, digest: str, taken: str, by: str, reason: str, wait_s: float
+    ) -> PatchView:
+        then = await self._c.definitions.plan(self._c.ns, digest)
+        operations = overlay_of(plan.definition, then.definition)
+        verdict = examine(st, plan, operations, base=st.digest, author="person", around=self._c.surroundings(), takes=taken)
+        name = patch_id(st.id, secrets.token_hex(16))
+        message = msg.ProposePatch(patch=name, base=st.digest, ops=_raw(operations), by=by, reason=reason, takes=taken)
+        return await self._sent(st, name, message, "", verdict, wait_s)
+
+    async def _sent(
+        self, st: RunState, name: str, message: msg.ProposePatch, key: str, verdict: Verdict, wait_s: float
+    ) -> PatchView:
+        accepted = await send(self._c, st.id, "patches", message, key, reopens=True)
+        after = 0 if accepted.replayed else st.seq
+        seen = await self._until(st.id, after, name, ("patch.proposed",), wait_s)
+        if verdict.findings and (not seen or seen.status == "invalid"):
+            raise _invalid(name, verdict)
+        if seen is not None and seen.status == "invalid":
+            raise InvalidPatch(f"patch {name} cannot be applied; it is kept for a person to look at",
+                               problems=tuple(Problem(f.place, f.message, f.hint, f.code) for f in seen.findings))
+        return seen or PatchView(
+            id=name, run=st.id, status="sent", author=message.author, by=message.by, reason=message.reason,
+            base_digest=message.base,
+        )
+
+    async def _until(self, run_id: str, seq: int, name: str, types: tuple[str, ...], wait_s: float) -> PatchView | None:
+        """Return the patch once its run has said something of it; `None` when that takes too long, or the run ends."""
+        where = ListEvents(types=types)
+        try:
+            async with asyncio.timeout(wait_s):
+                async for event in self._history.stream(run_id, after=str(seq), where=where):
+                    if event.data.get("patch") == name:
+                        return await self.get(run_id, name)
+        except TimeoutError:
+            pass
+        return None
+
+    async def list(self, run_id: str, *, status: str | None = None) -> list[PatchView]:
+        """Return the patches of a run, oldest first, refused ones with their reasons.
+
+        Raises:
+            RunMissing: There is no such run.
+        """
+        st, _, _ = await self._c.load(run_id)
+        return [await self._view(st, name, patch) for name, patch in st.patches.items() if status in (None, patch.status)]
+
+    async def get(self, run_id: str, patch: str) -> PatchView:
+        """Return one patch with its operations and the difference it makes.
+
+        Raises:
+            PatchMissing: The run has none of that name; names the nearest.
+        """
+        st, _, _ = await self._c.load(run_id)
+        return await self._view(st, *_of(st, patch), whole=True)
+
+    async def graph(self, run_id: str) -> dict[str, Any]:
+        """Return what an author of patches has to see: the graph, what of it is open, what is left of the limits."""
+        st, plan, _ = await self._c.load(run_id)
+        return view_of(st, plan, self._c.surroundings())
+
+    async def decide(
+        self, run_id: str, patch: str, decision: str, *, reason: str = "", by: str = "", wait_s: float = WAIT_S
+    ) -> PatchView:
+        """Approve a patch or turn it down; one that could not be applied is tried again on the graph as it is now.
+
+        Raises:
+            PatchMissing: The run has none of that name.
+            Invalid: The decision does not exist, or a rejection has no reason.
+            AlreadyDecided: It was decided otherwise before.
+            InvalidPatch: It still cannot be applied.
+        """
+        if decision not in _DECISIONS:
+            raise Invalid(f"{decision!r} does not decide a patch{did_you_mean(decision, _DECISIONS)}; allowed: "
+                          f"{', '.join(_DECISIONS)}", code="patch.decision")
+        if decision == "reject" and not reason.strip():
+            raise Invalid("a rejection needs a reason", code="patch.reason")
+        st, plan, _ = await self._c.load(run_id)
+        name, found = _of(st, patch)
+        if found.ticket:
+            await self._tickets.decide(found.ticket, decision, reason=reason, by=by)
+        elif found.status == "invalid":
+            _alive(st)
+            if decision == "approve" and found.ops is not None:
+                operations = msgspec.json.decode(found.ops)
+                verdict = examine(st, plan, operations, base=found.base, author=found.author, around=self._c.surroundings())
+                if verdict.findings:
+                    raise _invalid(name, verdict)
+            message = msg.ReviewPatch(patch=name, decision=decision, reason=reason, by=by)
+            await send(self._c, run_id, f"patches/{name}", message, "", reopens=True)
+        elif not _agrees(found.status, decision):
+            raise Conflict(f"patch {name} is {found.status} already", code="patch.decided")
+        decided = await self._until(run_id, st.seq, name, ("patch.applied", "patch.rejected"), wait_s)
+        return decided or await self.get(run_id, name)
+
+    # --- views ------------------------------------------------------------------------------------------------
+
+    async def _view(self, st: RunState, name: str, patch: Patch, *, whole: bool = False) -> PatchView:
+        said = await self._said(st, name, patch)
+        view = PatchView(
+            id=name, run=st.id, status=patch.status, author=patch.author, by=patch.by, step=patch.step,
+            base_digest=patch.base, digest=patch.digest, ticket=patch.ticket, takes=patch.takes, at=instant(patch.at),
+            number=f"1.{st.overlays.index(name) + 1}" if name in st.overlays else "",
+        )
+        if said is None:
+            return view
+        view.reason, view.asks, view.evidence = said.reason, said.asks, said.evidence
+        view.changed = said.changed
+        view.findings = [FindingView(place=f.place, message=f.message, hint=f.hint, code=f.code) for f in said.findings]
+        if whole:
+            view.operations = msgspec.json.decode(said.ops)
+            view.difference = await self._difference(said)
+        return view
+
+    async def _said(self, st: RunState, name: str, patch: Patch) -> ev.PatchProposed | None:
+        for item in await self._c.store.records(st.id, patch.seq - 1, 1):
+            for event in decode(item).ev:
+                if isinstance(event, ev.PatchProposed) and event.patch == name:
+                    return event
+        return None
+
+    async def _difference(self, said: ev.PatchProposed) -> GraphDiff | None:
+        """Return what the patch changes, also while it waits; `None` where its operations cannot be applied at all."""
+        base = (await self._c.definitions.plan(self._c.ns, said.base)).definition if said.base else None
+        operations, problems = read_operations(msgspec.json.decode(said.ops), _READ_AS_THEY_ARE)
+        if base is None or problems:
+            return None
+        document, problems = apply(document_of(base), operations)
+        if problems:
+            return None
+        try:
+            return diff_definitions(base, msgspec.convert(document, Definition))
+        except msgspec.ValidationError:
+            return None
+
+
+def _of(st: RunState, name: str) -> tuple[str, Patch]:
+    patch = st.patches.get(name)
+    if patch is None:
+        raise PatchMissing(f"run {st.id} has no patch {name!r}{did_you_mean(name, list(st.patches))}", run=st.id, patch=name)
+    return name, patch
+
+
+def _alive(st: RunState) -> None:
+    if st.status in TERMINAL:
+        raise RunTerminal(f"run {st.id} is {st.status} and its graph is final", run=st.id, status=st.status)
+
+
+def _agrees(status: str, decision: str) -> bool:
+    return (status, decision) in (("applied", "approve"), ("rejected", "reject"))
+
+
+def _invalid(name: str, verdict: Verdict) -> InvalidPatch:
+    count = len(verdict.findings)
+    many = "1 problem" if count == 1 else f"{count} problems"
+    return InvalidPatch(
+        f"patch {name} cannot be applied: {many}; it is kept for a person to look at", patch=name,
+        problems=tuple(Problem(f.place, f.message, f.hint, f.code) for f in verdict.findings),
+    )
+
+
+def _raw(operations: Any) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(operations))
+    except (TypeError, ValueError) as exc:
+        raise Invalid(f"the operations have no JSON form: {exc}", code="patch.type") from exc
