@@ -14,7 +14,7 @@ STANDARD = {
     "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "textwrap", "types", "typing", "urllib.parse",
 }  # fmt: skip
-THIRD_PARTY = {"msgspec", "cel_expr_python"}
+THIRD_PARTY = {"msgspec", "cel_expr_python", "jsonpatch", "jsonpointer"}
 # `re2` comes with the CEL library: patterns of declared schemas are matched in linear time.
 OWN = ("tenuto.domain", "tenuto.errors")
 

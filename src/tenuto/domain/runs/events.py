@@ -22,6 +22,9 @@ from tenuto.domain.runs.events_money import Overrun as Overrun
 from tenuto.domain.runs.events_patches import PatchApplied as PatchApplied
 from tenuto.domain.runs.events_patches import PatchProposed as PatchProposed
 from tenuto.domain.runs.events_patches import PatchRejected as PatchRejected
+from tenuto.domain.runs.events_tickets import TicketClosed as TicketClosed
+from tenuto.domain.runs.events_tickets import TicketDecided as TicketDecided
+from tenuto.domain.runs.events_tickets import TicketOpened as TicketOpened
 from tenuto.domain.runs.facts import Charge as Charge
 from tenuto.domain.runs.facts import Event as Event
 from tenuto.domain.runs.facts import Failure as Failure
@@ -348,40 +351,6 @@ class SignalTaken(Event, frozen=True, tag="signal.taken"):
     step: str
 
 
-class TicketOpened(Event, frozen=True, tag="ticket.opened"):
-    """A question to a person is open.
-
-    Attributes:
-        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `patch`.
-        call: The call that asks, when a step's code did.
-    """
-
-    ticket: str
-    kind: str
-    step: str
-    message: str
-    call: str = ""
-    data: dict[str, Any] = {}
-    expires_at: int = 0
-
-
-class TicketDecided(Event, frozen=True, tag="ticket.decided"):
-    """A person, or a time-out by declared rule, answered."""
-
-    ticket: str
-    decision: str
-    by: str
-    reason: str = ""
-    data: Any = None
-
-
-class TicketClosed(Event, frozen=True, tag="ticket.closed"):
-    """A question lost its point before it was answered."""
-
-    ticket: str
-    reason: str
-
-
 class ChildStarted(Event, frozen=True, tag="child.started"):
     """A child run is asked for; it exists once the message is delivered."""
 
@@ -478,13 +447,13 @@ class CallResolved(Event, frozen=True, tag="call.resolved"):
 
 
 Events = (
-    RunCreated | Claimed | LeaseTaken | RunStarted | PauseRequested | Resumed | CancelRequested | RunCompleted
-    | RunFailed | RunCancelled | RunExceeded | RunRetried | RunReopened | DivergenceFound
-    | AttemptStarted | AttemptFailed | AttemptLost | AttemptInterrupted | StepCompleted | StepReused | StepFailed
-    | StepDeadLettered | StepSkipped | StepCancelled | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted
-    | WaitStarted | WaitEnded | SignalReceived | SignalTaken | TicketOpened | TicketDecided | TicketClosed
-    | ChildStarted | CallIntended | CallCompleted | CallFailed | CallUnknown | CallResolved | BudgetWarned | Overrun
-    | FundsRefused | FundsReturned | MoneyResolved | PatchProposed | PatchApplied | PatchRejected
+    RunCreated | Claimed | LeaseTaken | RunStarted | PauseRequested | Resumed | CancelRequested | RunCompleted | RunFailed
+    | RunCancelled | RunExceeded | RunRetried | RunReopened | DivergenceFound | AttemptStarted | AttemptFailed | AttemptLost
+    | AttemptInterrupted | StepCompleted | StepReused | StepFailed | StepDeadLettered | StepSkipped | StepCancelled
+    | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted | WaitStarted | WaitEnded | SignalReceived
+    | SignalTaken | TicketOpened | TicketDecided | TicketClosed | ChildStarted | CallIntended | CallCompleted | CallFailed
+    | CallUnknown | CallResolved | BudgetWarned | Overrun | FundsRefused | FundsReturned | MoneyResolved | PatchProposed
+    | PatchApplied | PatchRejected
 )
 
 

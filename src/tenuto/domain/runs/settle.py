@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, TooLarge, digest_of
-from tenuto.domain.graph.plan import PlanNode, last_frame, parent_scope, split_key
+from tenuto.domain.graph.plan import PlanNode, last_frame, split_key
 from tenuto.domain.overlays.terms import agents_of
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import render, step_input
@@ -29,6 +29,7 @@ from tenuto.domain.runs.failure import (
     ticket_id,
 )
 from tenuto.domain.runs.fold_graph import forget_marks, item_scope, open_items
+from tenuto.domain.runs.outputs import leaf_outputs, run_output
 from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import route
 from tenuto.domain.runs.state import ACTIVE_STEP, RunState, in_shadow
@@ -189,16 +190,6 @@ def _item_output(d: Draft, key: str, node: PlanNode, index: int) -> Any:
         return None if step is None or step.out is None else d.env.load(step.out)
     leaves = leaf_outputs(d, scope, region.nodes)
     return next(iter(leaves.values())) if len(leaves) == 1 else leaves
-
-
-def leaf_outputs(d: Draft, scope: str, nodes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the outputs of the steps directly in a scope that no taken edge left, by node id."""
-    found: dict[str, Any] = {}
-    for node_id in nodes:
-        step = d.st.steps.get(node_id + scope)
-        if step is not None and step.leaf and step.out is not None:
-            found[node_id] = d.env.load(step.out)
-    return found
 
 
 # --- starting --------------------------------------------------------------------------------------------------
@@ -490,26 +481,3 @@ def _complete_run(d: Draft) -> None:
         return
     close_patches(d, "the run has ended")
     d.emit(ev.RunCompleted(output=out))
-
-
-def run_output(d: Draft) -> dict[str, Any]:
-    """Return the outputs of the steps no taken edge left, by node id; of loops, those of the last pass."""
-    st = d.st
-    found: dict[str, Any] = {}
-    for key, step in st.steps.items():
-        if not step.leaf or step.out is None or step.status == "cancelled":
-            continue
-        node_id, scope = split_key(key)
-        if not scope or _is_last(d, scope):
-            found[node_id] = d.env.load(step.out)
-    return found
-
-
-def _is_last(d: Draft, scope: str) -> bool:
-    while scope:
-        owner, number = last_frame(scope)
-        outside = parent_scope(scope)
-        if d.plan.nodes[owner].body is not None or d.st.loops.get(f"{outside}~{owner}") != number:
-            return False
-        scope = outside
-    return True

@@ -94,8 +94,7 @@ class Batch:
         if rare or keys or timed:
             self.statement = SQL["commit_full"]
             self._after += self._rare(rare) + columns([(run, *key) for run, key in keys.items()], 4)
-            self._after += columns(timed, 2)
-            self._after += columns([(c.run_id, packed_digest(c.graph)) for c in rare if c.graph], 2)
+            self._after += columns(timed, 2) + columns([(c.run_id, packed_digest(c.graph)) for c in rare if c.graph], 2)
 
     def arguments(self, writer: int, n: int) -> list[Any]:
         """Return the parameters; the group is listed as number `n` of `writer`, not at all when `n` is 0."""
