@@ -24,7 +24,7 @@ from tenuto.errors import Conflict, Invalid, InvalidPatch, PatchMissing, Problem
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.requests import ListEvents
-from tenuto.runtime.services.results import FindingView, PatchView
+from tenuto.runtime.services.results import PatchView, ProblemView
 from tenuto.runtime.services.sending import send
 from tenuto.runtime.services.tickets import Tickets
 
@@ -204,7 +204,7 @@ class Patches:
             return view
         view.reason, view.asks, view.evidence = said.reason, said.asks, said.evidence
         view.changed = said.changed
-        view.findings = [FindingView(place=f.place, message=f.message, hint=f.hint, code=f.code) for f in said.findings]
+        view.findings = [ProblemView(place=f.place, message=f.message, hint=f.hint, code=f.code) for f in said.findings]
         if whole:
             view.operations = msgspec.json.decode(said.ops)
             view.difference = await self._difference(said)

@@ -49,15 +49,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorView | None = None
 
 
-class FindingView(View):
-    """One reason why a patch cannot be applied."""
-
-    message: str
-    place: str = ""
-    hint: str = ""
-    code: str = ""
-
-
 class PatchView(View):
     """A proposed change of a run's graph.
 
@@ -88,7 +79,7 @@ class PatchView(View):
     takes: str = ""
     at: datetime | None = None
     changed: Changed = Changed()
-    findings: list[FindingView] = []
+    findings: list[ProblemView] = []
     evidence: dict[str, Any] = {}
     operations: list[dict[str, Any]] | None = None
     difference: GraphDiff | None = None
