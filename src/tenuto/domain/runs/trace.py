@@ -40,9 +40,9 @@ def traceparent_of(text: str) -> str:
 
 def trace_of(run_id: str, kept: str) -> Trace:
     """Return a run's trace, given the context it was started with."""
-    if (full := _FULL(kept)) is not None:
+    if kept and (full := _FULL(kept)) is not None:
         return Trace(full[2], full[3], bool(int(full[4], 16) & 1))
-    if (kin := _KIN(kept)) is not None:
+    if kept and (kin := _KIN(kept)) is not None:
         return Trace(kin[1], kin[2], None)
     return Trace(sha256(b"trace\0" + run_id.encode()).hexdigest()[:32], "", None)
 
