@@ -47,7 +47,9 @@ class ScriptedRuns:
             raise RunMissing(f"there is no run {run_id!r}", problems=(problem,), nearest="r1")
         if wait_s:
             await asyncio.wait_for(self.ended.wait(), wait_s)
-        return RunView(id="r1", workflow="w", version="sha256:0", status=self.status, created_at=AT)
+        return RunView(
+            id="r1", workflow="w", version="sha256:0", graph="sha256:0", status=self.status, created_at=AT,
+        )
 
     async def list(self, where: Any = None, *, after: str = "", limit: int = 50) -> Page[RunSummary]:
         self.asked.append(where)
