@@ -14,7 +14,7 @@ from tenuto.ports.model import Message, ModelReply, ToolCall
 from tenuto.runtime.agents.asking import TOOL_RETRIES, is_unknown, patiently
 from tenuto.runtime.agents.step import Durable, Step, ToolCallsLimited, ToolNotOffered
 from tenuto.runtime.agents.talk import Talk, text_of
-from tenuto.runtime.tools.call import ToolArguments, refused, try_tool
+from tenuto.runtime.tools.call import ToolArguments, is_away, refused, try_tool
 
 T = TypeVar("T")
 
@@ -61,6 +61,10 @@ async def serve(
     """
     planned = _plan(talk, reply, limits, depth)
     partial = talk.so_far("the run's budget is used up")
+    policy = step.node.node.retry
+    # A server that is away is waited for only where the author says how long: otherwise the model hears of it at once.
+    waits = policy is not None and policy.attempts > 1
+    tries = max(TOOL_RETRIES, policy.attempts - 1) if policy is not None else TOOL_RETRIES
 
     async def one(at: int, call: ToolCall) -> _Answer:
         key = f"{path}/t{at}"
@@ -72,9 +76,12 @@ async def serve(
         if call.name in talk.role.agents:
             return _Answer(await ask_agent(call.name, call.arguments["task"], f"{key}/"))
         outcome = await patiently(
-            step.node.node.retry, ctx, key, call.name,
-            lambda: try_tool(ctx, step.catalog, call.name, call.arguments, key=key, partial=partial),
-            is_unknown, TOOL_RETRIES,
+            policy, ctx, key, call.name,
+            lambda: try_tool(
+                ctx, step.catalog, call.name, call.arguments, key=key, partial=partial,
+                patient=waits and not ctx.begun(f"{key}/wait{tries}"),  # the last try is told to the model
+            ),
+            lambda failure: is_unknown(failure) or (waits and is_away(failure)), tries,
         )
         if outcome.failure is not None:
             return _refused(outcome)

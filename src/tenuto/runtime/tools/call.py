@@ -13,6 +13,7 @@ from tenuto.domain.base.nearest import nearest
 from tenuto.domain.graph.schema import validate
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import Permanent, StepError
+from tenuto.ports.tools import ToolUnavailable
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.tool import Bound, CallInfo, Later, Serving, Took, Tool
 
@@ -76,9 +77,13 @@ class Settled(Waiting, Protocol):
         self, kind: str, name: str, arguments: Any, make: Callable[[str], Awaitable[Any]], *, key: str | None = None,
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = ..., meta: Callable[[Any], dict[str, Any]] = ..., slot: str = ...,
-        partial: Any = None, status: Status | None = None,
+        partial: Any = None, status: Status | None = None, passing: Callable[[Exception], bool] = ...,
     ) -> Outcome:
-        """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again."""
+        """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again.
+
+        Args:
+            passing: Says of a failure that it is none yet: it costs nothing and is raised, and the call may be made again.
+        """
         ...
 
 
@@ -153,15 +158,17 @@ async def call_tool(ctx: Journaled, catalog: Catalog, name: str, arguments: Any,
 
 
 async def try_tool(
-    ctx: Settled, catalog: Catalog, name: str, arguments: Any, *, key: str, partial: Any = None
+    ctx: Settled, catalog: Catalog, name: str, arguments: Any, *, key: str, partial: Any = None, patient: bool = False
 ) -> Outcome:
     """Call a tool for a step that is told of failures; also a refused call is recorded, and never reaches the tool.
 
     Args:
         partial: The step's output should a cap be used up, so that the call is refused and the run halts.
+        patient: Whether that the tool's server is away is raised instead of told, so that it can be waited for.
 
     Raises:
         StepError: The outcome is not known, and the tool's policy is to try again.
+        ToolUnavailable: The tool's server is away.
     """
     await settled(catalog, (name,))
     try:
@@ -172,7 +179,10 @@ async def try_tool(
         return await refused(ctx, name, arguments, exc, key=key)
     if tool.within is not None:
         return Outcome(await tool.within(ctx, arguments, key))
-    found = await ctx.outcome("tool", name, arguments, **_call(ctx, tool, arguments, most, 1), key=key, partial=partial)
+    found = await ctx.outcome(
+        "tool", name, arguments, **_call(ctx, tool, arguments, most, 1), key=key, partial=partial,
+        passing=is_away if patient else _never,
+    )
     if tool.later is None or found.failure is not None:
         return found
     done: Any = None
@@ -182,6 +192,15 @@ async def try_tool(
         except StepError as exc:
             done = exc
     return await ctx.outcome("call", name, found.value, _giving(done), key=f"{key}/result")
+
+
+def is_away(failure: Exception) -> bool:
+    """Return whether a call was not made because the tool's server is away just now."""
+    return isinstance(failure, ToolUnavailable)
+
+
+def _never(_failure: Exception) -> bool:
+    return False
 
 
 def _giving(result: Any) -> Callable[[str], Awaitable[Any]]:

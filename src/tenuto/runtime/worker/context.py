@@ -128,16 +128,20 @@ class Context:
         effect: str = "idempotent", on_unknown: str = "retry", hold: Charge | None = None,
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
         slot: str = "", partial: Any = None, status: Status | None = None,
+        passing: Callable[[Exception], bool] = lambda _: False,
     ) -> Outcome:
         """Make one journaled call whose definite failure is an outcome, too: recorded, and never made again.
 
         A failure costs what was reserved for the call, unless the exception says otherwise in its `used`.
+
+        Args:
+            passing: Says of a failure that it is none yet: it costs nothing and is raised, and the call may be made again.
         """
         asked = self._asked(
             name, key, kind, effect, on_unknown, _digest_of((arguments,), {}), hold, slot, final=True, partial=partial
         )
         try:
-            return Outcome(await self._perform(asked, make, used, meta, status))
+            return Outcome(await self._perform(asked, make, used, meta, status, passing))
         except _Ended as ended:
             return Outcome(None, ended.failure)
 
@@ -173,14 +177,14 @@ class Context:
     async def _perform(
         self, asked: io.CallAsked, make: Callable[[str], Awaitable[Any]],
         used: Callable[[Any], Charge | None] = lambda _: None, meta: Callable[[Any], dict[str, Any]] = lambda _: {},
-        status: Status | None = None,
+        status: Status | None = None, passing: Callable[[Exception], bool] = lambda _: False,
     ) -> Any:
         answer = await self._attempt.ask(asked, asked.token)
         while True:
             if isinstance(answer, io.Known):
                 return await self._attempt.load(answer.out)
             if isinstance(answer, io.Go):
-                answer = await self._make(asked, answer.key, make, used, meta)
+                answer = await self._make(asked, answer.key, make, used, meta, passing)
             elif isinstance(answer, io.Waiting):
                 await self._attempt.wait_for(asked.call)
                 answer = await self._again(asked)
@@ -200,6 +204,7 @@ class Context:
     async def _make(
         self, asked: io.CallAsked, key: str, make: Callable[[str], Awaitable[Any]],
         used: Callable[[Any], Charge | None], meta: Callable[[Any], dict[str, Any]],
+        passing: Callable[[Exception], bool],
     ) -> io.Reply:
         worker = self._attempt.worker
         clock = worker.resources.clock
@@ -219,10 +224,11 @@ class Context:
             raise
         except Exception as exc:
             failure = describe(exc)
+            final = asked.final and not passing(exc)
             broke = io.CallBroke(
                 step=self.step, n=self.attempt, call=asked.call, token=token, failure=failure, kind=asked.kind,
-                name=asked.name, digest=asked.digest, final=asked.final,
-                used=getattr(exc, "used", asked.hold if asked.final else None), meta=getattr(exc, "meta", {}),
+                name=asked.name, digest=asked.digest, final=final,
+                used=getattr(exc, "used", asked.hold if final else None), meta=getattr(exc, "meta", {}),
             )
             answer = await self._attempt.ask(broke, token)
             if isinstance(answer, io.Broken) and answer.failure is failure and not answer.final:
