@@ -28,6 +28,7 @@ from tenuto.api.routers import (
     health,
     history,
     knowledge,
+    patches,
     readers,
     runs,
     session,
@@ -60,7 +61,10 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.keep_alive_s = streams.KEEP_ALIVE_S
     app.state.assets = page.Assets()
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
-    for module in (runs, commands, history, streams, session, tickets, workflows, budgets, readers, knowledge, findings, usage):
+    routers = (
+        runs, commands, history, streams, session, tickets, patches, workflows, budgets, readers, knowledge, findings, usage,
+    )  # fmt: skip
+    for module in routers:
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)
     app.include_router(health.router)
     app.include_router(page.router)

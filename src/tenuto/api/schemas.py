@@ -196,6 +196,38 @@ class DecisionIn(Strict):
     data: Any = None
 
 
+class PatchIn(Strict):
+    """A change of a run's graph."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "base_digest": "sha256:" + "0" * 64,
+        "operations": [
+            {"op": "add", "path": "/nodes/-", "value": {"id": "check", "kind": "function", "config": {"handler": "check"}}},
+            {"op": "add", "path": "/edges/-", "value": {"from": "draft", "to": "check"}},
+            {"op": "replace", "path": "/nodes/publish/config/prompt", "value": "Publish what was checked."},
+            {"op": "remove", "path": "/edges/draft->publish"},
+        ],
+        "reason": "The draft names figures that nobody has checked.",
+    }]})
+
+    base_digest: Name
+    """Digest of the graph it is made for, as `GET /runs/{run_id}/patches/graph` tells it."""
+    operations: list[Any]
+    """JSON Patch (RFC 6902) on `/nodes` and `/edges`; nodes go by place or id, edges by place or `FROM->TO`."""
+    reason: Text = ""
+    """Why, for whoever looks at it."""
+    evidence: dict[str, Any] = {}
+    """What speaks for it, kept as it is."""
+
+
+class PatchDecisionIn(Strict):
+    """What is to become of a patch."""
+
+    decision: Literal["approve", "reject"]
+    reason: Text = ""
+    """Needed to reject."""
+
+
 class TagIn(Strict):
     """The version a tag shall point at."""
 

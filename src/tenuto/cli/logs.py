@@ -24,6 +24,7 @@ _COLOUR = {
     "completed": "green", "failed": "red", "dead_lettered": "red", "budget_exceeded": "red", "retrying": "yellow",
     "lost": "red", "diverged": "red", "unknown": "red", "waiting": "yellow", "opened": "yellow", "paused": "yellow",
     "skipped": "dim", "cancelled": "dim", "claimed": "dim", "started": "cyan", "lease_taken": "yellow",
+    "applied": "green", "proposed": "yellow", "rejected": "red",
 }  # fmt: skip
 _TOLD = (
     "output",
@@ -148,6 +149,11 @@ def _about(kind: str, data: dict[str, Any]) -> str:
         return clean(
             f"{data.get('message') or data.get('kind', '')}  Decide:  tenuto approve {data.get('ticket')}"
         )
+    if kind.startswith("patch."):
+        from tenuto.cli.patch_show import summary
+
+        parts = [clean(data.get("patch")), summary(data), show.brief(data.get("reason") or "", 70)]
+        return "  ".join(part for part in parts if part)
     if kind == "call.delta":
         return clean(data.get("text"))
     if kind == "call.withdrawn":

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 _COLOURS = {
-    "completed": "green", "approved": "green", "ready": "blue", "published": "green",
+    "completed": "green", "approved": "green", "applied": "green", "ready": "blue", "published": "green",
     "running": "cyan", "queued": "blue", "retrying": "yellow", "waiting": "yellow", "paused": "yellow", "open": "yellow",
-    "failed": "red", "dead_letter": "red", "dead_lettered": "red", "budget_exceeded": "red", "rejected": "red",
+    "failed": "red", "dead_letter": "red", "dead_lettered": "red", "budget_exceeded": "red", "rejected": "red", "invalid": "red",
     "online": "green", "degraded": "yellow", "offline": "red", "unknown": "dim",
     "cancelled": "dim", "skipped": "dim", "blocked": "dim", "retired": "dim", "reused": "dim",
 }  # fmt: skip

@@ -7,6 +7,7 @@ from tenuto.cli.client import path_of
 from tenuto.cli.context import cursor, items
 from tenuto.cli.errors import CliError
 from tenuto.cli.out import clean
+from tenuto.cli.values import obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def args_list(parser: Parser) -> None:
     parser.option(
         "--state", choices=("open", "decided", "closed", "all"), default="open", help="(default: open)"
     )
-    parser.option("--kind", metavar="KIND", help="approval, escalation, review, unknown_outcome, budget, integrity")
+    parser.option("--kind", metavar="KIND", help="approval, patch, escalation, review, unknown_outcome, budget, integrity")
     parser.option("--run", metavar="RUN", help="only this run's")
     parser.option("--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
     parser.option("--cursor", help="go on where another list ended")
@@ -98,6 +99,8 @@ def do_approve(context: Context) -> int:
 
     def pretty() -> None:
         run = answer.get("run")
+        if args.decision is not None:
+            _show_patch(context, answer)
         context.out.line(f"ticket {clean(args.ticket)}: {clean(answer.get('decision') or decision)}")
         if run:
             context.out.note(f"The run goes on:  tenuto logs stream {clean(run)}")
@@ -124,8 +127,21 @@ def _show(context: Context, ticket: dict[str, Any]) -> None:
             ("reason", clean(ticket.get("reason") or "")),
         ],
     )
-    if ticket.get("data"):
+    if not _show_patch(context, ticket) and ticket.get("data"):
         show.block(out, "data", ticket["data"])
+
+
+def _show_patch(context: Context, ticket: dict[str, Any]) -> bool:
+    """Show the difference a ticket is about, if it is about a patch."""
+    name = obj(ticket.get("data")).get("patch")
+    if ticket.get("kind") != "patch" or not name:
+        return False
+    from tenuto.cli.patch_show import patch_lines
+
+    for line in patch_lines(context.out, context.client.get(path_of("runs", ticket.get("run"), "patches", name))):
+        context.out.line(line)
+    context.out.line()
+    return True
 
 
 def _ask(context: Context, ticket: dict[str, Any], reason: str | None) -> tuple[str, str]:

@@ -47,6 +47,13 @@ PROMISED = [
     "POST /api/v1/tickets/{x}/decision",
     "GET /api/v1/approvals",
     "POST /api/v1/approvals/{x}/decision",
+    "POST /api/v1/runs/{x}/patches",
+    "GET /api/v1/runs/{x}/patches",
+    "GET /api/v1/runs/{x}/patches/{x}",
+    "GET /api/v1/runs/{x}/patches/graph",
+    "POST /api/v1/runs/{x}/patches/{x}/decision",
+    "POST /api/v1/runs/{x}/patches/undo",
+    "POST /api/v1/runs/{x}/patches/redo",
     "GET /api/v1/dead-letters",
     "POST /api/v1/dead-letters/{x}/redrive",
     "GET /api/v1/artifacts/{x}",
@@ -58,7 +65,7 @@ PROMISED = [
     "GET /api/v1/steps",
     "GET /api/v1/workers",
 ]
-LATER = ["/patches/p", "/runs/r1/patches", "/cache/stats", "/policies", "/locks", "/projects", "/admin/users"]
+LATER = ["/patches/p", "/cache/stats", "/policies", "/locks", "/projects", "/admin/users"]
 
 
 def _operations(doc: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -65,7 +65,7 @@ def gate() -> Gate:
 
 
 async def base(engine: Engine, run: str) -> str:
-    return (await engine.patches.graph(run))["digest"]
+    return (await engine.patches.graph(run)).digest
 
 
 async def test_a_person_adds_a_node_to_a_run_that_is_under_way(gate: Gate, url: str) -> None:

@@ -78,9 +78,14 @@ class PatchApplied(Event, frozen=True, tag="patch.applied"):
 
 
 class PatchRejected(Event, frozen=True, tag="patch.rejected"):
-    """A proposed change was turned down, by a person or because the graph has moved on; it has no effect."""
+    """A proposed change was turned down, by a person or because the graph has moved on; it has no effect.
+
+    Attributes:
+        changed: What it would have changed.
+    """
 
     patch: str
     by: str = ""
     reason: str = ""
     findings: tuple[Finding, ...] = ()
+    changed: Changed = Changed()

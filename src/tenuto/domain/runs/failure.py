@@ -13,11 +13,12 @@ from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import step_input
 from tenuto.domain.runs.draft import Draft
+from tenuto.domain.runs.events_patches import Changed
 from tenuto.domain.runs.fold_graph import item_scope, open_scopes
 from tenuto.domain.runs.inputs import Task
 from tenuto.domain.runs.retry import MAX_LOSSES, NO_RETRY, delay_ms, may_retry
 from tenuto.domain.runs.routing import route
-from tenuto.domain.runs.state import ACTIVE_STEP, Call, Step, suspended
+from tenuto.domain.runs.state import ACTIVE_STEP, Call, RunState, Step, suspended
 from tenuto.errors import InputMissing, RoutingFailed, TenutoError
 
 LOST = ev.Failure(
@@ -87,12 +88,18 @@ def close_questions(d: Draft, key: str, reason: str) -> None:
                 d.emit(ev.TicketClosed(ticket=name, reason=reason))
 
 
+def would_change(st: RunState, name: str) -> Changed:
+    """Return what a patch that waits for a person would change; nothing for one that cannot be applied."""
+    ticket = st.tickets.get(st.patches[name].ticket)
+    return msgspec.convert(ticket.data["changed"], Changed) if ticket is not None else Changed()
+
+
 def close_patches(d: Draft, why: str) -> None:
     """Turn down the changes of the graph that nobody has decided on, because the run ends."""
     for name, patch in d.st.patches.items():
         if patch.status in ("open", "invalid"):
             ticket = patch.ticket
-            d.emit(ev.PatchRejected(patch=name, reason=why))
+            d.emit(ev.PatchRejected(patch=name, reason=why, changed=would_change(d.st, name)))
             if ticket and d.st.tickets[ticket].status == "open":
                 d.emit(ev.TicketClosed(ticket=ticket, reason=why))
 

@@ -24,7 +24,7 @@ from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import current
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.events_patches import Changed, Finding
-from tenuto.domain.runs.failure import keep
+from tenuto.domain.runs.failure import keep, would_change
 from tenuto.domain.runs.frozen import UNROUTED, conflicts, frozen
 from tenuto.domain.runs.state import Patch, RunState, Ticket
 from tenuto.errors import InvalidGraph, Problem
@@ -286,7 +286,7 @@ def _decide(d: Draft, name: str, decision: str, by: str, reason: str) -> None:
             return
         findings = verdict.findings
         reason = "approved, but it can no longer be applied: " + findings[0].message
-    d.emit(ev.PatchRejected(patch=name, by=by, reason=reason, findings=findings))
+    d.emit(ev.PatchRejected(patch=name, by=by, reason=reason, findings=findings, changed=would_change(d.st, name)))
     _answer(d, name, patch, by, reason)
 
 

@@ -187,7 +187,8 @@ TABLE: dict[type[ev.Event], Public] = {
         "The graph changed; what comes next goes by it.",
     ),
     ev.PatchRejected: Public(
-        "patch.rejected", _same("patch", "by", "reason", "findings"), "A proposed change was turned down.",
+        "patch.rejected", _same("patch", "by", "reason", "findings", "changed"),
+        "A proposed change was turned down; `changed` is what it would have changed.",
     ),
     ev.Overrun: Public(
         "run.budget_overrun", _same("cap", "amount"), "A call used more than it had reserved.", error=True

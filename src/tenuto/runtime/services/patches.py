@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from tenuto.domain.base.nearest import did_you_mean
-from tenuto.domain.graph.diff import GraphDiff, diff_definitions
+from tenuto.domain.graph.bodies import levels_of
+from tenuto.domain.graph.diff import diff_definitions
 from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.overlays.operations import Bounds, apply, read_operations
 from tenuto.domain.overlays.overlay import document_of, overlay_of
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
+from tenuto.domain.runs.events_patches import Finding
 from tenuto.domain.runs.patches import Verdict, examine, patch_id, view_of
 from tenuto.domain.runs.state import TERMINAL, Patch, RunState
 from tenuto.domain.runs.views import instant
@@ -23,9 +26,10 @@ from tenuto.domain.runs.wire import decode
 from tenuto.errors import Conflict, Invalid, InvalidPatch, PatchMissing, Problem, RunTerminal
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.history import History
+from tenuto.runtime.services.patch_views import ChangedView, DifferenceView, PatchableView, PatchView
 from tenuto.runtime.services.requests import ListEvents
-from tenuto.runtime.services.results import PatchView, ProblemView
-from tenuto.runtime.services.sending import send
+from tenuto.runtime.services.results import ProblemView
+from tenuto.runtime.services.sending import is_known, repeated, send
 from tenuto.runtime.services.tickets import Tickets
 
 WAIT_S = 5.0
@@ -60,15 +64,18 @@ class Patches:
             InvalidPatch: The patch cannot be applied; it is kept, and the error names it and every problem.
         """
         st, plan, _ = await self._c.load(run_id)
-        _alive(st)
-        verdict = examine(st, plan, operations, base=base, author=author, around=self._c.surroundings())
         name = patch_id(run_id, f"key/{idempotency_key}" if idempotency_key else secrets.token_hex(16))
         message = msg.ProposePatch(
             patch=name, base=base, ops=_raw(operations), by=by, author=author, reason=reason, evidence=evidence or {}
         )
+        if await repeated(self._c, run_id, "patches", message, idempotency_key) is None:
+            _alive(st)
+        verdict = examine(st, plan, operations, base=base, author=author, around=self._c.surroundings())
         return await self._sent(st, name, message, idempotency_key, verdict, wait_s)
 
-    async def undo(self, run_id: str, *, by: str = "", reason: str = "", wait_s: float = WAIT_S) -> PatchView:
+    async def undo(
+        self, run_id: str, *, by: str = "", reason: str = "", idempotency_key: str = "", wait_s: float = WAIT_S
+    ) -> PatchView:
         """Take back the newest patch in force: the graph before it is the run's again.
 
         Raises:
@@ -76,13 +83,17 @@ class Patches:
             InvalidPatch: The run has relied on it already.
         """
         st, plan, _ = await self._c.load(run_id)
+        if known := await self._done(run_id, "undo", idempotency_key, wait_s):
+            return known
         _alive(st)
         if not st.overlays:
             raise Conflict(f"run {run_id} goes by the graph it was created with; there is nothing to undo", code="patch.undo")
         taken = st.overlays[-1]
-        return await self._back(st, plan, st.patches[taken].base, taken, by, reason, wait_s)
+        return await self._back(st, plan, st.patches[taken].base, taken, by, reason, "undo", idempotency_key, wait_s)
 
-    async def redo(self, run_id: str, *, by: str = "", reason: str = "", wait_s: float = WAIT_S) -> PatchView:
+    async def redo(
+        self, run_id: str, *, by: str = "", reason: str = "", idempotency_key: str = "", wait_s: float = WAIT_S
+    ) -> PatchView:
         """Bring back the patch taken back last, unless another was applied since.
 
         Raises:
@@ -90,37 +101,46 @@ class Patches:
             InvalidPatch: The run has gone on in a way that rules it out.
         """
         st, plan, _ = await self._c.load(run_id)
+        if known := await self._done(run_id, "redo", idempotency_key, wait_s):
+            return known
         _alive(st)
         if not st.undone:
             raise Conflict(f"run {run_id}: no patch was taken back that could be brought back", code="patch.redo")
         taken = st.undone[-1]
-        return await self._back(st, plan, st.patches[taken].digest, taken, by, reason, wait_s)
+        return await self._back(st, plan, st.patches[taken].digest, taken, by, reason, "redo", idempotency_key, wait_s)
+
+    async def _done(self, run_id: str, what: str, key: str, wait_s: float) -> PatchView | None:
+        """Return the patch that was made under a key before: a repeat takes back, or brings back, nothing more."""
+        if not await is_known(self._c, run_id, f"patches/{what}", key):
+            return None
+        seen = await self._until(run_id, 0, patch_id(run_id, f"{what}/{key}"), ("patch.proposed",), wait_s)
+        return msgspec.structs.replace(_not_invalid(seen), replayed=True) if seen else None
 
     async def _back(
-        self, st: RunState, plan: Plan, digest: str, taken: str, by: str, reason: str, wait_s: float
+        self, st: RunState, plan: Plan, digest: str, taken: str, by: str, reason: str, what: str, key: str, wait_s: float
     ) -> PatchView:
         then = await self._c.definitions.plan(self._c.ns, digest)
         operations = overlay_of(plan.definition, then.definition)
         verdict = examine(st, plan, operations, base=st.digest, author="person", around=self._c.surroundings(), takes=taken)
-        name = patch_id(st.id, secrets.token_hex(16))
+        name = patch_id(st.id, f"{what}/{key}" if key else secrets.token_hex(16))
         message = msg.ProposePatch(patch=name, base=st.digest, ops=_raw(operations), by=by, reason=reason, takes=taken)
-        return await self._sent(st, name, message, "", verdict, wait_s)
+        return await self._sent(st, name, message, key, verdict, wait_s, f"patches/{what}")
 
     async def _sent(
-        self, st: RunState, name: str, message: msg.ProposePatch, key: str, verdict: Verdict, wait_s: float
+        self, st: RunState, name: str, message: msg.ProposePatch, key: str, verdict: Verdict, wait_s: float,
+        what: str = "patches",
     ) -> PatchView:
-        accepted = await send(self._c, st.id, "patches", message, key, reopens=True)
+        accepted = await send(self._c, st.id, what, message, key, reopens=True)
         after = 0 if accepted.replayed else st.seq
         seen = await self._until(st.id, after, name, ("patch.proposed",), wait_s)
-        if verdict.findings and (not seen or seen.status == "invalid"):
-            raise _invalid(name, verdict)
-        if seen is not None and seen.status == "invalid":
-            raise InvalidPatch(f"patch {name} cannot be applied; it is kept for a person to look at",
-                               problems=tuple(Problem(f.place, f.message, f.hint, f.code) for f in seen.findings))
-        return seen or PatchView(
-            id=name, run=st.id, status="sent", author=message.author, by=message.by, reason=message.reason,
-            base_digest=message.base,
-        )
+        if seen is None:
+            if verdict.findings:
+                raise _invalid(name, verdict.findings)
+            seen = PatchView(
+                id=name, run=st.id, status="sent", author=message.author, by=message.by, reason=message.reason,
+                base_digest=message.base,
+            )
+        return msgspec.structs.replace(_not_invalid(seen), replayed=accepted.replayed)
 
     async def _until(self, run_id: str, seq: int, name: str, types: tuple[str, ...], wait_s: float) -> PatchView | None:
         """Return the patch once its run has said something of it; `None` when that takes too long, or the run ends."""
@@ -152,10 +172,10 @@ class Patches:
         st, _, _ = await self._c.load(run_id)
         return await self._view(st, *_of(st, patch), whole=True)
 
-    async def graph(self, run_id: str) -> dict[str, Any]:
+    async def graph(self, run_id: str) -> PatchableView:
         """Return what an author of patches has to see: the graph, what of it is open, what is left of the limits."""
         st, plan, _ = await self._c.load(run_id)
-        return view_of(st, plan, self._c.surroundings())
+        return msgspec.convert(view_of(st, plan, self._c.surroundings()), PatchableView)
 
     async def decide(
         self, run_id: str, patch: str, decision: str, *, reason: str = "", by: str = "", wait_s: float = WAIT_S
@@ -183,11 +203,13 @@ class Patches:
                 operations = msgspec.json.decode(found.ops)
                 verdict = examine(st, plan, operations, base=found.base, author=found.author, around=self._c.surroundings())
                 if verdict.findings:
-                    raise _invalid(name, verdict)
+                    raise _invalid(name, verdict.findings)
             message = msg.ReviewPatch(patch=name, decision=decision, reason=reason, by=by)
             await send(self._c, run_id, f"patches/{name}", message, "", reopens=True)
         elif not _agrees(found.status, decision):
             raise Conflict(f"patch {name} is {found.status} already", code="patch.decided")
+        else:
+            return msgspec.structs.replace(await self.get(run_id, name), replayed=True)
         decided = await self._until(run_id, st.seq, name, ("patch.applied", "patch.rejected"), wait_s)
         return decided or await self.get(run_id, name)
 
@@ -203,11 +225,11 @@ class Patches:
         if said is None:
             return view
         view.reason, view.asks, view.evidence = said.reason, said.asks, said.evidence
-        view.changed = said.changed
+        view.changed = msgspec.convert(msgspec.to_builtins(said.changed), ChangedView)
         view.findings = [ProblemView(place=f.place, message=f.message, hint=f.hint, code=f.code) for f in said.findings]
         if whole:
             view.operations = msgspec.json.decode(said.ops)
-            view.difference = await self._difference(said)
+            view.difference = await self._difference(st, said)
         return view
 
     async def _said(self, st: RunState, name: str, patch: Patch) -> ev.PatchProposed | None:
@@ -217,19 +239,24 @@ class Patches:
                     return event
         return None
 
-    async def _difference(self, said: ev.PatchProposed) -> GraphDiff | None:
+    async def _difference(self, st: RunState, said: ev.PatchProposed) -> DifferenceView | None:
         """Return what the patch changes, also while it waits; `None` where its operations cannot be applied at all."""
-        base = (await self._c.definitions.plan(self._c.ns, said.base)).definition if said.base else None
         operations, problems = read_operations(msgspec.json.decode(said.ops), _READ_AS_THEY_ARE)
-        if base is None or problems:
+        if problems or said.base not in _graphs(st):
             return None
+        base = (await self._c.definitions.plan(self._c.ns, said.base)).definition
         document, problems = apply(document_of(base), operations)
         if problems:
             return None
         try:
-            return diff_definitions(base, msgspec.convert(document, Definition))
+            after = msgspec.convert(document, Definition)
         except msgspec.ValidationError:
             return None
+        found = diff_definitions(base, after)
+        view = msgspec.convert(msgspec.to_builtins(found), DifferenceView)
+        nodes = {node.id: node for level in levels_of(after) for node in level.nodes}
+        view.nodes = {name: msgspec.to_builtins(nodes[name]) for name in found.nodes_added}
+        return view
 
 
 def _of(st: RunState, name: str) -> tuple[str, Patch]:
@@ -237,6 +264,11 @@ def _of(st: RunState, name: str) -> tuple[str, Patch]:
     if patch is None:
         raise PatchMissing(f"run {st.id} has no patch {name!r}{did_you_mean(name, list(st.patches))}", run=st.id, patch=name)
     return name, patch
+
+
+def _graphs(st: RunState) -> set[str]:
+    """Return the digests of the graphs a run has gone by; what else an author names as a base is no graph of it."""
+    return {st.digest, st.version, *(patch.digest for patch in st.patches.values() if patch.status == "applied")} - {""}
 
 
 def _alive(st: RunState) -> None:
@@ -248,17 +280,23 @@ def _agrees(status: str, decision: str) -> bool:
     return (status, decision) in (("applied", "approve"), ("rejected", "reject"))
 
 
-def _invalid(name: str, verdict: Verdict) -> InvalidPatch:
-    count = len(verdict.findings)
-    many = "1 problem" if count == 1 else f"{count} problems"
+def _not_invalid(view: PatchView) -> PatchView:
+    """Return a patch that can be applied, or could be."""
+    if view.status == "invalid":
+        raise _invalid(view.id, view.findings)
+    return view
+
+
+def _invalid(name: str, findings: Iterable[Finding | ProblemView]) -> InvalidPatch:
+    problems = tuple(Problem(f.place, f.message, f.hint, f.code) for f in findings)
+    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return InvalidPatch(
-        f"patch {name} cannot be applied: {many}; it is kept for a person to look at", patch=name,
-        problems=tuple(Problem(f.place, f.message, f.hint, f.code) for f in verdict.findings),
+        f"patch {name} cannot be applied: {many}; it is kept for a person to look at", patch=name, problems=problems
     )
 
 
 def _raw(operations: Any) -> msgspec.Raw:
     try:
         return msgspec.Raw(msgspec.json.encode(operations))
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise Invalid(f"the operations have no JSON form: {exc}", code="patch.type") from exc

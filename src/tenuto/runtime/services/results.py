@@ -7,9 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from tenuto.domain.graph.diff import GraphDiff
 from tenuto.domain.runs.check import Violation
-from tenuto.domain.runs.events_patches import Changed
 from tenuto.domain.runs.views import BudgetView, ErrorView, GraphView, View
 
 T = TypeVar("T")
@@ -47,42 +45,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     output: Any = None
     error: ErrorView | None = None
-
-
-class PatchView(View):
-    """A proposed change of a run's graph.
-
-    Attributes:
-        status: `sent` (its run has not looked at it yet), `open` (a person decides), `applied`, `rejected`, or `invalid`:
-            it cannot be applied, and is kept for a person to look at.
-        author: `agent`, `person` or `optimizer`; `by` names it.
-        base_digest: Of the graph it was made for; `digest` is that of the graph it leads to.
-        number: Of the graph since it is in force, `1.n`; empty when it is not.
-        asks: Why a person has to approve it.
-        changed: Ids of what is added, removed and changed.
-        takes: The patch it takes back or brings back.
-        operations, difference: Of a single patch only.
-    """
-
-    id: str
-    run: str
-    status: str
-    author: str
-    by: str = ""
-    reason: str = ""
-    step: str = ""
-    base_digest: str = ""
-    digest: str = ""
-    number: str = ""
-    asks: str = ""
-    ticket: str = ""
-    takes: str = ""
-    at: datetime | None = None
-    changed: Changed = Changed()
-    findings: list[ProblemView] = []
-    evidence: dict[str, Any] = {}
-    operations: list[dict[str, Any]] | None = None
-    difference: GraphDiff | None = None
 
 
 class Started(Accepted):
