@@ -13,23 +13,29 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from tempfile import gettempdir
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tenuto.adapters.clock import SystemClock
 from tenuto.adapters.liveness import LockFiles
 from tenuto.adapters.models.provider import ProviderModels
+from tenuto.adapters.objects.places import ArtifactPlace as ArtifactPlace
+from tenuto.adapters.objects.places import open_artifacts as open_artifacts
+from tenuto.adapters.objects.places import open_depot as open_depot
+from tenuto.adapters.objects.places import open_objects as open_objects
 from tenuto.adapters.processes import ProcessPool
 from tenuto.domain.budgets.escrow import Cap
 from tenuto.domain.graph.requirements import models_of
 from tenuto.domain.runs.events import Body
 from tenuto.domain.runs.state import RunState
 from tenuto.errors import InvalidSettings
+from tenuto.ports.artifacts import Depot
 from tenuto.ports.knowledge import Knowledge
-from tenuto.ports.objects import Objects
 from tenuto.ports.providers import Providers
 from tenuto.ports.services import Checked
 from tenuto.ports.store import Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
@@ -61,7 +67,8 @@ log = logging.getLogger("tenuto")
 GC_THRESHOLD = 50_000
 SWITCH_S = 0.0005
 DEFAULT_URL = "sqlite:///.tenuto/tenuto.db"
-DEFAULT_KNOWLEDGE = ".tenuto/knowledge"
+DEFAULT_HOME = ".tenuto"
+DEFAULT_KNOWLEDGE = f"{DEFAULT_HOME}/knowledge"
 
 
 def open_store(url: str, *, lease_ms: int = 10_000, master_keys: Sequence[str] = ()) -> Store:
@@ -94,6 +101,15 @@ def open_store(url: str, *, lease_ms: int = 10_000, master_keys: Sequence[str] =
     raise InvalidSettings(
         f"{url!r} names no store; use sqlite:///path/to.db, postgresql://user@host/database or memory:"
     )
+
+
+def open_shelf(store: Store, place: ArtifactPlace, master_keys: Sequence[str] = ()) -> Shelf:
+    """Return the artifacts of a store, sealed as the store is."""
+    depot = place.depot
+    if master_keys:
+        sealed = _encryption()
+        depot = cast("Depot", sealed.SealedDepot(depot, store))
+    return Shelf(store, depot, spool=place.spool, named=not master_keys, max_bytes=place.max_bytes)
 
 
 def key_ring(store: Store, master_keys: Sequence[str]) -> KeyRing:
@@ -139,27 +155,11 @@ def sqlite_path(url: str) -> Path:
     return Path(rest[1:])
 
 
-def open_objects(
-    bucket: str, *, access_key: str, secret_key: str, session_token: str = "", endpoint: str = "",
-    region: str = "us-east-1", timeout_s: float = 300.0,
-) -> Objects:
-    """Return a bucket of an S3-compatible server; nothing is connected or read yet.
-
-    Args:
-        access_key: `env:NAME` or `file:PATH`; so are `secret_key` and `session_token`.
-        endpoint: Root of the server; empty is Amazon's of the region.
-
-    Raises:
-        InvalidSettings: A package is missing.
-    """
-    try:
-        from tenuto.adapters.objects import S3Bucket
-    except ImportError as error:
-        raise InvalidSettings(f"buckets need a package more ({error}); pip install 'tenuto[s3]'") from error
-    return S3Bucket(
-        bucket=bucket, access_key=access_key, secret_key=secret_key, session_token=session_token, endpoint=endpoint.rstrip("/"),
-        region=region, timeout_s=timeout_s,
-    )
+def default_artifacts(url: str) -> ArtifactPlace:
+    """Return where artifacts are kept when nobody says: in memory as the store, else in a directory beside it."""
+    if url.startswith("memory:"):
+        return open_artifacts("memory:", home=Path(gettempdir()) / "tenuto")
+    return open_artifacts("", home=sqlite_path(url).parent if url.startswith("sqlite:") else Path(DEFAULT_HOME))
 
 
 def owner_of(store: Store) -> str:
@@ -251,7 +251,7 @@ async def start_runtime(
     http_allow: Sequence[str] = (), retention_days: float = 0, usage_days: float = 0, kit: Kit | None = None,
     caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
     master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
-    check_s: float = CHECK_S, check_timeout_s: float = TIMEOUT_S,
+    check_s: float = CHECK_S, check_timeout_s: float = TIMEOUT_S, artifacts: ArtifactPlace | None = None,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -262,6 +262,7 @@ async def start_runtime(
         caps: What settings say many runs may share; caps of earlier settings that are not among them are removed,
             those on calls to providers only where some of these are given. `None` leaves all caps as they are.
         mcp: Servers of tools that the settings name, beside those of the catalog.
+        artifacts: Where artifacts are kept; `None` is the directory `artifacts` beside the store.
         check_s: Time between two looks at hosts of models and at APIs; 0 looks only when asked.
         check_timeout_s: Longest time one look may take.
 
@@ -289,13 +290,12 @@ async def start_runtime(
     if worker:
         catalog = replace(catalog, toolsets=open_toolsets(catalog.servers, clock))
     clock.adjust(await store.now())
-    bus = Bus()
-    committer = Committer(store)
+    bus, committer, definitions = Bus(), Committer(store), Definitions(store)
     committer.start()
-    definitions = Definitions(store)
+    shelf = open_shelf(store, artifacts or default_artifacts(store.url), master_keys)
     engine = Engine(
         store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge,
-        workspaces=kit.workspaces, terms=opts.terms,
+        workspaces=kit.workspaces, terms=opts.terms, shelf=shelf,
     )
     await declare(store, ns, caps, providers, limited=own is not None)
     for definition in catalog.workflows:
@@ -307,7 +307,7 @@ async def start_runtime(
             toolset.source.start(lambda: runtime.watch.poke() if runtime.watch is not None else None)
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or own,
-            pool=ProcessPool(), liveness=LockFiles(store.url), http=http,
+            pool=ProcessPool(), liveness=LockFiles(store.url), http=http, shelf=shelf,
         )
     measure(runtime, telemetry or TelemetryOptions())
     if runtime.worker is not None:
@@ -386,7 +386,9 @@ async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float
     worker.runs.heard = runtime.projector.hear
     runtime.spawn(election.run(), "election")
     runtime.spawn(runtime.projector.run(), "projector")
-    keeping = keep_small(store, clock, ns, days=retention_days, usage_days=usage_days, leads=election.leads)
+    keeping = keep_small(
+        store, runtime.engine.context.shelf, clock, ns, days=retention_days, usage_days=usage_days, leads=election.leads
+    )
     runtime.spawn(keeping, "retention")
 
 

@@ -22,6 +22,7 @@ from tenuto.api.guard import Guard
 from tenuto.api.openapi import PREFIX, Operations
 from tenuto.api.params import Common
 from tenuto.api.routers import (
+    artifacts,
     budgets,
     commands,
     findings,
@@ -62,7 +63,8 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.assets = page.Assets()
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
     routers = (
-        runs, commands, history, streams, session, tickets, patches, workflows, budgets, readers, knowledge, findings, usage,
+        runs, commands, history, streams, session, tickets, patches, workflows, budgets, readers, artifacts,
+        knowledge, findings, usage,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)

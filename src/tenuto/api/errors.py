@@ -34,6 +34,7 @@ from tenuto.errors import (
     TenutoError,
     Unavailable,
 )
+from tenuto.ports.artifacts import DepotFailed
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("tenuto.api")
@@ -51,6 +52,7 @@ STATUS: Mapping[type[TenutoError], int] = {
     Denied: 403,
     BudgetExceeded: 402,
     Exhausted: 429,
+    DepotFailed: 503,
     StepError: 422,
     Corrupt: 500,
     Halted: 500,

@@ -30,6 +30,7 @@ log = logging.getLogger("tenuto.access")
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/", "/favicon.ico"})
 SIGN_IN = "/api/v1/session"
+ARTIFACTS = "/api/v1/artifacts"
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_STREAM = re.compile(r"(?:/api/v1/runs/([^/]+)/(?:stream|ws)|/ws/([^/]+))")
 _ALL_STREAM = "/api/v1/stream"
@@ -60,6 +61,7 @@ class Guard:
         self._app = app
         self._auth = auth
         self._max_body = settings.max_body_bytes
+        self._max_artifact = settings.artifacts.max_bytes
         self._names = Names(settings)
         self._rate = Rate(settings.rate_limit)
 
@@ -125,7 +127,7 @@ class Guard:
                 return self._preflight(connection.headers)
             if scope["path"] not in PUBLIC:
                 self._rate.take(_client(scope))
-            self._check_length(connection.headers)
+            self._check_length(scope, connection.headers)
             if not self._is_public(scope):
                 self._authenticate(scope, connection)
         except Refused as refused:
@@ -156,21 +158,25 @@ class Guard:
         }
         return Response(status_code=204, headers=allowed if headers.get("origin") in self._names.origins else {})
 
-    def _check_length(self, headers: Headers) -> None:
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._max_body:
-            raise _too_large(self._max_body)
+    def _check_length(self, scope: Scope, headers: Headers) -> None:
+        length, most = headers.get("content-length", "0"), self._most(scope)
+        if not length.isdigit() or int(length) > most:
+            raise _too_large(most)
+
+    def _most(self, scope: Scope) -> int:
+        """Return how long the body of a request may be."""
+        return self._max_artifact if scope["path"] == ARTIFACTS and scope["method"] == "POST" else self._max_body
 
     def _limited(self, connection: HTTPConnection, receive: Receive) -> Receive:
         """Count the body while it is read, because its length may not have been told."""
-        taken = 0
+        taken, most = 0, self._most(connection.scope)
 
         async def counted() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._max_body:
-                raise _too_large(self._max_body)
+            if taken > most:
+                raise _too_large(most)
             return message
 
         return counted

@@ -115,7 +115,7 @@ def _accepts(accept: str, media: str) -> bool:
     main = media.partition("/")[0]
     for item in accept.split(","):
         name, *rest = (part.strip().lower() for part in item.split(";"))
-        if name in (media, f"{main}/*", "*/*") and not any(part in ("q=0", "q=0.0") for part in rest):
+        if (media == "*/*" or name in (media, f"{main}/*", "*/*")) and not any(part in ("q=0", "q=0.0") for part in rest):
             return True
     return False
 

@@ -96,7 +96,7 @@ class Client:
         *,
         query: dict[str, Any] | None = None,
         headers: list[str] | None = None,
-        body: bytes = b"",
+        body: bytes | wire.File = b"",
         timeout_s: float = TIMEOUT_S,
     ) -> wire.Response:
         """Make one request and return the answer with its body unread; the caller closes it.

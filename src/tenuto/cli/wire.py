@@ -14,6 +14,7 @@ from tenuto.cli.errors import CliError, Unreachable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 MAX_HEAD = 65_536
 CUT = "The connection to the server broke before the answer was complete."
@@ -74,6 +75,13 @@ class Response:
         finally:
             self.close()
 
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives and close the connection."""
+        try:
+            yield from self._pieces()
+        finally:
+            self.close()
+
     def lines(self) -> Iterator[str]:
         """Yield each line of the body as it arrives, without its ending."""
         rest = b""
@@ -127,11 +135,35 @@ class Response:
         return piece
 
 
-def exchange(address: Address, head: list[str], body: bytes, timeout_s: float) -> Response:
+class File:
+    """A body that is read while it is sent."""
+
+    def __init__(self, source: BinaryIO, size: int) -> None:
+        """Send `size` bytes of a file that is open."""
+        self.size = size
+        self._source = source
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the file's bytes.
+
+        Raises:
+            CliError: It has become shorter.
+        """
+        left = self.size
+        while left:
+            piece = self._source.read(min(left, 65_536))
+            if not piece:
+                raise CliError("The file became shorter while it was sent; nothing was stored.")
+            left -= len(piece)
+            yield piece
+
+
+def exchange(address: Address, head: list[str], body: bytes | File, timeout_s: float) -> Response:
     """Send one request and return the answer once its head is here.
 
     Args:
         head: Request line and header lines, without line endings; `Host` and framing are added.
+        body: A file is sent in pieces.
         timeout_s: Longest silence while connecting, sending or receiving.
 
     Raises:
@@ -143,11 +175,15 @@ def exchange(address: Address, head: list[str], body: bytes, timeout_s: float) -
     if any(not line.isprintable() for line in lines):
         sock.close()
         raise CliError("A header of the request holds a character that cannot be sent (token or key?).")
-    if body or not head[0].startswith(("GET ", "DELETE ")):
-        lines.append(f"Content-Length: {len(body)}")
+    size = len(body) if isinstance(body, bytes) else body.size
+    if size or not head[0].startswith(("GET ", "DELETE ")):
+        lines.append(f"Content-Length: {size}")
     try:
         try:
-            sock.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+            start = "\r\n".join([*lines, "", ""]).encode()
+            sock.sendall(start + body if isinstance(body, bytes) else start)
+            for piece in () if isinstance(body, bytes) else body.pieces():
+                sock.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the server may have answered, and hung up, before it read all of the body
         return _read_head(sock)

@@ -16,6 +16,7 @@ import msgspec
 from tenuto.domain.budgets.escrow import Escrow, Short, Warn
 from tenuto.domain.runs.takeover import MakeRecord
 from tenuto.domain.runs.wire import Record
+from tenuto.ports.artifacts import ArtifactTable
 from tenuto.ports.checkpoints import Checkpoints
 from tenuto.ports.data_keys import DataKeys
 from tenuto.ports.escrow import Funds
@@ -279,7 +280,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Protocol):
+class Store(Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Protocol):
     """All that outlives a process.
 
     Attributes:

@@ -37,18 +37,19 @@ class Upkeep(Protocol):
         """Return texts that may name blobs (they hold `sha256:`) and where to go on, which is empty at the end.
 
         Messages and tasks under way come first, all at once, then the journals of `limit` runs at a time: what moves
-        from the former into the latter meanwhile is met once at least.
+        from the former into the latter meanwhile is met once at least. Then come values that name others, at least the
+        names in them.
         """
         ...
 
     async def list_blobs(self, after: str = "", limit: int = 10_000) -> list[str]:
-        """Return digests greater than `after`, in order."""
+        """Return names of blobs and artifacts greater than `after`, in order."""
         ...
 
     async def sweep_blobs(self, used: Sequence[str], unused: Sequence[str], before: int) -> int:
-        """Note which blobs are used and which are not; delete those unused since before a time, return how many.
+        """Note which blobs and artifacts are used and which are not; delete those unused since before a time, return how many.
 
         Only a blob in `unused` goes, and only if it was so in an earlier call too, was not stored again since, and
-        that call's time is before `before`.
+        that call's time is before `before`. The places of deleted artifacts are then nobody's.
         """
         ...

@@ -1,4 +1,4 @@
-"""Keeping a store small: old runs, keys and groups, and blobs nothing names any more, a part at a time.
+"""Keeping a store small: old runs, keys and groups, and content nothing names any more, a part at a time.
 
 Everything here may be done by several processes at once, and broken off anywhere.
 """
@@ -14,6 +14,7 @@ from uuid import UUID
 from tenuto.errors import TenutoError
 from tenuto.ports.clock import Clock
 from tenuto.ports.store import Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.runtime.usage import keep
 
@@ -32,8 +33,8 @@ _digests = re.compile(rb"sha256:[0-9a-f]{64}").findall
 
 
 async def keep_small(
-    store: Store, clock: Clock, ns: str, *, days: float = 0, usage_days: float = 0, leads: Callable[[], bool] | None = None,
-    every_s: float = EVERY_S,
+    store: Store, shelf: Shelf, clock: Clock, ns: str, *, days: float = 0, usage_days: float = 0,
+    leads: Callable[[], bool] | None = None, every_s: float = EVERY_S,
 ) -> None:  # fmt: skip
     """Delete what nobody needs, now and every hour, until cancelled; look for unused blobs once a day.
 
@@ -58,6 +59,7 @@ async def keep_small(
                 if now >= sweep_at:
                     sweep_at = now + DAY_MS
                     await sweep(store, now - DAY_MS)
+                    await shelf.clear(now - DAY_MS)
             except (TenutoError, OSError):
                 log.exception("the store is not tidied up just now")
         await asyncio.sleep(every_s)
@@ -111,11 +113,12 @@ async def prune(store: Store, ns: str, before: int) -> int:
             return total
 
 
-async def tidy(store: Store, before: int, now: int) -> None:
-    """Forget all that is left behind by what was deleted: keys as old, groups everybody has seen, unused blobs."""
+async def tidy(store: Store, shelf: Shelf, before: int, now: int) -> None:
+    """Forget all that is left behind by what was deleted: keys as old, groups everybody has seen, unused content."""
     await forget_keys(store, before, now)
     await forget_groups(store)
     await sweep(store, now - DAY_MS)
+    await shelf.clear(now - DAY_MS)
 
 
 async def forget_keys(store: Store, before: int, now: int) -> int:
@@ -143,7 +146,7 @@ async def forget_groups(store: Store) -> int:
 
 
 async def sweep(store: Store, before: int) -> int:
-    """Delete blobs that no text in the store has named in two looks, the first before a moment; return how many.
+    """Delete blobs and artifacts that no text in the store has named in two looks, the first before a moment; return how many.
 
     A commit under way cannot lose a blob: storing one takes back that it was unused, and a value named without
     being stored anew stands in a text the next look meets.
@@ -164,5 +167,5 @@ async def sweep(store: Store, before: int) -> int:
             used = [digest for digest in part if digest not in unused]
             total += await store.sweep_blobs(used, [digest for digest in part if digest in unused], before)
     if total:
-        log.info("deleted %d blobs that nothing names", total)
+        log.info("deleted %d values and artifacts that nothing names", total)
     return total

@@ -12,7 +12,7 @@ from tenuto.ports.providers import Providers
 from tenuto.runtime.services.caps import provider_limits
 from tenuto.runtime.telemetry.options import TelemetryOptions
 from tenuto.runtime.tools.servers import McpServer
-from tenuto.sdk.toolbox import kit_of
+from tenuto.sdk.toolbox import artifacts_of, kit_of
 from tenuto.settings import Settings
 from tenuto.settings.models import providers_of, routing_of
 from tenuto.settings.money import Caps, declared
@@ -33,7 +33,7 @@ def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:
         "retention_days": settings.retention_days, "usage_days": settings.usage_days, "mcp": mcp_servers(settings),
         "caps": [*money(ns, settings.caps, settings.project_caps), *provider_limits(providers(settings))],
         "providers": providers(settings), "master_keys": settings.encryption.references(),
-        "telemetry": telemetry_options(settings),
+        "telemetry": telemetry_options(settings), "artifacts": artifacts_of(settings),
         "check_s": settings.services.check_s, "check_timeout_s": settings.services.timeout_s,
     }  # fmt: skip
 

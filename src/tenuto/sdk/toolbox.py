@@ -11,7 +11,7 @@ from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.settings import Settings
 from tenuto.settings.tools import S3
-from tenuto.wiring import open_knowledge, open_objects
+from tenuto.wiring import ArtifactPlace, open_artifacts, open_knowledge, open_objects
 
 
 def kit_of(settings: Settings) -> Kit:
@@ -34,6 +34,18 @@ def kit_of(settings: Settings) -> Kit:
         local_llm=_local(settings),
         python=_python(settings) if settings.python.enabled else None,
         http=HttpPolicy(allowed=frozenset(host.lower() for host in settings.http_allow)),
+    )
+
+
+def artifacts_of(settings: Settings) -> ArtifactPlace:
+    """Return where artifacts are kept under these settings."""
+    kept = settings.artifacts
+    return open_artifacts(
+        kept.url, home=Path(settings.data_dir), former=kept.former, max_bytes=kept.max_bytes, endpoint=kept.endpoint,
+        region=kept.region, timeout_s=kept.timeout_s,
+        access_key=_reference(kept.access_key_env, kept.access_key_file),
+        secret_key=_reference(kept.secret_key_env, kept.secret_key_file),
+        session_token=_reference(kept.session_token_env, kept.session_token_file),
     )
 
 

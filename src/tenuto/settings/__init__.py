@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
+from tenuto.settings.artifacts import Artifacts
 from tenuto.settings.encryption import Encryption
 from tenuto.settings.keys import between, key, meant, one_of, section, table
 from tenuto.settings.knowledge import KnowledgeSettings
@@ -136,6 +137,7 @@ class Settings:
     tiers: Mapping[str, TierSettings] = table(TierSettings, "tiers of models, cheapest first")
     routes: Mapping[str, RouteSettings] = table(RouteSettings, "tiers by type of task")
     mcp: Mapping[str, Mcp] = table(Mcp, "MCP servers whose tools workflows may use, as NAME.TOOL")
+    artifacts: Artifacts = section(Artifacts, "where artifacts are kept")
     services: Services = section(Services, "how it is looked at what is outside")
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")

@@ -19,7 +19,8 @@ class Workspace:
     max_bytes: int = key(100_000_000, "most a workspace may hold", between(1, 2**44, " bytes"))
 
 
-def _name(value: str) -> str:
+def variable(value: str) -> str:
+    """Return what is wrong with the name of a variable."""
     return "" if not value or value.isidentifier() else "must be the name of an environment variable"
 
 
@@ -32,7 +33,7 @@ class Mail:
     security: str = key("starttls", "how the connection is kept secret", one_of("none", "starttls", "tls"))
     sender: str = key("", "address the messages are from")
     user: str = key("", "name to log in with; empty does not log in")
-    password_env: str = key("", "environment variable that holds the password", _name, secret=True)
+    password_env: str = key("", "environment variable that holds the password", variable, secret=True)
     allowed: tuple[str, ...] = key((), "addresses, or domains as @example.org, that may be written to; empty is all")
 
 
@@ -40,10 +41,11 @@ class Mail:
 class Slack:
     """A destination of `slack_message`."""
 
-    webhook_env: str = key("", "environment variable that holds the address of the webhook", _name, secret=True)
+    webhook_env: str = key("", "environment variable that holds the address of the webhook", variable, secret=True)
 
 
-def _endpoint(value: str) -> str:
+def endpoint(value: str) -> str:
+    """Return what is wrong with the root of a server."""
     parts = urlsplit(value)
     plain = parts.scheme in ("http", "https") and parts.hostname and not (parts.path.strip("/") or parts.query)
     if not value or (plain and "@" not in parts.netloc):
@@ -56,14 +58,14 @@ class S3:
     """A bucket `s3_upload` may write to."""
 
     bucket: str = key("", "name of the bucket")
-    endpoint: str = key("", "root of the server that has it; empty is Amazon's of the region", _endpoint,
+    endpoint: str = key("", "root of the server that has it; empty is Amazon's of the region", endpoint,
                         secret=True)  # fmt: skip
     region: str = key("us-east-1", "its region")
-    access_key_env: str = key("", "environment variable that holds the id of the key", _name, secret=True)
+    access_key_env: str = key("", "environment variable that holds the id of the key", variable, secret=True)
     access_key_file: str = key("", "file that holds the id of the key")
-    secret_key_env: str = key("", "environment variable that holds the secret of the key", _name, secret=True)
+    secret_key_env: str = key("", "environment variable that holds the secret of the key", variable, secret=True)
     secret_key_file: str = key("", "file that holds the secret of the key")
-    session_token_env: str = key("", "environment variable that holds the token of a temporary key", _name, secret=True)
+    session_token_env: str = key("", "environment variable that holds the token of a temporary key", variable, secret=True)
     session_token_file: str = key("", "file that holds the token of a temporary key")
     prefixes: tuple[str, ...] = key((), "directories of the bucket that may be written to; empty is all")
     max_bytes: int = key(100_000_000, "longest object that may be uploaded", between(1, 5 * 10**9, " bytes"))

@@ -69,7 +69,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "approve": [t["ticket"], "approve", "--reason", "yes"],
         "workflow list": [], "workflow show": ["formed"], "workflow validate": [t["file"]], "workflow publish": [t["file"]],
         "workflow tag": ["formed", "prod", "latest"], "workflow retire": ["formed"],
-        "artifact list": [t["large"]], "artifact get": [t["digest"]], "usage": [], "services": [], "run delete": [t["other"]],
+        "artifact list": [t["large"]], "artifact get": [t["digest"]], "artifact put": [t["file"]], "usage": [], "services": [], "run delete": [t["other"]],
         "prune": ["--before", "400d"], "version": [],
         "budget list": [], "budget set": ["day", "20"], "budget clear": ["day"], "budget holds": ["--lost"],
         "knowledge index": ["notes", t["file"]], "knowledge list": [], "knowledge sources": ["notes"],

@@ -56,6 +56,8 @@ PROMISED = [
     "POST /api/v1/runs/{x}/patches/redo",
     "GET /api/v1/dead-letters",
     "POST /api/v1/dead-letters/{x}/redrive",
+    "GET /api/v1/artifacts",
+    "POST /api/v1/artifacts",
     "GET /api/v1/artifacts/{x}",
     "GET /api/v1/usage",
     "GET /api/v1/usage/calls",

@@ -18,9 +18,11 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.schemas import APIOperation
 
 from tenuto.adapters.clock import SystemClock
+from tenuto.adapters.objects.memory import MemoryDepot
 from tenuto.adapters.stores.memory import MemoryStore
 from tenuto.api.app import create_app
 from tenuto.api.server import serve
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
@@ -41,7 +43,7 @@ async def _serve(ready: list[str], started: threading.Event, stop: asyncio.Event
     await store.open()
     committer, bus = Committer(store), Bus()
     committer.start()
-    engine = Engine(store, committer, Definitions(store), Catalog(), bus=bus, clock=SystemClock().now)
+    engine = Engine(store, committer, Definitions(store), Catalog(), bus=bus, clock=SystemClock().now, shelf=Shelf(store, MemoryDepot(), spool=data_dir / "spool"))
 
     def note(url: str) -> None:
         ready.append(url)

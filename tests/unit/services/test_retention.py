@@ -96,7 +96,7 @@ async def test_tidying_goes_on_until_cancelled_and_only_where_it_leads(runtime: 
 
     async def tidied(leads: bool) -> bool:
         keeping = asyncio.create_task(
-            retention.keep_small(runtime.store, runtime.clock, "default", days=1, leads=lambda: leads, every_s=0)
+            retention.keep_small(runtime.store, runtime.engine.context.shelf, runtime.clock, "default", days=1, leads=lambda: leads, every_s=0)
         )
         for _ in range(20):
             await asyncio.sleep(0)

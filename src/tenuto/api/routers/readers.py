@@ -1,4 +1,4 @@
-"""What else can be read: stored values, workers and what the server stands on."""
+"""What else can be read: workers and what the server stands on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tenuto.api.answers import JSON, gives, json_answer
+from tenuto.api.answers import gives, json_answer
 from tenuto.api.params import engine_of
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.services.outside import OutsideView
@@ -53,20 +53,6 @@ class WorkersView(msgspec.Struct):
     """All workers, live ones first."""
 
     items: list[WorkerView]
-
-
-@router.get(
-    "/artifacts/{digest}",
-    responses={200: {"description": "The stored bytes; they are JSON.", "content": {JSON: {"schema": {}}}}},
-    summary="Read a stored value",
-)
-async def get_artifact(request: Request, digest: str) -> Response:
-    """Return the bytes of a content address; they never change."""
-    body = await engine_of(request).artifacts.get(digest)
-    headers = {"Cache-Control": "private, max-age=31536000, immutable", "ETag": f'"{digest}"'}
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type=JSON, headers=headers)
 
 
 @router.get("/workers", responses=gives(WorkersView), summary="List workers")

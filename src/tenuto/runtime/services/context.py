@@ -17,6 +17,7 @@ from tenuto.domain.runs.state import RunState
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.errors import RunMissing
 from tenuto.ports.store import Committed, RunFilter, RunRow, Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.creation import Creation
 from tenuto.runtime.definitions import Definitions
@@ -55,6 +56,7 @@ class Context:
     bus: Bus
     clock: Callable[[], int]
     feed: Feed
+    shelf: Shelf
     ns: str = "default"
     terms: Terms = field(default_factory=Terms)
     ids: RunIds = field(init=False)

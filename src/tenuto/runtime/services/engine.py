@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from tenuto.domain.overlays.terms import Terms
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.services.artifacts import Artifacts
 from tenuto.runtime.services.audit import Audit
 from tenuto.runtime.services.budgets import Budgets
 from tenuto.runtime.services.context import Context, Creator
@@ -20,7 +22,7 @@ from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.outside import Outside
 from tenuto.runtime.services.patches import Patches
-from tenuto.runtime.services.readers import Artifacts, Steps, Workers
+from tenuto.runtime.services.readers import Steps, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
 from tenuto.runtime.services.usage import Usage
@@ -41,6 +43,7 @@ class Engine:
         self, store: Store, committer: Creator, definitions: Definitions | None = None, catalog: Catalog | None = None,
         *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
         feed: Feed | None = None, knowledge: Knowledge | None = None, workspaces: Workspaces | None = None,
+        shelf: Shelf | None = None,
         terms: Terms | None = None,
     ) -> None:
         """Build the clients.
@@ -52,12 +55,13 @@ class Engine:
             feed: Shared by engines of several namespaces; `None` makes one.
             knowledge: The knowledge bases of this installation; `None` has none.
             workspaces: Where runs have files on this machine; `None` knows of none.
+            shelf: Its artifacts; `None` keeps none.
             terms: On what terms graphs may be patched; `None` is the shipped ones.
         """
         bus = bus or Bus()
         self.context = Context(
             store, committer, definitions or Definitions(store), catalog, bus, clock or _machine_clock,
-            feed or Feed(store, bus), ns, terms or Terms(),
+            feed or Feed(store, bus), shelf or Shelf(store), ns, terms or Terms(),
         )
         self.workflows = Workflows(self.context)
         self.runs = Runs(self.context, self.workflows, workspaces)
@@ -87,6 +91,7 @@ class Engine:
         found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
             knowledge=self.knowledge.port, workspaces=self.runs.workspaces, terms=c.terms,
+            shelf=c.shelf,
         )
         found.outside.watch = self.outside.watch
         return found

@@ -1,65 +1,14 @@
-"""Read-only use cases: artifacts, steps across runs and workers."""
+"""Read-only use cases: steps across runs, and workers."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
-from tenuto.domain.base.values import digest_of, unpack
-from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.views import instant
-from tenuto.errors import ArtifactMissing
 from tenuto.ports.store import StepFilter, StepRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.facts import manifest_of
 from tenuto.runtime.services.hiding import hidden_in_run
 from tenuto.runtime.services.requests import ListSteps
-from tenuto.runtime.services.results import ArtifactView, Page, StepRowView, WorkerView
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_ROLES = (("input", "input"), ("output", "output"), ("out", "output"), ("items", "items"), ("payload", "signal"))
-
-
-class Artifacts:
-    """Stored values by digest."""
-
-    def __init__(self, context: Context) -> None:
-        """Use the store of an engine."""
-        self._c = context
-
-    async def get(self, digest: str) -> bytes:
-        """Return the stored bytes (JSON).
-
-        Raises:
-            ArtifactMissing: Nothing has this digest, or it was pruned.
-        """
-        if not _DIGEST.fullmatch(digest):
-            raise ArtifactMissing(f"{digest!r} is not a digest; digests are 'sha256:' and 64 hex digits", digest=digest)
-        found = await self._c.store.get_blobs([digest])
-        if digest not in found:
-            raise ArtifactMissing(f"nothing stored has the digest {digest}; it may have been pruned", digest=digest)
-        return found[digest]
-
-    async def list(self, run_id: str) -> list[ArtifactView]:
-        """Return the stored values a run's journal refers to, in order."""
-        await self._c.row(run_id)
-        found: dict[str, ArtifactView] = {}
-        for _, body in await self._c.bodies(run_id):
-            for event in body.ev:
-                for view in _references(event):
-                    found.setdefault(view.digest, view)
-        return list(found.values())
-
-
-def _references(event: ev.Event) -> Iterator[ArtifactView]:
-    for field, role in _ROLES:
-        value = getattr(event, field, None)
-        digest = digest_of(value) if value is not None else None
-        if value is not None and digest is not None:
-            size = unpack(value).get("size", 0)
-            yield ArtifactView(digest=digest, size=size, step=getattr(event, "step", ""), role=role)
-    if isinstance(event, ev.RunCreated) and event.fork is not None and event.fork.reuse:
-        yield ArtifactView(digest=event.fork.reuse, size=0, role="reuse")
+from tenuto.runtime.services.results import Page, StepRowView, WorkerView
 
 
 class Steps:

@@ -134,10 +134,17 @@ class DeadLetterView(View):
 
 
 class ArtifactView(View):
-    """A stored value a run refers to; the digest is that of its bytes."""
+    """Stored content; the digest is that of its bytes.
+
+    Attributes:
+        step: Whose it is in the run that was asked for; empty for its input, and outside of runs.
+        role: `input`, `output`, `items`, `signal` or `reuse` for values of the journal, `artifact` for bytes it names.
+    """
 
     digest: str
     size: int
+    media_type: str = ""
+    created_at: datetime | None = None
     step: str = ""
     role: str = ""
 

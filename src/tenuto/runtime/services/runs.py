@@ -242,7 +242,7 @@ class Runs:
         await usage.keep(self._c.store)
         deleted = await self._c.store.delete_runs(self._c.ns, before=before, limit=limit)
         if not deleted:
-            await tidy(self._c.store, before, self._c.clock())
+            await tidy(self._c.store, self._c.shelf, before, self._c.clock())
             if self.workspaces is not None:
                 await sweep_workspaces(self._c.store, self.workspaces)
         return DeletedView(deleted=deleted)

@@ -19,6 +19,7 @@ from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
 from tenuto.runtime.tools.call import Outcome, Status
 from tenuto.runtime.tools.tool import CallInfo
 from tenuto.runtime.tools.tracing import traceparent
+from tenuto.runtime.worker.artifacts import StepArtifacts, SyncStepArtifacts
 from tenuto.runtime.worker.failures import describe
 from tenuto.runtime.worker.token import Token
 
@@ -68,6 +69,11 @@ class Context:
         self.key = f"{state.id}/{attempt.key}" + (f"/{step.group}" if step.group else "")
         self.guidance = step.guidance
         self.input = value
+
+    @property
+    def artifacts(self) -> StepArtifacts:
+        """Return bytes of any size, by the digest of their content."""
+        return StepArtifacts(self, self._attempt.worker.resources.shelf, self._attempt.actor.st.ns)
 
     @property
     def name(self) -> str:
@@ -358,6 +364,7 @@ class SyncContext:
         self._loop = loop
         for name in ("run_id", "step", "name", "node", "attempt", "key", "input", "guidance"):
             setattr(self, name, getattr(ctx, name))
+        self.artifacts = SyncStepArtifacts(ctx.artifacts, self._run)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -16,6 +16,7 @@ from tenuto.ports.clock import Clock
 from tenuto.ports.model import Model
 from tenuto.ports.pool import Pool
 from tenuto.ports.store import Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
@@ -30,6 +31,7 @@ class Resources:
 
     Attributes:
         models: Serves the models that no provider is registered for.
+        shelf: Artifacts that steps put and read.
         pool: Processes for isolated steps; without one those run in this process.
         threads: For steps written as plain functions.
         values: Stored values at hand, for all runs.
@@ -38,7 +40,7 @@ class Resources:
 
     def __init__(
         self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
-        bus: Bus, options: WorkerOptions, models: Model | None, http: HttpPolicy, pool: Pool | None,
+        bus: Bus, options: WorkerOptions, models: Model | None, http: HttpPolicy, pool: Pool | None, shelf: Shelf,
     ) -> None:
         """Hold what a worker is given, and make what its parts share."""
         self.store = store
@@ -50,6 +52,7 @@ class Resources:
         self.options = options
         self.models = models
         self.http = http
+        self.shelf = shelf
         self.pool: Pool | None = pool
         self.values = Values()
         self.traceparent: Callable[[RunState, str, int, str], str] | None = None

@@ -10,6 +10,7 @@ from tenuto.ports.liveness import Liveness
 from tenuto.ports.model import Model
 from tenuto.ports.pool import Pool
 from tenuto.ports.store import Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
@@ -35,11 +36,12 @@ class Worker:
         self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
         bus: Bus | None = None, options: WorkerOptions | None = None, models: Model | None = None,
         http: HttpPolicy | None = None, pool: Pool | None = None, liveness: Liveness | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """Assemble a worker; nothing happens before `start`."""
         self._resources = Resources(
             store, committer, definitions, catalog, clock, bus=bus or Bus(), options=options or WorkerOptions(),
-            models=models, http=http or HttpPolicy(), pool=pool,
+            models=models, http=http or HttpPolicy(), pool=pool, shelf=shelf or Shelf(store),
         )
         self._background = Background()
         self._lease = Lease(self._resources, self._background, liveness)

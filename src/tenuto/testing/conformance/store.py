@@ -12,6 +12,7 @@ import pytest
 
 from tenuto.ports.store import Store
 from tenuto.testing.conformance import kit
+from tenuto.testing.conformance.artifacts import ArtifactSuite
 from tenuto.testing.conformance.checkpoints import CheckpointSuite
 from tenuto.testing.conformance.definitions import DefinitionSuite
 from tenuto.testing.conformance.findings import FindingSuite
@@ -29,8 +30,8 @@ MakeStore = Callable[[], Store]
 
 
 class StoreSuite(
-    JournalSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite, CheckpointSuite,
-    RaceSuite, UsageSuite, ReportSuite, FindingSuite,
+    JournalSuite, ArtifactSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite,
+    CheckpointSuite, RaceSuite, UsageSuite, ReportSuite, FindingSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

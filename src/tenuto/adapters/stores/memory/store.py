@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from tenuto.adapters.stores.memory.artifacts import Artifacts
 from tenuto.adapters.stores.memory.checkpoints import Checkpoints
 from tenuto.adapters.stores.memory.data_keys import DataKeys
 from tenuto.adapters.stores.memory.findings import Findings
@@ -25,7 +26,7 @@ def wall_clock() -> int:
 
 
 class MemoryStore(
-    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints,
+    Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
     DataKeys, Usage, Reports, Findings,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.

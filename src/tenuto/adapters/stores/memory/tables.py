@@ -12,6 +12,7 @@ import msgspec
 
 from tenuto.domain.budgets.escrow import Balance, Cap, Hold, Place, Waiter
 from tenuto.domain.runs.wire import Record
+from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.findings import DeletedFinding
@@ -52,7 +53,8 @@ class Tables:
         groups: Committed groups, by writer; `pruned` counts those forgotten at the front.
         marks: Each writer's newest group at a moment, to know later that it is old.
         unheard: Tickets somebody decided whose runs have not yet said so.
-        orphans: Blobs nothing seemed to use, and since when.
+        orphans: Blobs nothing seemed to use, and since when; `unused_artifacts` likewise.
+        places: Of artifacts not known yet, and since when; 0 for those that are nobody's.
         wanting: Calls that wait for room under a shared cap.
         waiters: Events of views that wait for something to do.
     """
@@ -65,6 +67,9 @@ class Tables:
     inbox: dict[str, dict[int, InboxRow]] = field(default_factory=dict[str, dict[int, InboxRow]])
     blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
     orphans: dict[str, int] = field(default_factory=dict[str, int])
+    artifacts: dict[tuple[str, str], ArtifactRow] = field(default_factory=dict[tuple[str, str], ArtifactRow])
+    unused_artifacts: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    places: dict[str, int] = field(default_factory=dict[str, int])
     tickets: dict[tuple[str, str], TicketRow] = field(default_factory=dict[tuple[str, str], TicketRow])
     unheard: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     outbox: dict[int, Held] = field(default_factory=dict[int, Held])

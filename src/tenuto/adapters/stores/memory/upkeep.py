@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tenuto.adapters.stores.memory.tables import Tables
 
 _MARK = b"sha256:"
+_BLOBS = "sha256:"
 
 
 class Upkeep:
@@ -40,20 +41,24 @@ class Upkeep:
         return len(old)
 
     async def references(self, after: str = "", limit: int = 200) -> tuple[list[bytes], str]:
-        """Return texts that may name blobs and where to go on; what is under way comes before journals."""
+        """Return texts that may name blobs and where to go on: what is under way, then journals, then values."""
         tables = self.tables
         if not after:
             moving = [held.row.body for held in tables.outbox.values()]
             moving += [task.body for task in tables.tasks.values()]
             moving += [row.body for box in tables.inbox.values() for row in box.values()]
-            return [body for body in moving if _MARK in body], "-" if tables.runs else ""
+            return [body for body in moving if _MARK in body], "-"
+        if after.startswith(_BLOBS):
+            naming = sorted(digest for digest, body in tables.blobs.items() if digest > after and _MARK in body)[:limit]
+            return [tables.blobs[digest] for digest in naming], naming[-1] if len(naming) == limit else ""
         runs = sorted(run_id for run_id in tables.runs if run_id > after)[:limit]
         bodies = [record.body for run_id in runs for record in tables.records.get(run_id, ())]
-        return [body for body in bodies if _MARK in body], runs[-1] if len(runs) == limit else ""
+        return [body for body in bodies if _MARK in body], runs[-1] if len(runs) == limit else _BLOBS
 
     async def list_blobs(self, after: str = "", limit: int = 10_000) -> list[str]:
         """Return digests greater than `after`, in order."""
-        return sorted(digest for digest in self.tables.blobs if digest > after)[:limit]
+        names = {*self.tables.blobs, *(name for _, name in self.tables.artifacts)}
+        return sorted(name for name in names if name > after)[:limit]
 
     async def sweep_blobs(self, used: Sequence[str], unused: Sequence[str], before: int) -> int:
         """Note which blobs are used and which are not; delete those unused since before a time, return how many."""
@@ -66,4 +71,17 @@ class Upkeep:
         for digest in unused:
             if digest in tables.blobs:
                 tables.orphans.setdefault(digest, tables.clock())
-        return len(old)
+        return len(old) + self._sweep_artifacts(set(used), set(unused), before)
+
+    def _sweep_artifacts(self, used: set[str], unused: set[str], before: int) -> int:
+        tables, gone = self.tables, 0
+        for key, row in list(tables.artifacts.items()):
+            if key[1] in used:
+                tables.unused_artifacts.pop(key, None)
+            elif key[1] in unused and tables.unused_artifacts.get(key, before) < before:
+                tables.places[row.place] = 0
+                del tables.artifacts[key], tables.unused_artifacts[key]
+                gone += 1
+            elif key[1] in unused:
+                tables.unused_artifacts.setdefault(key, tables.clock())
+        return gone

@@ -716,9 +716,20 @@ union all select body from inbox where {names_blob}
 -- Records of some runs that may name blobs.
 select body from rec where run_id = any($1::uuid[]) and {names_blob}
 
+-- name: blobs_naming
+-- The names in values that name others; values themselves may be long.
+select digest, convert_to(array_to_string(array(
+  select found[1] from regexp_matches(encode(body, 'escape'), 'sha256:[0-9a-f]+', 'g') as found
+), ','), 'UTF8') as body
+from (select digest, body from blob where digest > $1 and {names_blob} order by digest limit $2) as naming
+order by digest
+
 -- name: list_blobs
 -- Digests in order.
-select digest from blob where digest > $1 order by digest limit $2
+select digest from (
+  (select digest from blob where digest > $1 order by digest limit $2)
+  union (select name from artifact where name > $1 order by name limit $2)
+) as known order by digest limit $2
 
 -- name: sweep_blobs
 -- Note which values are used, delete those unused for long, note which others seem unused.
@@ -727,8 +738,62 @@ gone as (
   delete from blob where digest = any($2::text[]) and orphan_at between 1 and $3::bigint - 1
   returning 1
 ),
-unused as (update blob set orphan_at = {now} where digest = any($2::text[]) and orphan_at = 0)
-select count(*) from gone
+unused as (update blob set orphan_at = {now} where digest = any($2::text[]) and orphan_at = 0),
+used_too as (update artifact set orphan_at = 0 where name = any($1::text[]) and orphan_at <> 0),
+gone_too as (
+  delete from artifact where name = any($2::text[]) and orphan_at between 1 and $3::bigint - 1
+  returning place
+),
+places as (insert into artifact_place (place, since) select place, 0 from gone_too),
+unused_too as (update artifact set orphan_at = {now} where name = any($2::text[]) and orphan_at = 0)
+select (select count(*) from gone) + (select count(*) from gone_too)
+
+-- ============================================================================================= artifacts
+
+-- name: place_begin
+-- A place that is being filled.
+insert into artifact_place (place, since) values ($1, {now})
+
+-- name: artifact_put
+-- An artifact whose place is filled and was not given up; one that is known stands, unless its bytes are lost.
+with ended as (delete from artifact_place where place = $4 and since > 0 returning place),
+put as (
+  insert into artifact (ns, name, size, place, body, created_at)
+  select $1, $2, $3::bigint, place, $5::bytea, {now} from ended
+  on conflict (ns, name) do update set orphan_at = 0,
+    created_at = case when artifact.place = $6::text then excluded.created_at else artifact.created_at end,
+    place = case when artifact.place = $6::text then excluded.place else artifact.place end
+  returning name, size, place, body, created_at
+),
+nobodys as (
+  insert into artifact_place (place, since)
+  select $4, 0 from put where place <> $4
+  union all select $6::text, 0 from put where place = $4 and $6::text is not null
+  on conflict do nothing
+)
+select name, size, place, body, created_at from put
+
+-- name: artifact_renew
+-- Note that an artifact is used.
+update artifact set orphan_at = 0 where ns = $1 and name = $2 returning name, size, place, body, created_at
+
+-- name: artifact
+-- One artifact.
+select name, size, place, body, created_at from artifact where ns = $1 and name = $2
+
+-- name: artifact_list
+-- Artifacts of a namespace, newest first.
+select name, size, place, body, created_at from artifact where ns = $1 and (created_at, name) < ($2::bigint, $3::text)
+order by created_at desc, name desc limit $4
+
+-- name: place_stale
+-- Places that were being filled for too long are given up; those that are nobody's.
+with given_up as (update artifact_place set since = 0 where since between 1 and $1::bigint - 1 returning place)
+select place from given_up union select place from artifact_place where since = 0 limit $2
+
+-- name: place_forget
+-- Places that are empty.
+delete from artifact_place where since = 0 and place = any($1::text[])
 
 -- =========================================================================================== projections
 

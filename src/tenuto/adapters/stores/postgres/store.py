@@ -7,6 +7,7 @@ from functools import partial
 import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
+from tenuto.adapters.stores.postgres.artifacts import Artifacts
 from tenuto.adapters.stores.postgres.checkpoints import Checkpoints
 from tenuto.adapters.stores.postgres.data_keys import DataKeys
 from tenuto.adapters.stores.postgres.findings import Findings
@@ -29,7 +30,7 @@ READERS = 3
 
 
 class PostgresStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints,
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
     DataKeys, Usage, Reports, Findings,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.

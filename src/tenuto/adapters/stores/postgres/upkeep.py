@@ -8,6 +8,7 @@ from tenuto.adapters.stores.postgres import rows
 from tenuto.adapters.stores.postgres.parts import Part
 
 _MOVING = "-"
+_BLOBS = "sha256:"
 
 
 class Upkeep(Part):
@@ -22,13 +23,16 @@ class Upkeep(Part):
         return await self.parts.pool.value("prune_keys", before, limit)
 
     async def references(self, after: str = "", limit: int = 200) -> tuple[list[bytes], str]:
-        """Return texts that may name blobs and where to go on; what is under way comes before journals."""
+        """Return texts that may name blobs and where to go on: what is under way, then journals, then values."""
         if not after:
             return [row["body"] for row in await self.parts.pool.fetch("moving")], _MOVING
+        if after.startswith(_BLOBS):
+            values = await self.parts.pool.fetch("blobs_naming", after, limit)
+            return [row["body"] for row in values], values[-1]["digest"] if len(values) == limit else ""
         found = await self.parts.pool.fetch("run_ids", after if rows.is_id(after) else None, limit)
         runs = [str(row["id"]) for row in found]
         bodies = [row["body"] for row in await self.parts.pool.fetch("naming", runs)]
-        return bodies, runs[-1] if len(runs) == limit else ""
+        return bodies, runs[-1] if len(runs) == limit else _BLOBS
 
     async def list_blobs(self, after: str = "", limit: int = 10_000) -> list[str]:
         """Return digests greater than `after`, in order."""

@@ -20,6 +20,8 @@ from tenuto.errors import Corrupt, Shredded, TenutoError
 MAGIC = b"tse1 "
 TEXT = "tse1:"
 NONCE = 12
+OVERHEAD = len(MAGIC) + 16 + len(b" \n") + NONCE + 16
+"""Key id and tag are 16 bytes each."""
 UNREADABLE = "(unreadable: {})"
 
 _named = re.compile(rb"sha256:[0-9a-f]{64}").findall
@@ -55,6 +57,10 @@ class Envelopes:
             index = self._ring.index(ns)
             names = b",".join(_name(index, digest).encode() for digest in dict.fromkeys(_named(text)))
         return _sealed(self._ring.data(ns), os.urandom(NONCE), names, text, place)
+
+    def seal_piece(self, ns: str, text: bytes, *place: str | int) -> bytes:
+        """Seal a piece of something longer, always `OVERHEAD` bytes longer than it; it names nothing."""
+        return _sealed(self._ring.data(ns), os.urandom(NONCE), b"", text, place)
 
     def seal_same(self, ns: str, text: bytes, *place: str | int) -> bytes:
         """Seal bytes so that the same make the same, as long as the namespace lives: they can be compared unread."""

@@ -14,6 +14,7 @@ from tenuto.domain.runs.takeover import Taken, body_of
 from tenuto.domain.runs.wire import ZERO, Record, encode_body, link
 from tenuto.domain.runs.wire import record as plain_record
 from tenuto.errors import Corrupt, TenutoError
+from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.services import ReportRow
@@ -135,6 +136,15 @@ class Rows:
     def open_blob(self, ns: str, name: str, stored: bytes) -> bytes:
         """Return a value."""
         return self._e.open(stored, "blob", name, ns=ns)
+
+    def artifact(self, row: ArtifactRow) -> ArtifactRow:
+        """Seal what is said of an artifact; its name does not tell its digest."""
+        name = self._e.name(row.ns, row.name)
+        return replace(row, name=name, body=self._e.seal(row.ns, row.body, "artifact", name))
+
+    def open_artifact(self, row: ArtifactRow) -> ArtifactRow:
+        """Open what is said of an artifact; its name stays that under which it is kept."""
+        return replace(row, body=self._e.open(row.body, "artifact", row.name, ns=row.ns))
 
     # --- rows of runs -----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from tenuto.adapters.stores.sealed.ring import EVERYBODY, KeyRing
 from tenuto.adapters.stores.sealed.rows import Rows, UnknownKey
 from tenuto.domain.runs.wire import Record
 from tenuto.errors import Corrupt, InvalidSettings
+from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Place, Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.services import ReportRow
@@ -305,6 +306,35 @@ class SealedStore:
         """Return steps across runs, newest first."""
         found = await self.inner.list_steps(where, after=after, limit=limit)
         return await self._opened(lambda: [self._rows.open_step(row) for row in found])
+
+    # --- artifacts --------------------------------------------------------------------------------------------
+
+    async def put_artifact(self, row: ArtifactRow, *, lost: str = "") -> ArtifactRow | None:
+        """Make sealed bytes known, under a name that does not tell their digest."""
+        await self.ring.ready([row.ns])
+        return await self._artifact(await self.inner.put_artifact(self._rows.artifact(row), lost=lost))
+
+    async def renew_artifact(self, ns: str, name: str) -> ArtifactRow | None:
+        """Return an artifact and take back that nothing uses it."""
+        return await self._artifact(await self.inner.renew_artifact(ns, self.name(ns, name))) if await self._has(ns) else None
+
+    async def artifact(self, ns: str, name: str) -> ArtifactRow | None:
+        """Return an artifact."""
+        return await self._artifact(await self.inner.artifact(ns, self.name(ns, name))) if await self._has(ns) else None
+
+    async def list_artifacts(self, ns: str, *, after: str = "", limit: int = 100) -> list[ArtifactRow]:
+        """Return artifacts, newest first."""
+        found = await self.inner.list_artifacts(ns, after=after, limit=limit)
+        return await self._opened(lambda: [self._rows.open_artifact(row) for row in found])
+
+    async def _artifact(self, found: ArtifactRow | None) -> ArtifactRow | None:
+        return await self._opened(lambda: found and self._rows.open_artifact(found))
+
+    async def _has(self, ns: str) -> bool:
+        """Return whether a namespace has keys, without which it has nothing."""
+        if not self.ring.has(ns):
+            await self.ring.refresh()
+        return self.ring.has(ns)
 
     # --- reports ----------------------------------------------------------------------------------------------
 

@@ -512,9 +512,16 @@ select body from inbox where {names_blob}
 -- Records of some runs that may name blobs.
 select body from rec where run_id between ? and ? and {names_blob}
 
+-- name: blobs_naming
+-- Values that name others.
+select digest, body from blob where digest > ? and {names_blob} order by digest limit ?
+
 -- name: blob_list
 -- Digests in order.
-select digest from blob where digest > ? order by digest limit ?
+select digest from (
+  select digest from (select digest from blob where digest > ?1 order by digest limit ?2)
+  union select name from (select name from artifact where name > ?1 order by name limit ?2)
+) order by digest limit ?2
 
 -- name: blob_used
 -- Note that values are used.
@@ -527,6 +534,67 @@ delete from blob where digest in (select value from json_each(?1)) and orphan_at
 -- name: blob_orphan
 -- Note that values seem unused.
 update blob set orphan_at = ?2 where digest in (select value from json_each(?1)) and orphan_at = 0
+
+-- name: artifact_used
+-- Note that artifacts are used.
+update artifact set orphan_at = 0 where name in (select value from json_each(?)) and orphan_at <> 0
+
+-- name: artifact_doomed
+-- Places of artifacts unused for long are nobody's.
+insert into artifact_place (place, since)
+select place, 0 from artifact where name in (select value from json_each(?1)) and orphan_at between 1 and ?2 - 1
+
+-- name: artifact_drop
+-- Delete artifacts unused for long.
+delete from artifact where name in (select value from json_each(?1)) and orphan_at between 1 and ?2 - 1
+
+-- name: artifact_orphan
+-- Note that artifacts seem unused.
+update artifact set orphan_at = ?2 where name in (select value from json_each(?1)) and orphan_at = 0
+
+-- ============================================================================================= artifacts
+
+-- name: place_begin
+-- A place that is being filled.
+insert into artifact_place (place, since) values (?, ?)
+
+-- name: place_end
+-- A place that is filled, unless it was given up.
+delete from artifact_place where place = ? and since > 0
+
+-- name: place_drop
+-- A place that is nobody's.
+insert into artifact_place (place, since) values (?, 0) on conflict do nothing
+
+-- name: place_give_up
+-- Places that were being filled for too long.
+update artifact_place set since = 0 where since between 1 and ?1 - 1
+
+-- name: place_stale
+-- Places that are nobody's.
+select place from artifact_place where since = 0 limit ?
+
+-- name: place_forget
+-- Places that are empty.
+delete from artifact_place where since = 0 and place in (select value from json_each(?))
+
+-- name: artifact
+-- One artifact.
+select name, size, place, body, created_at from artifact where ns = ? and name = ?
+
+-- name: artifact_put
+-- An artifact that is new, or has its bytes elsewhere now.
+insert into artifact (ns, name, size, place, body, created_at) values (?, ?, ?, ?, ?, ?)
+on conflict (ns, name) do update set place = excluded.place, created_at = excluded.created_at, orphan_at = 0
+
+-- name: artifact_renew
+-- Note that an artifact is used.
+update artifact set orphan_at = 0 where ns = ? and name = ? and orphan_at <> 0
+
+-- name: artifact_list
+-- Artifacts of a namespace, newest first.
+select name, size, place, body, created_at from artifact where ns = ? and (created_at, name) < (?, ?)
+order by created_at desc, name desc limit ?
 
 -- =========================================================================================== projections
 

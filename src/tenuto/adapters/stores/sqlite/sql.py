@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
@@ -75,6 +75,11 @@ BULK = {name: Bulk(text) for name, text in SQL.items() if _ROWS.search(text)}
 def rows(db: sqlite3.Connection, name: str, *args: Any) -> list[Any]:
     """Return all rows of a named query."""
     return db.execute(SQL[name], args).fetchall()
+
+
+def each(db: sqlite3.Connection, name: str, *args: Any) -> Iterator[Any]:
+    """Yield the rows of a named query as they are read."""
+    yield from db.execute(SQL[name], args)
 
 
 def first(db: sqlite3.Connection, name: str, *args: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tenuto.adapters.stores.sqlite import schema, sql
+from tenuto.adapters.stores.sqlite.artifacts import Artifacts
 from tenuto.adapters.stores.sqlite.checkpoints import Checkpoints
 from tenuto.adapters.stores.sqlite.connection import (
     Connect,
@@ -43,7 +44,7 @@ def wall_clock() -> int:
 
 
 class SqliteStore(
-    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Checkpoints,
+    Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
     DataKeys, Usage, Reports, Findings,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from tenuto.adapters.stores.sqlite.rows import stored_id
 from tenuto.adapters.stores.sqlite.transaction import Tx
 
 _MOVING = "-"
+_BLOBS = "sha256:"
+_digests = re.compile(rb"sha256:[0-9a-f]{64}").findall
 _moving = ("moving_outbox", "moving_task", "moving_inbox")
 
 
@@ -38,16 +41,20 @@ class Upkeep(Part):
         return await self.parts.writer.run(lambda tx: sql.change(tx.db, "keys_drop", before, limit))
 
     async def references(self, after: str = "", limit: int = 200) -> tuple[list[bytes], str]:
-        """Return texts that may name blobs and where to go on; what is under way comes before journals."""
+        """Return texts that may name blobs and where to go on: what is under way, then journals, then values."""
         run = stored_id(after) or b""
 
         def read(db: sqlite3.Connection) -> tuple[list[bytes], str]:
             with sql.one_moment(db):
                 if not after:
                     return [row[0] for name in _moving for row in sql.rows(db, name)], _MOVING
+                if after.startswith(_BLOBS):
+                    # One value at a time: each may be long, and only the names in it matter.
+                    naming = [(digest, b",".join(_digests(body))) for digest, body in sql.each(db, "blobs_naming", after, limit)]
+                    return [names for _, names in naming], naming[-1][0] if len(naming) == limit else ""
                 runs = sql.rows(db, "run_ids", run, limit)
                 found = sql.rows(db, "naming", runs[0][0], runs[-1][0]) if runs else []
-            return [row[0] for row in found], rows.id_text(runs[-1][0]) if len(runs) == limit else ""
+            return [row[0] for row in found], rows.id_text(runs[-1][0]) if len(runs) == limit else _BLOBS
 
         return await self.parts.readers.run(read)
 
@@ -63,6 +70,10 @@ class Upkeep(Part):
             sql.change(tx.db, "blob_used", kept)
             gone = sql.change(tx.db, "blob_drop", left, before)
             sql.change(tx.db, "blob_orphan", left, tx.now)
+            sql.change(tx.db, "artifact_used", kept)
+            sql.change(tx.db, "artifact_doomed", left, before)
+            gone += sql.change(tx.db, "artifact_drop", left, before)
+            sql.change(tx.db, "artifact_orphan", left, tx.now)
             return gone
 
         return await self.parts.writer.run(sweep)
