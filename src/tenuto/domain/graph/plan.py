@@ -7,8 +7,9 @@ A step is a node in a scope; its key is the node's id followed by the scope, whi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tenuto.domain.graph.model import Definition, Node
 
@@ -91,6 +92,19 @@ class Region:
     single: str = ""
 
 
+class Frame(NamedTuple):
+    """One frame of a scope: a pass of a loop or an item of a map.
+
+    Attributes:
+        scope: That begins with it, outermost frames included.
+    """
+
+    kind: str
+    owner: str
+    number: int
+    scope: str
+
+
 @dataclass(slots=True, eq=False)
 class Plan:
     """A definition compiled for execution; equal digests have equal plans.
@@ -122,6 +136,16 @@ class Plan:
         """Return the node a step executes; a key without a scope is the node's id itself."""
         node = self.nodes.get(key)
         return node if node is not None else self.nodes[key[: key.find("~")]]
+
+    def frames(self, key: str) -> Iterator[Frame]:
+        """Yield the frames of a step's scope, innermost first; a map may head a loop, so owners alone do not tell them."""
+        node, scope = split_key(key)
+        region = self.nodes[node].region if scope else ROOT
+        while scope:
+            shape = self.regions[region]
+            owner, number = last_frame(scope)
+            yield Frame(shape.kind, owner, number, scope)
+            scope, region = parent_scope(scope), shape.parent
 
     def title(self, key: str) -> str:
         """Return a step as its author named it, scope included; the key itself where there is no other name."""

@@ -156,14 +156,8 @@ def item_of(st: RunState, env: Env, scope: str) -> Any:
     return ABSENT
 
 
-def _number_of(st: RunState, plan: Plan, scope: str, kind: str) -> Any:
-    while scope:
-        owner, number = last_frame(scope)
-        is_map = plan.nodes[owner].body is not None
-        if is_map == (kind == "map"):
-            return number
-        scope = parent_scope(scope)
-    return ABSENT
+def _number_of(plan: Plan, key: str, kind: str) -> Any:
+    return next((frame.number for frame in plan.frames(key) if frame.kind == kind), ABSENT)
 
 
 def render(st: RunState, plan: Plan, env: Env, value: Any, key: str) -> Any:
@@ -206,9 +200,9 @@ def variable(st: RunState, plan: Plan, env: Env, name: str, scope: str, key: str
     if name == "item":
         return item_of(st, env, scope)
     if name == "index":
-        return _number_of(st, plan, scope, "map")
+        return _number_of(plan, key, "map")
     if name == "iteration":
-        return _number_of(st, plan, scope, "loop")
+        return _number_of(plan, key, "loop")
     if name == "run":
         return run_facts(st)
     if name == "error":

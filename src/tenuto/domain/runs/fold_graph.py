@@ -188,13 +188,7 @@ def fail_item(st: RunState, plan: Plan, key: str, failure: ev.Failure) -> None:
 
 def item_scope(plan: Plan, key: str) -> str:
     """Return the scope of the innermost map item around a step, or an empty string."""
-    _, scope = split_key(key)
-    while scope:
-        owner, _ = last_frame(scope)
-        if plan.nodes[owner].body is not None:
-            return scope
-        scope = parent_scope(scope)
-    return ""
+    return next((frame.scope for frame in plan.frames(key) if frame.kind == "map"), "")
 
 
 def pass_loop(st: RunState, plan: Plan, scope: str, following: int, t: int) -> None:

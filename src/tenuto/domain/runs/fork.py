@@ -223,6 +223,7 @@ def _known_step(key: str, kept: dict[str, ev.Reused], bodies: Bodies, plan: Plan
 def last_pass(plan: Plan, node: str, keys: Iterable[str]) -> list[str]:
     """Return the keys of a node in the last pass of every loop around it, over all items of maps around it."""
     scopes = [frames(split_key(key)[1]) for key in keys if split_key(key)[0] == node]
+    kinds = [plan.regions[region].kind for region in reversed(plan.region_path(plan.nodes[node].region))] if scopes else []
     depth = 0
     while any(len(scope) > depth for scope in scopes):
         newest: dict[tuple[tuple[str, int], ...], int] = {}
@@ -231,7 +232,7 @@ def last_pass(plan: Plan, node: str, keys: Iterable[str]) -> list[str]:
             newest[outer] = max(newest.get(outer, 0), scope[depth][1])
         scopes = [
             scope for scope in scopes
-            if plan.nodes[scope[depth][0]].body is not None or scope[depth][1] == newest[tuple(scope[:depth])]
+            if kinds[depth] == "map" or scope[depth][1] == newest[tuple(scope[:depth])]
         ]
         depth += 1
     return [node + "".join(f"~{owner}.{number}" for owner, number in scope) for scope in scopes]

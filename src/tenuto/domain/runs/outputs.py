@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenuto.domain.graph.plan import last_frame, parent_scope, split_key
+from tenuto.domain.graph.plan import parent_scope, split_key
 from tenuto.domain.runs.draft import Draft
 
 
@@ -26,16 +26,13 @@ def run_output(d: Draft) -> dict[str, Any]:
         if not step.leaf or step.out is None or step.status == "cancelled":
             continue
         node_id, scope = split_key(key)
-        if not scope or _is_last(d, scope):
+        if not scope or _is_last(d, key):
             found[node_id] = d.env.load(step.out)
     return found
 
 
-def _is_last(d: Draft, scope: str) -> bool:
-    while scope:
-        owner, number = last_frame(scope)
-        outside = parent_scope(scope)
-        if d.plan.nodes[owner].body is not None or d.st.loops.get(f"{outside}~{owner}") != number:
-            return False
-        scope = outside
-    return True
+def _is_last(d: Draft, key: str) -> bool:
+    return all(
+        frame.kind == "loop" and d.st.loops.get(f"{parent_scope(frame.scope)}~{frame.owner}") == frame.number
+        for frame in d.plan.frames(key)
+    )

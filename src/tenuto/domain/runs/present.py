@@ -10,7 +10,6 @@ from msgspec import Raw
 
 from tenuto.domain.graph.plan import Plan, PlanNode, split_key
 from tenuto.domain.runs import views as v
-from tenuto.domain.runs.data import frames
 from tenuto.domain.runs.events import Failure
 from tenuto.domain.runs.state import (
     ACTIVE_STEP,
@@ -68,8 +67,7 @@ def run_view(st: RunState, plan: Plan, *, inputs: Inputs | None = None, limit: i
 
 def in_map(plan: Plan, key: str) -> bool:
     """Return whether a step belongs to an item of a map."""
-    scope = split_key(key)[1]
-    return bool(scope) and any(plan.nodes[owner].body is not None for owner, _ in frames(scope))
+    return any(frame.kind == "map" for frame in plan.frames(key))
 
 
 def blocked_keys(st: RunState, plan: Plan) -> list[str]:
@@ -127,14 +125,14 @@ def step_idempotency_key(run_id: str, key: str, group: int) -> str:
 
 
 def _outline(plan: Plan, key: str) -> v.StepView:
-    node_id, scope = split_key(key)
+    node_id = split_key(key)[0]
     node = plan.nodes.get(node_id)
     view = v.StepView(id=key, node=node_id, kind=node.node.kind if node else "", name=plan.title(key))
-    for owner, number in frames(scope):
-        if plan.nodes[owner].body is not None:
-            view.branch = number
+    for frame in reversed([*plan.frames(key)] if node else []):
+        if frame.kind == "map":
+            view.branch = frame.number
         else:
-            view.iteration = number
+            view.iteration = frame.number
     return view
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -365,3 +365,29 @@ def test_lost_attempts_do_not_use_up_the_retry_policy():
     core.tick(1000)
     assert core.statuses() == {"a": "dead_letter"}
     assert len(core.executed) == 2
+
+
+class TestMapThatHeadsALoop:
+    """A map may be the header of a loop: its passes and its items have frames of one name, and are told apart."""
+
+    DOCUMENT: ClassVar[dict[str, Any]] = {
+        "nodes": [
+            {"id": "a", "kind": "function", "config": {"handler": "a"}},
+            {"id": "many", "kind": "map", "config": {"over": [1, 2], "body": {"nodes": [
+                {"id": "inner", "kind": "function", "config": {"handler": "inner"}}]}}},
+        ],
+        "edges": [{"from": "a", "to": "many"}, {"from": "many", "to": "many", "when": "iteration < 2", "max_iterations": 3}],
+    }  # fmt: skip
+
+    def test_every_pass_maps_anew(self):
+        core = Core(self.DOCUMENT, {"inner": lambda value: value}).run()
+        assert core.output == {"many": [1, 2]}
+        assert core.executed.count("inner~many.2~many.1") == 1
+
+    def test_a_failed_item_fails_the_pass(self):
+        def inner(value: Any) -> Any:
+            raise Failed("no", retryable=False)
+
+        core = Core(self.DOCUMENT, {"inner": inner}).run()
+        assert core.statuses()["many~many.1"] == "dead_letter"
+        assert core.status == "failed"
