@@ -7,13 +7,16 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -21,8 +24,10 @@ from tenuto import __version__
 from tenuto.adapters.models.provider import ProviderModels
 from tenuto.bundled.load import load_catalog
 from tenuto.errors import InvalidSettings, TenutoError
+from tenuto.ports.artifacts import Depot
 from tenuto.ports.store import Store
 from tenuto.sdk.configured import providers
+from tenuto.sdk.toolbox import artifacts_of
 from tenuto.settings import Settings
 from tenuto.wiring import key_ring, model_faults, open_store, sqlite_path
 
@@ -47,6 +52,7 @@ async def examine(args: Namespace, settings: Settings) -> int:
     target = getattr(args, "app", None)
     checks = [_program(), _loop(), _settings(settings), _app(target), _models(target, settings), _disk(settings)]
     checks.append(_server(settings))
+    checks.append(await _artifacts(settings))
     checks += await _database(settings)
     failed = sum(check.verdict == "fail" for check in checks)
     warned = sum(check.verdict == "warn" for check in checks)
@@ -113,8 +119,7 @@ def _disk(settings: Settings) -> Check:
     folder = Path(settings.data_dir)
     if settings.database.startswith("sqlite:"):
         folder = sqlite_path(settings.database).parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    folder = _nearest(folder)
     free = shutil.disk_usage(folder).free
     says = f"{size(free)} free at {folder.resolve()}"
     if not os.access(folder, os.W_OK):
@@ -124,6 +129,49 @@ def _disk(settings: Settings) -> Check:
     if free < LITTLE_BYTES:
         return Check("disk", "warn", says, "make room, or `tenuto prune --before 30d`")
     return Check("disk", "ok", says)
+
+
+async def _artifacts(settings: Settings) -> Check:
+    """See that artifacts can be put where they are kept; into a bucket a few bytes are put, and taken away again."""
+    do = "mend it, or name another place in artifacts.url"
+    try:
+        depot = artifacts_of(settings).depot
+    except TenutoError as exc:
+        return Check("artifacts", "fail", exc.message, do)
+    if depot.url.startswith("file:"):
+        folder = _nearest(Path(unquote(depot.url.removeprefix("file://"))))
+        if not os.access(folder, os.W_OK):
+            return Check("artifacts", "fail", f"{depot.url}: {folder} cannot be written", do)
+        return Check("artifacts", "ok", f"{depot.url}, a directory that workers elsewhere have to share")
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            same = await _comes_back(depot, f"doctor/{secrets.token_hex(16)}")
+    except TenutoError as exc:
+        return Check("artifacts", "fail", exc.message, do)
+    except TimeoutError:
+        return Check("artifacts", "fail", f"{depot.url} did not answer within {PATIENCE_S:g} s", do)
+    if not same:
+        return Check("artifacts", "fail", f"{depot.url} gave back other bytes than it got", do)
+    return Check("artifacts", "ok", f"{depot.url} can be written, read and cleared")
+
+
+async def _comes_back(depot: Depot, place: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "probe"
+        await asyncio.to_thread(file.write_bytes, place.encode())
+        await depot.keep("doctor", place, file)
+    try:
+        pieces = [piece async for piece in depot.read("doctor", place, len(place), 0, len(place))]
+    finally:
+        await depot.drop([place])
+    return b"".join(pieces) == place.encode()
+
+
+def _nearest(folder: Path) -> Path:
+    """Return a directory, or the nearest one above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _server(settings: Settings) -> Check:

@@ -299,8 +299,7 @@ async def test_a_bucket_or_server_that_is_not_there_is_said_so(gate: Gate, kit: 
     assert "did not answer" in told
 
 
-@pytest.mark.parametrize("workflow", ["new", "over"])
-@pytest.mark.parametrize("what", ["half", "lost"])
+@pytest.mark.parametrize(("workflow", "what"), [("new", "half"), ("over", "lost")])
 async def test_a_worker_killed_in_mid_upload_leaves_one_upload(
     gate: Gate, bucket: Any, tmp_path: Path, workflow: str, what: str
 ):

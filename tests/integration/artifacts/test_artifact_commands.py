@@ -1,7 +1,8 @@
-"""`tenuto artifact` against `tenuto serve` as processes: content in a bucket, byte for byte, whole or not at all."""
+"""`tenuto artifact`, `tenuto serve` and workers that die, as processes: content in a bucket, whole or not at all."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from tenuto.wiring import open_artifacts, running
+from tests.integration.artifacts.kills_app import PIECES, app
+
+ROOT = Path(__file__).parents[3]
 Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
@@ -113,3 +118,74 @@ def test_altered_content_is_cut_off_before_its_end(command: Command, tmp_path: P
     assert b"broke before the answer was complete" in got.stderr
     assert not (tmp_path / "back").exists()
     assert not (tmp_path / "back.part").exists()
+
+
+@pytest.mark.parametrize("point", ["spooling", "kept", "put"])
+async def test_a_worker_killed_while_it_puts_leaves_one_artifact(point: str, tmp_path: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch):
+    """SIGKILL half way, with the bytes in the bucket but unknown, and with them known: the next worker puts or finds them."""
+    name = f"kills-{point}-{os.getpid()}"
+    link = HTTPConnection(s3_server.removeprefix("http://"))
+    link.request("PUT", f"/{name}")
+    assert link.getresponse().read() is not None
+    (tmp_path / "plan").write_text(point)
+    monkeypatch.setenv("KEPT_KEY", "a-key")
+    kept = {"url": f"s3://{name}", "endpoint": s3_server, "access_key_env": "KEPT_KEY", "secret_key_env": "KEPT_KEY"}
+    url = f"sqlite:///{tmp_path}/t.db"
+    env = {
+        **os.environ, "TENUTO_HOME": str(tmp_path), "TENUTO_ARTIFACTS": json.dumps(kept), "TENUTO_LEASE_S": "60",
+        "TENUTO_TEST_PLAN": str(tmp_path / "plan"), "TENUTO_STOP_GRACE_S": "0",
+    }
+    command = [sys.executable, "-m", "tenuto", "worker", "tests.integration.artifacts.kills_app:app", "--database", url]
+    place = open_artifacts(f"s3://{name}", home=tmp_path, endpoint=s3_server, access_key="env:KEPT_KEY", secret_key="env:KEPT_KEY")
+    content = b"".join(bytes([n]) * 100_000 for n in range(PIECES))
+
+    def objects() -> int:
+        link.request("GET", f"/{name}?list-type=2", headers={"authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"})
+        return link.getresponse().read().decode().count("<Key>")
+
+    async with running(url, app.catalog(), worker=False, artifacts=place) as runtime:
+        run = (await runtime.engine.runs.start("w", {})).id
+        with (tmp_path / "log").open("wb") as log:
+            first = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            assert await asyncio.to_thread(first.wait, 15) == -signal.SIGKILL, (tmp_path / "log").read_text()
+            second = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            view = await runtime.engine.runs.result(run, timeout_s=15)
+        finally:
+            second.kill()
+            second.wait()
+        assert view.status == "completed", view.error
+        digest = "sha256:" + sha256(content).hexdigest()
+        assert view.output["make"] == {"artifact": digest, "size": len(content), "media_type": "application/octet-stream", "name": "x.bin"}
+        stored = await runtime.engine.artifacts.look(digest)
+        assert b"".join([piece async for piece in await stored.pieces(0, len(content))]) == content
+        assert objects() == (2 if point == "kept" else 1)
+        await runtime.engine.context.shelf.clear(2**60)
+        assert objects() == 1
+        assert list(place.spool.iterdir()) == []
+    link.close()
+
+
+def test_the_doctor_says_whether_artifacts_can_be_put(tmp_path: Path, s3_server: str):
+    def examined(**kept: str) -> dict[str, str]:
+        env = {**os.environ, "TENUTO_HOME": str(tmp_path), "KEPT_KEY": "canary-key", "TENUTO_ARTIFACTS": json.dumps(kept)}
+        done = subprocess.run([sys.executable, "-m", "tenuto", "doctor", "--output", "json"], cwd=tmp_path, env=env, capture_output=True, timeout=20, check=False)
+        assert b"canary" not in done.stdout
+        return next(check for check in json.loads(done.stdout)["checks"] if check["what"] == "artifacts")
+
+    name = f"doctor-{os.getpid()}"
+    bucket = {"endpoint": s3_server, "access_key_env": "KEPT_KEY", "secret_key_env": "KEPT_KEY"}
+    absent = examined(url=f"s3://{name}/x", **bucket)
+    assert absent["verdict"] == "fail"
+    assert name in absent["says"]
+    link = HTTPConnection(s3_server.removeprefix("http://"))
+    link.request("PUT", f"/{name}")
+    assert link.getresponse().read() is not None
+    assert examined(url=f"s3://{name}/x", **bucket)["verdict"] == "ok"
+    link.request("GET", f"/{name}?list-type=2", headers={"authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"})
+    assert b"<Key>" not in link.getresponse().read(), "nothing is left there"
+    link.close()
+    keyless = examined(url=f"s3://{name}/x", endpoint=s3_server, access_key_env="NO_SUCH_KEY", secret_key_env="KEPT_KEY")
+    assert (keyless["verdict"], "NO_SUCH_KEY" in keyless["says"]) == ("fail", True)
+    assert examined()["verdict"] == "ok"
+    assert not (tmp_path / "artifacts").exists()
