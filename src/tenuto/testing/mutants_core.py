@@ -23,6 +23,10 @@ def _nothing(_: Any) -> Any:
     return nothing
 
 
+def _no_conflicts(_: Any) -> Any:
+    return lambda *given: []
+
+
 def _refunds(_: Any) -> Any:
     def unknown(st: RunState, plan: Any, event: Any, t: int) -> None:
         call = st.steps[event.step].calls[event.call]
@@ -147,6 +151,8 @@ CORE: tuple[Any, ...] = (
         "refund_on_unknown", "the money of a lost call is given back",
         (RUNS + "fold:FOLDS.CallUnknown", _refunds),
     ),
+    ("keeps_numbers", "edges keep their numbers when a patch moves them", (RUNS + "fold_patches:carry_over", _nothing)),
+    ("patches_the_past", "a patch may touch what has begun", (RUNS + "patches:conflicts", _no_conflicts)),
     ("key_per_attempt", "the attempt is part of the key", (RUNS + "calls:idempotency_key", _key_per_attempt)),
     ("late_edge", "a join keeps its arrivals in the next pass", (RUNS + "fold_graph:pass_loop", _joins_outlive_passes)),
     (

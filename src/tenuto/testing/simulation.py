@@ -34,11 +34,13 @@ from tenuto.testing.simulation_people import Person, Reader
 from tenuto.testing.simulation_world import WORLD
 from tenuto.testing.workloads import choose, scenarios
 from tenuto.testing.workloads_kinds import Scenario
+from tenuto.testing.workloads_patches import patched
+from tenuto.testing.workloads_people import priced
 
 RUNS = 22
 WORKERS = 3
 LIMIT_S = 240.0
-SPENDING, SPENDING_AT = 10, 3
+SPENDING, SPENDING_AT, PATCHING_AT = 10, 3, 7
 """Of so many seeds one, at this place, has runs that spend under shared caps."""
 SNAPSHOT_BYTES = 1500
 CALM_S = 16.0
@@ -80,7 +82,8 @@ def run_seed(seed: int, *, runs: int = RUNS, workers: int = WORKERS, only: str =
     random = Random(seed)
     loop = VirtualLoop(shuffle=random if seed % 2 else None, limit=MOST_STEPS)
     spends = seed % SPENDING == SPENDING_AT
-    kinds = choose(random, 10_000 if only else runs, spends=spends and not only)
+    special = priced() if spends else patched() if seed % SPENDING == PATCHING_AT else []
+    kinds = choose(random, 10_000 if only else runs, () if only else special)
     if only:
         kinds = [kind for kind in kinds if kind.name == only][:runs] or [scenarios()[only]] * runs
     cluster = SimCluster(loop, random, plan_faults(random), workers=workers)

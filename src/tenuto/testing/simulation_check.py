@@ -22,7 +22,7 @@ from tenuto.domain.runs.wire import Record, decode
 from tenuto.testing.report import Report, met, move
 from tenuto.testing.simulation_client import Outcome
 from tenuto.testing.simulation_world import World
-from tenuto.testing.workloads import compiled
+from tenuto.testing.workloads import plan_of
 from tenuto.testing.workloads_kinds import Scenario
 
 
@@ -72,7 +72,7 @@ class Judge:
         records = self._db.records[run_id]
         snapshots = self._evidence.snapshots.get(run_id, [])
         promised = self._world.promised.get(run_id, [])
-        checker = Checker(run_id, compiled().plans.__getitem__, steals=self._evidence.steals.get(run_id, ()))
+        checker = Checker(run_id, plan_of, steals=self._evidence.steals.get(run_id, ()))
         pending = dict(snapshots)
         for item in records:
             checker.add(item)
@@ -106,7 +106,7 @@ class Judge:
                 if isinstance(event, ev.AttemptInterrupted):
                     back.add(event.step)
                 elif isinstance(event, ev.AttemptStarted) and event.step in back and not event.task:
-                    plan = compiled().plans[self._db.runs[run_id].digest]
+                    plan = plan_of(self._db.runs[run_id].digest)
                     if plan.nodes[split_key(event.step)[0]].node.effect != "effect":
                         self.found.append(f"{run_id}@{seq}: {event.step!r} was given back and begun at once")
 
@@ -125,7 +125,7 @@ class Judge:
             return
         tail = self._db.records[run_id][at:]
         try:
-            again, _ = restore(run_id, snapshot, tail, compiled().plans.__getitem__)
+            again, _ = restore(run_id, snapshot, tail, plan_of)
         except Exception as exc:
             self.found.append(f"{run_id}: snapshot at {at} and tail cannot be restored: {exc} (I4)")
             return
@@ -204,7 +204,7 @@ class Judge:
         report.runs += 1
         met(report.outcomes, final.status)
         st = RunState(id=run_id)
-        plan = compiled().plans[final.digest]
+        plan = plan_of(final.version or final.digest)
         for item in records:
             body = decode(item)
             for event in body.ev:

@@ -12,6 +12,7 @@ from msgspec import Raw
 from tenuto.adapters.stores.memory.tables import Tables
 from tenuto.domain.base.values import blob_digest
 from tenuto.domain.graph.model import Budget
+from tenuto.domain.overlays.overlay import overlay_of
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.failure import LOST
@@ -21,7 +22,7 @@ from tenuto.errors import Conflict, TenutoError
 from tenuto.ports.store import Committed, Store
 from tenuto.runtime.creation import Creation, creation
 from tenuto.testing.simulation_world import World
-from tenuto.testing.workloads import compiled
+from tenuto.testing.workloads import compiled, plan_of
 from tenuto.testing.workloads_people import frozen
 
 if TYPE_CHECKING:
@@ -146,6 +147,20 @@ class Client:
         """Send a failed step round again."""
         await self._send(msg.Redrive(step=step, fresh=fresh, by="client"), f"redrive/{step}", reopens=True)
 
+    async def propose(self, operations: list[dict[str, Any]], *, key: str) -> None:
+        """Propose a change of the graph as it is now."""
+        ops = Raw(msgspec.json.encode(operations))
+        message = msg.ProposePatch(patch=f"pt-{key}", base=self._db.runs[self.run_id].digest, ops=ops, by="client")
+        await self._send(message, f"patch/{key}")
+
+    async def take_back(self, key: str) -> None:
+        """Take the first patch back, where the run goes by it and has not relied on it."""
+        first, now = compiled().digests[self.scenario.name], self._db.runs[self.run_id].digest
+        if first == now:
+            return
+        ops = Raw(msgspec.json.encode(overlay_of(plan_of(now).definition, plan_of(first).definition)))
+        await self._send(msg.ProposePatch(patch=f"pt-{key}", base=now, ops=ops, by="client", takes="pt-p1"), f"patch/{key}")
+
     async def _send(self, message: msg.Messages, key: str, *, reopens: bool = False, run_id: str = "") -> None:
         """Send until an answer comes; what was accepted is promised."""
         run_id = run_id or self.run_id
@@ -212,7 +227,7 @@ class Client:
             return
         records = self._db.records[self.run_id]
         bodies = [(item.seq, decode(item)) for item in records]
-        plan = compiled().plans[row.digest]
+        plan = plan_of(row.digest)
         try:
             taken = encode_reuse(reuse(bodies, plan, plan, Cut(node=node)))
         except TenutoError:

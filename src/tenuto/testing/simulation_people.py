@@ -69,7 +69,7 @@ class Person:
                     await self._answer(ticket, decision)
 
     def _decide(self, ticket: TicketRow) -> str:
-        if ticket.kind == "approval":
+        if ticket.kind in ("approval", "patch"):
             verdict = self._verdicts.get(ticket.run_id, "approve")
             return "" if verdict == "wait" else verdict
         if ticket.kind == "unknown_outcome":

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
-from tenuto.domain.graph.compile import compile_cached
+from tenuto.domain.graph.compile import cached_plan, compile_cached
 from tenuto.domain.graph.digests import digest_of_definition
 from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.parse import parse_definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.testing.workloads_graphs import basic, failing_loops, loops, maps
 from tenuto.testing.workloads_kinds import Scenario
+from tenuto.testing.workloads_patches import patched
 from tenuto.testing.workloads_people import CHILDREN, durable, failures, people, priced
 from tenuto.testing.workloads_steps import catalog
 
@@ -20,7 +22,7 @@ from tenuto.testing.workloads_steps import catalog
 @cache
 def scenarios() -> dict[str, Scenario]:
     """Return every kind of run by name."""
-    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), durable(), priced())
+    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), durable(), priced(), patched())
     return {scenario.name: scenario for group in groups for scenario in group}
 
 
@@ -47,17 +49,25 @@ def compiled() -> Compiled:
     return found
 
 
-def choose(random: Random, runs: int, *, spends: bool = False) -> list[Scenario]:
+def plan_of(digest: str) -> Plan:
+    """Return the plan of a workflow, or of a graph that a patch made of one in this process."""
+    plan = compiled().plans.get(digest) or cached_plan(digest)
+    if plan is None:
+        raise KeyError(digest)
+    return plan
+
+
+def choose(random: Random, runs: int, special: Sequence[Scenario] = ()) -> list[Scenario]:
     """Return the kinds of run for a seed, as different as there is room for.
 
     Args:
-        spends: Whether half of them spend under caps they share; else none does.
+        special: What half of them are, of the kinds that only some seeds have: those that spend under caps they share, or
+            that are patched.
     """
-    dear = priced()
-    names = {scenario.name for scenario in dear}
+    names = {scenario.name for scenario in (*priced(), *patched())}
     every = [scenario for scenario in scenarios().values() if scenario.name not in names]
     random.shuffle(every)
     while len(every) < runs:
         every.append(random.choice(every))
-    bought = [dear[at % len(dear)] for at in range(runs // 2)] if spends else []
-    return bought + every[: runs - len(bought)]
+    chosen = [special[at % len(special)] for at in range(runs // 2)] if special else []
+    return chosen + every[: runs - len(chosen)]

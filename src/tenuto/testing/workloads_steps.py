@@ -54,6 +54,20 @@ async def slow(ctx: Context) -> dict[str, Any]:
 
 
 @app.step
+async def patches(ctx: Context) -> dict[str, Any]:
+    """Put a node behind this one while it runs; every attempt, and every pass of a loop, asks for the same."""
+    _note(ctx)
+    await WORLD.get().think(0.2)
+    extra = {"id": "extra", "kind": "function", "config": {"handler": "work"}}
+    operations = [
+        {"op": "add", "path": "/nodes/0", "value": extra},
+        {"op": "add", "path": "/edges/0", "value": {"from": ctx.node, "to": "extra"}},
+    ]
+    told = await ctx.propose_patch(operations, reason="more to do")
+    return {"v": ctx.node, "told": told["status"]}
+
+
+@app.step
 async def flaky(ctx: Context) -> dict[str, Any]:
     """Fail twice, then work."""
     nth = _note(ctx)
