@@ -278,10 +278,11 @@ async def start_runtime(
     if own is not None:
         catalog = replace(catalog, providers=own.names)
     store = store or open_store(url, lease_ms=opts.lease_ms, master_keys=master_keys)
+    shelf = open_shelf(store, artifacts or default_artifacts(store.url), master_keys)
     kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
     kit = replace(
         kit, workspaces=replace(kit.workspaces, owner=owner_of(store)),
-        model=kit.model or partial(_model, catalog, models or own),
+        model=kit.model or partial(_model, catalog, models or own), shelf=shelf,
     )
     catalog = replace(catalog, builtin=builtin_tools(kit))
     await store.open()
@@ -292,7 +293,6 @@ async def start_runtime(
     clock.adjust(await store.now())
     bus, committer, definitions = Bus(), Committer(store), Definitions(store)
     committer.start()
-    shelf = open_shelf(store, artifacts or default_artifacts(store.url), master_keys)
     engine = Engine(
         store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge,
         workspaces=kit.workspaces, terms=opts.terms, shelf=shelf,

@@ -26,6 +26,8 @@ from tenuto.ports.artifacts import ArtifactRow, DepotFailed
 from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.retention import sweep
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.tools.builtin.kit import Kit
+from tenuto.runtime.tools.workspace import Workspaces
 from tenuto.settings import Settings, load
 from tenuto.settings.artifacts import Artifacts
 from tenuto.wiring import ArtifactPlace, Runtime, open_artifacts, running
@@ -251,6 +253,34 @@ async def test_a_reference_to_nothing_fails_with_its_reason(tmp_path: Path):
             run = (await runtime.engine.runs.start("w", {"of": of})).id
             view = await runtime.engine.runs.result(run, timeout_s=20)
             assert (view.status, view.error.code if view.error else "") == ("failed", code)
+
+
+async def test_tools_keep_files_of_a_workspace_and_bring_them_back(place: ArtifactPlace, tmp_path: Path):
+    """From one run's workspace into another's; what is too long, elsewhere or no digest is refused with its reason."""
+    app = App("t")
+    made = app.workflow("save")
+    made.tool("write_file", id="write", args={"path": "out/a.csv", "content": "1,2\n"})
+    made.tool("save_artifact", id="save", args={"path": "out/a.csv"}, after="write")
+    app.workflow("load").tool("load_artifact", id="load", args={"artifact": "${input.of}", "path": "in/b.csv"}).tool(
+        "read_file", id="read", args={"path": "in/b.csv"}, after="load"
+    )
+    kit = Kit(workspaces=Workspaces(root=tmp_path / "files", max_write=10))
+    async with running(f"sqlite:///{tmp_path}/t.db", app.catalog(), artifacts=place, kit=kit) as runtime:
+        engine = runtime.engine
+
+        async def outcome(workflow: str, **given: Any) -> Any:
+            run = (await engine.runs.start(workflow, given)).id
+            view = await engine.runs.result(run, timeout_s=20)
+            return view.output if view.status == "completed" else view.error
+
+        saved = (await outcome("save"))["save"]
+        digest = digest_of(b"1,2\n")
+        assert saved == {"artifact": digest, "size": 4, "media_type": "text/csv", "name": "a.csv"}
+        assert (await outcome("load", of=digest))["read"]["content"] == "1,2\n"
+        long = await engine.artifacts.put(pieces(b"x" * 11))
+        for of, code in ((long.digest, "workspace.full"), (f"sha256:{'3' * 64}", "artifact.unknown"), ("../etc/passwd", "tool.arguments")):
+            error = await outcome("load", of=of)
+            assert error.code == code, error
 
 
 # --- clearing ------------------------------------------------------------------------------------------------------

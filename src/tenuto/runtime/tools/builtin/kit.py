@@ -12,6 +12,7 @@ from tenuto.errors import Permanent
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.model import Model
 from tenuto.ports.objects import Objects
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.tools.catalog import Arguments, CallInfo, Tool
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.tool import Later
@@ -88,6 +89,7 @@ class Kit:
     Attributes:
         slack: Name of a destination -> environment variable that holds the address of its webhook.
         buckets: Name of a destination -> the bucket.
+        shelf: The artifacts of the installation; whoever starts the tools puts them here.
         local_llm: Model of the tool of that name; empty switches it off.
         model: Returns the model of a `provider:model` name.
     """
@@ -98,6 +100,7 @@ class Kit:
     mail: MailServer | None = None
     slack: Mapping[str, str] = field(default_factory=dict[str, str])
     buckets: Mapping[str, Bucket] = field(default_factory=dict[str, Bucket])
+    shelf: Shelf | None = None
     local_llm: str = ""
     model: Callable[[str], Model] | None = None
     images: ImageServer | None = None

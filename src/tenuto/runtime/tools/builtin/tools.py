@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenuto.runtime.tools.builtin import (
+    artifacts,
     files,
     knowledge,
     local,
@@ -17,7 +18,7 @@ from tenuto.runtime.tools.catalog import Tool
 
 _DECLARED = (
     *files.TOOLS, *knowledge.TOOLS, *transform.TOOLS, *messages.TOOLS, *uploads.TOOLS, *local.TOOLS, *python.TOOLS,
-    *patching.TOOLS,
+    *patching.TOOLS, *artifacts.TOOLS,
 )
 
 
