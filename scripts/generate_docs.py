@@ -13,7 +13,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.docs_pages import commands, definition, errors, events, http, machine, settings, sql
+from scripts.docs_pages import commands, definition, errors, events, findings, http, machine, settings, sql
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +23,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/definition.md": definition.page,
     "docs/reference/errors.md": errors.page,
     "docs/reference/events.md": events.page,
+    "docs/reference/findings.md": findings.page,
     "docs/reference/settings.md": settings.page,
     "docs/reference/http.md": http.page,
     "docs/reference/sql.md": sql.page,

@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenuto.domain.graph.analysis import analyse
 from tenuto.domain.graph.compile import compile_definition
 from tenuto.domain.graph.digests import definition_to_json, digest_of_definition
 from tenuto.domain.graph.order import longest_path, topological_order
@@ -91,6 +92,22 @@ def test_a_clean_graph_compiles_to_a_consistent_plan(document: dict[str, Any]) -
         assert_consistent(plan)
         path = longest_path(plan)
         assert all(any(e.src == a and e.dst == b for e in plan.edges) for a, b in pairwise(path))
+
+
+@given(documents())
+@settings(max_examples=150, deadline=None)
+def test_whatever_may_be_published_can_be_analysed(document: dict[str, Any]) -> None:
+    """Findings never fail, say the same each time, and stand at places that exist."""
+    definition = parse_definition(document)
+    if check(definition):
+        return
+    found = analyse(definition)
+    assert found == analyse(definition)
+    written = definition_to_json(definition)
+    for one in found:
+        spot: Any = written
+        for key in one.place.split("/")[1:]:
+            spot = spot[int(key) if isinstance(spot, list) else key.replace("~1", "/").replace("~0", "~")]
 
 
 @given(documents())

@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deadletter redrive": ("deadletters", "redrive", "Send a dead letter round again"),
     "workflow list": ("workflows", "list", "List registered workflows"),
     "workflow show": ("workflows", "show", "Show a workflow's definition"),
-    "workflow validate": ("workflows", "validate", "Check a definition and list every problem"),
+    "workflow validate": ("workflows", "validate", "Check a definition: every problem, and what will go wrong in a run"),
     "workflow publish": ("workflows", "publish", "Register a definition as a new version"),
     "workflow tag": ("workflows", "tag", "Point a tag at a version"),
     "workflow retire": ("workflows", "retire", "Let no new runs start from a workflow"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tenuto.cli.context import Context
+    from tenuto.cli.out import Out
     from tenuto.cli.parse import Parser
 
 
@@ -95,30 +96,53 @@ def _document(path: str) -> tuple[bytes, str]:
 def args_validate(parser: Parser) -> None:
     """Declare the options of `workflow validate`."""
     parser.option("file", metavar="FILE", help="a .json or .yaml definition (- for standard input)")
+    parser.option("--strict", action="store_true", help="let warnings count as errors do")
 
 
 def do_validate(context: Context) -> int:
-    """Check a definition; exit code 1 when it has problems."""
+    """Check a definition; exit code 1 when it has problems, or findings that are errors (with --strict: warnings)."""
     out = context.out
     payload, kind = _document(context.args.file)
     found: dict[str, Any] = context.client.post("/workflows/validate", payload, kind=kind)
     problems: list[Any] = found.get("problems") or found.get("errors") or []
     is_valid = bool(found.get("valid", not problems))
+    grouped = _by_severity(found)
 
     def pretty() -> None:
-        for warning in seq(found.get("warnings")):
-            out.line(out.paint("warning", "yellow") + "\n".join(entry_lines(warning)))
         if is_valid:
             out.line(f"{out.paint('valid', 'green')}  {clean(found.get('version') or '')}".rstrip())
-            return
-        out.line(
-            f"{out.paint('not valid', 'red')}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        )
+        else:
+            out.line(
+                f"{out.paint('not valid', 'red')}: {len(problems)} problem{'s' if len(problems) != 1 else ''}"
+            )
         for problem in problems:
             out.line("\n".join(entry_lines(problem)))
+        for severity, entries in grouped.items():
+            _show_findings(out, severity, entries)
 
     out.result(found, pretty)
-    return 0 if is_valid else 1
+    counts = ("error", "warning") if context.args.strict else ("error",)
+    return 0 if is_valid and not any(grouped.get(severity) for severity in counts) else 1
+
+
+_COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
+
+
+def _by_severity(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for entry in map(obj, seq(found.get("findings"))):
+        grouped.setdefault(str(entry.get("severity")), []).append(entry)
+    return {severity: grouped[severity] for severity in (*_COLOURS, *grouped) if severity in grouped}
+
+
+def _show_findings(out: Out, severity: str, entries: list[dict[str, Any]]) -> None:
+    count = f"{len(entries)} {clean(severity)}{'s' if len(entries) != 1 else ''}"
+    out.line("\n" + out.paint(count, _COLOURS.get(severity, "dim"), "bold"))
+    for entry in entries:
+        out.line(f"  {clean(entry.get('place') or '/')}  {out.paint(clean(entry.get('id')), 'dim')}")
+        out.line(f"    {clean(entry.get('message'))}")
+        if entry.get("fix"):
+            out.line(f"    {out.paint('fix:', 'green')} {clean(entry['fix'])}")
 
 
 def args_publish(parser: Parser) -> None:

@@ -334,3 +334,35 @@ def test_empty_answers_read_well(argv, path, told, server, cli):
     outcome = cli(*argv)
     assert (outcome.code, outcome.out) == (0, "")
     assert told in outcome.err
+
+
+FOUND = [
+    {"id": "http.slow", "severity": "note", "place": "/nodes/0", "message": "no limit", "fix": "give one"},
+    {"id": "secret.literal", "severity": "error", "place": "/nodes/1", "message": "a key", "fix": "take it out"},
+    {"id": "race.shared_write", "severity": "warning", "place": "/nodes/2", "message": "a race", "fix": "an edge"},
+]
+
+
+@pytest.mark.parametrize(
+    ("severities", "argv", "code"),
+    [
+        (["note"], [], 0), (["note"], ["--strict"], 0), (["warning"], [], 0), (["warning"], ["--strict"], 1),
+        (["error"], [], 1), (["error", "note"], ["--strict", "--output", "json"], 1),
+    ],
+)  # fmt: skip
+def test_validate_ends_with_1_for_errors_and_when_strict_for_warnings(server, cli, tmp_path, severities, argv, code):
+    """The exit code is the same in every form of the output."""
+    (tmp_path / "w.yaml").write_text("name: w\n")
+    found = [entry for entry in FOUND if entry["severity"] in severities]
+    server.on("POST", "/workflows/validate", {"valid": True, "version": "sha256:1", "findings": found})
+    assert cli("workflow", "validate", "w.yaml", *argv).code == code
+
+
+def test_validate_groups_findings_by_severity(server, cli, tmp_path):
+    """The worst first, each with its place, id and what to do."""
+    (tmp_path / "w.yaml").write_text("name: w\n")
+    server.on("POST", "/workflows/validate", {"valid": True, "version": "sha256:1", "findings": FOUND})
+    lines = [line.strip() for line in cli("workflow", "validate", "w.yaml").out.splitlines()]
+    heads = [lines.index(head) for head in ("1 error", "1 warning", "1 note")]
+    assert heads == sorted(heads)
+    assert lines[heads[0] + 1 : heads[0] + 4] == ["/nodes/1  secret.literal", "a key", "fix: take it out"]

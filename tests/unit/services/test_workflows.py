@@ -86,3 +86,17 @@ async def test_lists_are_paged(idle: Engine):
     assert len(first.items) == 2
     assert rest.next is None
     assert {item.name for item in first.items + rest.items} == {"a", "b", "c"}
+
+
+async def test_validate_tells_findings_at_the_places_their_author_wrote(idle: Engine):
+    text = "name: w\nnodes:\n  - {id: a, kind: http, url: 'https://a.example', headers: {x: AKIAABCDEFGHIJKLMNOP}}\n"
+    found = await idle.workflows.validate(text)
+    assert found.valid
+    assert found.version
+    assert [(one.id, one.severity, one.place) for one in found.findings] == [
+        ("secret.literal", "error", "/nodes/0/config/headers/x"), ("http.slow", "note", "/nodes/0"),
+    ]  # fmt: skip
+    assert "AKIAABCDEF" not in repr(found)
+    assert (await idle.workflows.list()).items == []
+    keyed = {"name": "w", "nodes": {"a": {"kind": "http", "config": {"url": "https://a.example"}}}}
+    assert [one.place for one in (await idle.workflows.validate(keyed)).findings] == ["/nodes/a"]

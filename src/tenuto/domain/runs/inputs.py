@@ -160,11 +160,7 @@ class WaitAsked(msgspec.Struct, frozen=True):
 
 
 class PatchAsked(msgspec.Struct, frozen=True):
-    """A step's code proposes a change of the graph it runs in; `by` names the agent.
-
-    Attributes:
-        absent: Workflows it would start, `name@tag`, that do not exist.
-    """
+    """A step's code proposes a change of the graph it runs in; `by` names the agent."""
 
     step: str
     n: int
@@ -174,7 +170,6 @@ class PatchAsked(msgspec.Struct, frozen=True):
     ops: Raw
     reason: str = ""
     by: str = ""
-    absent: tuple[str, ...] = ()
 
 
 class CallDone(msgspec.Struct, frozen=True):

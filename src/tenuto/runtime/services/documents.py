@@ -8,8 +8,10 @@ import msgspec
 import yaml
 
 from tenuto.domain.base.canonical import canonical_json
+from tenuto.domain.graph.analysis import Finding, analyse
 from tenuto.domain.graph.digests import digest_of_definition
 from tenuto.domain.graph.model import Definition
+from tenuto.domain.graph.parse import read_definition
 from tenuto.domain.graph.steps import steps_to_definition
 from tenuto.domain.graph.validate import load_definition, require_valid
 from tenuto.errors import InvalidGraph, Problem
@@ -30,9 +32,28 @@ def read(document: Document, catalog: Catalog | None) -> Definition:
     if isinstance(document, Definition):
         return require_valid(catalog.complete(document) if catalog is not None else document, known)
     data: Any = text(document) if isinstance(document, str | bytes) else document
-    if isinstance(data, dict) and "steps" in data and "nodes" not in data and "graph" not in data:
+    if _is_step_list(data):
         return read_steps(data, catalog)
     return load_definition(data, known, complete=catalog.complete if catalog is not None else None)
+
+
+def study(document: Document, catalog: Catalog | None) -> tuple[Definition, tuple[Finding, ...]]:
+    """Return the valid definition a document describes, and what was found in it, at the places its author wrote.
+
+    Raises:
+        InvalidGraph: With every problem.
+    """
+    data: Any = text(document) if isinstance(document, str | bytes) else document
+    definition = read(data, catalog)
+    found = analyse(definition, catalog.known() if catalog is not None else None)
+    if isinstance(data, Definition) or _is_step_list(data):
+        return definition, found
+    written = read_definition(data).written
+    return definition, tuple(msgspec.structs.replace(one, place=written(one.place)) for one in found)
+
+
+def _is_step_list(data: Any) -> bool:
+    return isinstance(data, dict) and "steps" in data and "nodes" not in data and "graph" not in data
 
 
 def read_steps(document: Any, catalog: Catalog | None) -> Definition:

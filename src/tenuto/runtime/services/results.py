@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from tenuto.domain.graph.analysis import Severity
 from tenuto.domain.runs.check import Violation
 from tenuto.domain.runs.views import BudgetView, ErrorView, GraphView, View
 
@@ -67,13 +68,26 @@ class ProblemView(View):
     code: str = ""
 
 
+class Foreseen(View):
+    """One thing that will go wrong, or is worth knowing, when a workflow runs; `place` is a JSON pointer into it."""
+
+    id: str
+    severity: Severity
+    place: str
+    message: str
+    fix: str
+
+
 class Validation(View):
-    """What checking a definition found; `version` is its digest when it can be compiled."""
+    """What checking a definition found; `version` is its digest when it can be compiled.
+
+    Problems keep it from being published; findings do not.
+    """
 
     valid: bool
     version: str | None = None
     problems: list[ProblemView] = []
-    warnings: list[ProblemView] = []
+    findings: list[Foreseen] = []
 
 
 class WorkflowVersion(View):
@@ -97,8 +111,7 @@ class TicketView(View):
     """A question to a person.
 
     Attributes:
-        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `patch`, `breaker`,
-            `dead_letter`.
+        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `dead_letter`.
         state: `open`, `decided`, `closed`.
         choices: Decisions that are accepted while the ticket is open.
     """

@@ -17,8 +17,15 @@ from tenuto.domain.runs.views import instant
 from tenuto.errors import Invalid, InvalidGraph, Problem, WorkflowMissing
 from tenuto.ports.store import WorkflowRow
 from tenuto.runtime.services.context import Context
-from tenuto.runtime.services.documents import Document, read, version_row
-from tenuto.runtime.services.results import Page, ProblemView, Validation, WorkflowVersion, WorkflowView
+from tenuto.runtime.services.documents import Document, read, study, version_row
+from tenuto.runtime.services.results import (
+    Foreseen,
+    Page,
+    ProblemView,
+    Validation,
+    WorkflowVersion,
+    WorkflowView,
+)
 
 __all__ = ["Document", "Workflows"]
 
@@ -38,13 +45,17 @@ class Workflows:
         self._stored: set[str] = set()
 
     async def validate(self, document: Document) -> Validation:
-        """Return every problem of a definition; stores nothing."""
+        """Return every problem of a definition, or else what will go wrong when it runs; stores nothing."""
         try:
-            definition = read(document, self._c.catalog)
+            definition, found = study(document, self._c.catalog)
         except InvalidGraph as exc:
             problems = exc.problems or (Problem(place="", message=exc.message, code=exc.reason),)
             return Validation(valid=False, problems=[_problem(item) for item in problems])
-        return Validation(valid=True, version=compile_definition(definition).digest)
+        findings = [
+            Foreseen(id=one.id, severity=one.severity, place=one.place, message=one.message, fix=one.fix)
+            for one in found
+        ]
+        return Validation(valid=True, version=compile_definition(definition).digest, findings=findings)
 
     async def publish(self, document: Document) -> WorkflowVersion:
         """Store a version, and let `latest` point at it; repeats change nothing.
