@@ -24,7 +24,10 @@ def _nothing(_: Any) -> Any:
 
 
 def _no_conflicts(_: Any) -> Any:
-    return lambda *given: []
+    def none(*_: Any) -> list[Any]:
+        return []
+
+    return none
 
 
 def _refunds(_: Any) -> Any:
