@@ -228,6 +228,20 @@ class PatchDecisionIn(Strict):
     """Needed to reject."""
 
 
+class VersionPatchIn(Strict):
+    """A change of a workflow for the runs to come."""
+
+    operations: list[Any]
+    """JSON Patch (RFC 6902) on `/nodes` and `/edges`; nodes go by place or id, edges by place or `FROM->TO`."""
+    base: Name = "latest"
+    """Version they are made for, as a tag or digest; the tag has to point at it."""
+    tag: Name = "latest"
+    """The tag that shall point at what comes of it."""
+    reason: Text = ""
+    evidence: dict[str, Any] = {}
+    """What speaks for it, kept as it is."""
+
+
 class TagIn(Strict):
     """The version a tag shall point at."""
 

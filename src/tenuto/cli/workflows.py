@@ -1,4 +1,4 @@
-"""`workflow list|show|validate|publish|tag|retire`."""
+"""`workflow list|show|validate|publish|tag|patch|history|undo|redo|retire`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tenuto.cli.complain import entry_lines
 from tenuto.cli.context import cursor, items
 from tenuto.cli.control import given
 from tenuto.cli.out import clean
-from tenuto.cli.values import obj, seq
+from tenuto.cli.values import is_object, obj, seq
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def do_list(context: Context) -> int:
         rows = [
             (
                 clean(entry.get("name")),
-                clean(entry.get("version") or show.NOTHING),
+                clean(" ".join(filter(None, (entry.get("number"), entry.get("version")))) or show.NOTHING),
                 clean(", ".join(map(str, entry.get("tags") or [])) or show.NOTHING),
                 show.ago(entry.get("created_at")),
                 show.status(out, "retired") if entry.get("retired") else "",
@@ -183,6 +183,90 @@ def do_tag(context: Context) -> int:
     )
     version = obj(stored).get("version") or args.version
     out.result(stored, lambda: out.line(clean(f"{args.name}@{args.tag} is {version}")))
+    return 0
+
+
+def args_patch(parser: Parser) -> None:
+    """Declare the options of `workflow patch`."""
+    parser.option("name", metavar="NAME", help="name of the workflow")
+    parser.option("file", metavar="FILE", help="JSON Patch operations as .json or .yaml (- for standard input)")
+    parser.option("--base", metavar="VERSION", help="tag or digest it is made for (default: latest)")
+    parser.option("--tag", metavar="TAG", help="the tag to move (default: latest)")
+    parser.option("--reason", help="why, for whoever looks at it")
+
+
+def do_patch(context: Context) -> int:
+    """Make a version of another by a patch; runs started from then on go by it."""
+    args = context.args
+    document = inputs.read_document(args.file)
+    parts: dict[str, Any] = dict(document) if is_object(document) else {"operations": document}
+    parts.update(given(reason=args.reason, base=args.base, tag=args.tag))
+    payload, kind = inputs.encode(parts)
+    return _moved(context, context.client.post(path_of("workflows", args.name, "patches"), payload, kind=kind))
+
+
+def args_history(parser: Parser) -> None:
+    """Declare the options of `workflow history`."""
+    parser.option("name", metavar="NAME", help="name of the workflow")
+    parser.option("--tag", metavar="TAG", help="only this tag")
+
+
+def do_history(context: Context) -> int:
+    """Show every move of a workflow's tags, oldest first."""
+    args, out = context.args, context.out
+    page = context.client.get(path_of("workflows", args.name, "moves"), {"tag": args.tag})
+
+    def pretty() -> None:
+        rows = [
+            (clean(move.get("tag")), str(move.get("n")), clean(move.get("kind")), clean(move.get("version")),
+             clean(move.get("by") or show.NOTHING), show.ago(move.get("at")), clean(move.get("reason") or ""))
+            for move in items(page)
+        ]  # fmt: skip
+        show.table(out, ("TAG", "MOVE", "HOW", "VERSION", "BY", "WHEN", "WHY"), rows)
+        if not rows:
+            out.note("No tag was moved since moves are remembered.")
+
+    out.result(page, pretty)
+    return 0
+
+
+def _back(parser: Parser) -> None:
+    parser.option("name", metavar="NAME", help="name of the workflow")
+    parser.option("--tag", metavar="TAG", default="latest", help="the tag to move (default: latest)")
+    parser.option("--reason", help="why, for whoever looks at it")
+
+
+def args_undo(parser: Parser) -> None:
+    """Declare the options of `workflow undo`."""
+    _back(parser)
+
+
+def do_undo(context: Context) -> int:
+    """Let a tag point where it did before its last move; no version is lost."""
+    return _turned(context, "undo")
+
+
+def args_redo(parser: Parser) -> None:
+    """Declare the options of `workflow redo`."""
+    _back(parser)
+
+
+def do_redo(context: Context) -> int:
+    """Let a tag point where it did before its last undo."""
+    return _turned(context, "redo")
+
+
+def _turned(context: Context, how: str) -> int:
+    args = context.args
+    path = path_of("workflows", args.name, "tags", args.tag, how)
+    return _moved(context, context.client.post(path, given(reason=args.reason)))
+
+
+def _moved(context: Context, stored: Any) -> int:
+    out, found = context.out, obj(stored)
+    tags = ", ".join(map(str, found.get("tags") or []))
+    words = f"{found.get('name')} {found.get('number') or ''} {found.get('version')} ({tags})"
+    out.result(stored, lambda: out.line(clean(" ".join(words.split()))))
     return 0
 
 

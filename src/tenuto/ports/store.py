@@ -23,6 +23,7 @@ from tenuto.ports.escrow import Funds
 from tenuto.ports.findings import Findings
 from tenuto.ports.journal import History as History
 from tenuto.ports.journal import InboxRow as InboxRow
+from tenuto.ports.lineage import Lineage
 from tenuto.ports.lists import RunFilter as RunFilter
 from tenuto.ports.lists import StepFilter as StepFilter
 from tenuto.ports.lists import StepRow as StepRow
@@ -280,7 +281,7 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Protocol):
+class Store(Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Protocol):
     """All that outlives a process.
 
     Attributes:
@@ -309,7 +310,7 @@ class Store(Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Rep
 
     # --- definitions ------------------------------------------------------------------------------------------
     async def put_workflow(self, row: WorkflowRow) -> None:
-        """Store a version if it is new and let the tag `latest` point at it."""
+        """Store a version if it is new; no tag moves."""
         ...
 
     async def get_definition(self, ns: str, digest: str) -> bytes | None:
@@ -322,10 +323,6 @@ class Store(Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Rep
 
     async def resolve_tag(self, ns: str, name: str, tag: str) -> str | None:
         """Return the digest a tag points at; a full digest of the workflow resolves to itself."""
-        ...
-
-    async def set_tag(self, ns: str, name: str, tag: str, digest: str) -> None:
-        """Move a tag."""
         ...
 
     async def retire_workflow(self, ns: str, name: str, digest: str | None) -> int:

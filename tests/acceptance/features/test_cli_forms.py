@@ -34,6 +34,19 @@ ELSEWHERE = {"keys generate", "keys list", "keys rotate", "keys rewrap", "keys s
 LOCAL = {"migrate", "rebuild", "doctor", "audit verify", "audit export"}
 GRAPH = {"name": "formed", "nodes": [{"id": "a", "kind": "transform", "config": {"value": "1"}}], "edges": []}
 
+PATCHED = {
+    "name": "patched", "patches": {"approval": ["all"]}, "edges": [{"from": "w", "to": "a"}],
+    "nodes": [{"id": "w", "kind": "wait", "config": {"signal": "go"}}, {"id": "a", "kind": "transform", "config": {"value": "1"}}],
+}
+
+
+def behind(source: str, name: str) -> list[dict[str, Any]]:
+    """Return the operations that put a node behind another."""
+    return [
+        {"op": "add", "path": "/nodes/-", "value": {"id": name, "kind": "transform", "config": {"value": "2"}}},
+        {"op": "add", "path": "/edges/-", "value": {"from": source, "to": name}},
+    ]
+
 
 @pytest.fixture(scope="module")
 def things(served: Served) -> dict[str, Any]:
@@ -52,7 +65,17 @@ def things(served: Served) -> dict[str, Any]:
     held = [start(client, "held", {"path": str(server.home / f"gate{n}")}) for n in range(3)]
     for run in held:
         until("it holds", lambda run=run: client.get(f"/runs/{run}/events", params={"type": "step.started"}).json()["items"])
-    return {"done": done, "other": other, "broken": broken, "ticket": ticket, "letter": letter["id"], "step": letter["step"], "file": str(path),
+    more, later = server.home / "more.json", server.home / "later.json"
+    more.write_text(json.dumps(behind("w", "x")))
+    later.write_text(json.dumps(behind("a", "z")))
+    patched = client.post("/runs", json={"definition": PATCHED}).json()["id"]
+    until("it waits", lambda: client.get(f"/runs/{patched}").json()["status"] == "waiting")
+    base = client.get(f"/runs/{patched}/patches/graph").json()["digest"]
+    patches = [
+        client.post(f"/runs/{patched}/patches", json={"base_digest": base, "operations": behind("w", name)}).json()["id"]
+        for name in ("p", "q")
+    ]  # fmt: skip
+    return {"patched": patched, "patches": patches, "more": str(more), "patch": str(later), "done": done, "other": other, "broken": broken, "ticket": ticket, "letter": letter["id"], "step": letter["step"], "file": str(path),
             "digest": digest, "large": large, "held": held}  # fmt: skip
 
 
@@ -68,13 +91,18 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "deadletter list": [], "deadletter redrive": [t["letter"]], "tickets list": [],
         "approve": [t["ticket"], "approve", "--reason", "yes"],
         "workflow list": [], "workflow show": ["formed"], "workflow validate": [t["file"]], "workflow publish": [t["file"]],
-        "workflow tag": ["formed", "prod", "latest"], "workflow retire": ["formed"],
+        "workflow tag": ["formed", "prod", "latest"], "workflow patch": ["formed", t["patch"]],
+        "workflow history": ["formed"], "workflow undo": ["formed"], "workflow redo": ["formed"],
+        "workflow retire": ["formed"],
         "artifact list": [t["large"]], "artifact get": [t["digest"]], "artifact put": [t["file"]], "usage": [], "services": [], "run delete": [t["other"]],
         "prune": ["--before", "400d"], "version": [],
         "budget list": [], "budget set": ["day", "20"], "budget clear": ["day"], "budget holds": ["--lost"],
         "knowledge index": ["notes", t["file"]], "knowledge list": [], "knowledge sources": ["notes"],
         "knowledge documents": ["notes"], "knowledge search": ["formed"], "knowledge delete": ["notes"],
         "findings list": [],
+        "patch list": [t["patched"]], "patch show": [t["patched"], t["patches"][0]], "patch graph": [t["patched"]],
+        "patch approve": [t["patched"], t["patches"][0]], "patch undo": [t["patched"]], "patch redo": [t["patched"]],
+        "patch reject": [t["patched"], t["patches"][1], "--reason", "no"], "patch propose": [t["patched"], t["more"]],
         "migrate": [], "rebuild": [], "doctor": [], "audit verify": [], "audit export": [done],
     }  # fmt: skip
 

@@ -26,6 +26,7 @@ from tenuto.runtime.services.readers import Steps, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
 from tenuto.runtime.services.usage import Usage
+from tenuto.runtime.services.versions import Versions
 from tenuto.runtime.services.workflows import Workflows
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.runtime.tools.workspace import Workspaces
@@ -64,6 +65,7 @@ class Engine:
             feed or Feed(store, bus), shelf or Shelf(store), ns, terms or Terms(),
         )
         self.workflows = Workflows(self.context)
+        self.versions = Versions(self.context, self.workflows)
         self.runs = Runs(self.context, self.workflows, workspaces)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)

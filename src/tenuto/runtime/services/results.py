@@ -90,11 +90,38 @@ class Validation(View):
     findings: list[Foreseen] = []
 
 
+class MoveView(View):
+    """A tag of a workflow was let point at another version.
+
+    Attributes:
+        kind: `publish`, `tag`, `patch`, `undo` or `redo`.
+        former: Version it pointed at before; empty when the tag was new.
+        operations: For patches: the overlay, by places in lists, that makes the version of the former one.
+    """
+
+    tag: str
+    n: int
+    kind: str
+    version: str
+    former: str = ""
+    by: str = ""
+    author: str = ""
+    reason: str = ""
+    at: datetime | None = None
+    operations: list[dict[str, Any]] = []
+    evidence: dict[str, Any] = {}
+
+
 class WorkflowVersion(View):
-    """A stored version of a workflow."""
+    """A stored version of a workflow.
+
+    Attributes:
+        number: `n.0` for the n-th that was written, `n.m` for the m-th patch in its line; empty in lists of all workflows.
+    """
 
     name: str
     version: str
+    number: str = ""
     tags: list[str] = []
     retired: bool = False
     created_at: datetime | None = None

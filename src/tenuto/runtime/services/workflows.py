@@ -15,9 +15,11 @@ from tenuto.domain.graph.model import Definition
 from tenuto.domain.runs.present import graph_view
 from tenuto.domain.runs.views import instant
 from tenuto.errors import Invalid, InvalidGraph, Problem, WorkflowMissing
+from tenuto.ports.lineage import MoveKind, TagMove
 from tenuto.ports.store import WorkflowRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import Document, read, study, version_row
+from tenuto.runtime.services.numbers import comes_of, numbers_of
 from tenuto.runtime.services.results import (
     Foreseen,
     Page,
@@ -57,16 +59,20 @@ class Workflows:
         ]
         return Validation(valid=True, version=compile_definition(definition).digest, findings=findings)
 
-    async def publish(self, document: Document) -> WorkflowVersion:
-        """Store a version, and let `latest` point at it; repeats change nothing.
+    async def publish(self, document: Document, *, by: str = "") -> WorkflowVersion:
+        """Store a version, and let `latest` point at it, unless it points at what patches made of this very version.
+
+        Repeats change nothing: a program that starts again with its workflows does not undo patches of them.
 
         Raises:
             InvalidGraph: With every problem.
         """
         definition = read(document, self._c.catalog)
         row = version_row(self._c.ns, definition, self._c.clock())
-        await self._c.store.put_workflow(row)
-        await self._c.store.set_tag(self._c.ns, row.name, "latest", row.digest)
+        now = await self._c.store.resolve_tag(self._c.ns, row.name, "latest")
+        moves = await self._c.store.tag_moves(self._c.ns, row.name) if now not in (None, row.digest) else []
+        if now is None or not comes_of(now, row.digest, moves):
+            await self._move(row.name, "latest", row.digest, "publish", by, version=row)
         self._c.definitions.keep(row.digest, definition)
         self._resolved.clear()
         return next(item for item in await self._versions(row.name) if item.version == row.digest)
@@ -76,10 +82,11 @@ class Workflows:
         row = version_row(self._c.ns, definition, self._c.clock())
         if row.digest in self._stored:
             return row.digest
-        former = await self._c.store.resolve_tag(self._c.ns, row.name, "latest")
         await self._c.store.put_workflow(row)
-        if former is not None and former != row.digest:
-            await self._c.store.set_tag(self._c.ns, row.name, "latest", former)
+        if await self._c.store.resolve_tag(self._c.ns, row.name, "latest") is None:
+            await self._c.store.move_tag(
+                TagMove(ns=self._c.ns, name=row.name, tag="latest", digest=row.digest, former="", kind="publish")
+            )
         self._c.definitions.keep(row.digest, definition)
         self._stored.add(row.digest)
         return row.digest
@@ -131,7 +138,42 @@ class Workflows:
             definition=definition_to_json(plan.definition),
         )
 
-    async def tag(self, name: str, tag: str, version: str) -> WorkflowVersion:
+    async def _move(
+        self, name: str, tag: str, digest: str, kind: MoveKind, by: str, *, version: WorkflowRow | None = None
+    ) -> None:
+        """Let a tag point at a version, wherever it points by now."""
+        move = TagMove(ns=self._c.ns, name=name, tag=tag, digest=digest, former="", kind=kind, by=by)
+        while True:
+            move.former = await self._c.store.resolve_tag(self._c.ns, name, tag) or ""
+            if move.former == digest or await self._c.store.move_tag(move, version):
+                return
+
+    async def digest_of(self, name: str, version: str) -> str:
+        """Return the digest of a version given by tag or digest.
+
+        Raises:
+            WorkflowMissing: There is none; names the nearest.
+        """
+        return await self._lookup(name, version)
+
+    async def version(self, name: str, digest: str) -> WorkflowVersion:
+        """Return a version that is known to exist."""
+        return next(item for item in await self._versions(name) if item.version == digest)
+
+    async def require(self, name: str) -> None:
+        """Look whether there is a workflow.
+
+        Raises:
+            WorkflowMissing: There is none; names the nearest.
+        """
+        if not await self._c.store.list_workflows(self._c.ns, name):
+            raise await self._missing(name, "latest")
+
+    def forget(self) -> None:
+        """Look tags up anew from here on."""
+        self._resolved.clear()
+
+    async def tag(self, name: str, tag: str, version: str, *, by: str = "") -> WorkflowVersion:
         """Let a tag point at a version, given by digest or another tag.
 
         Raises:
@@ -141,7 +183,7 @@ class Workflows:
         if not _TAG.fullmatch(tag):
             raise Invalid(f"{tag!r} is not a tag: 1 to 64 letters, digits, '.', '_' or '-'", code="workflow.tag")
         digest = await self._lookup(name, version)
-        await self._c.store.set_tag(self._c.ns, name, tag, digest)
+        await self._move(name, tag, digest, "tag", by)
         self._resolved.clear()
         return next(item for item in await self._versions(name) if item.version == digest)
 
@@ -194,7 +236,11 @@ class Workflows:
         return digest
 
     async def _versions(self, name: str | None) -> list[WorkflowVersion]:
-        return [_version(row) for row in await self._c.store.list_workflows(self._c.ns, name)]
+        rows = await self._c.store.list_workflows(self._c.ns, name)
+        if name is None:
+            return [_version(row) for row in rows]
+        numbers = numbers_of(rows, await self._c.store.tag_moves(self._c.ns, name))
+        return [_version(row, numbers[row.digest]) for row in rows]
 
     async def _missing(self, name: str, version: str) -> WorkflowMissing:
         rows = await self._c.store.list_workflows(self._c.ns)
@@ -212,8 +258,9 @@ class Workflows:
         )
 
 
-def _version(row: WorkflowRow) -> WorkflowVersion:
+def _version(row: WorkflowRow, number: str = "") -> WorkflowVersion:
     return WorkflowVersion(
+        number=number,
         name=row.name, version=row.digest, tags=sorted(row.tags), retired=row.retired,
         created_at=instant(row.created_at),
     )

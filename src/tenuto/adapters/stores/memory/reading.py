@@ -18,12 +18,8 @@ class Definitions:
     tables: Tables
 
     async def put_workflow(self, row: WorkflowRow) -> None:
-        """Store a version if it is new and let the tag `latest` point at it."""
-        if not any((w.ns, w.name, w.digest) == (row.ns, row.name, row.digest) for w in self.tables.workflows):
-            created_at = row.created_at or self.tables.clock()
-            stored = msgspec.structs.replace(row, created_at=created_at, retired=False, tags=())
-            self.tables.workflows.append(stored)
-        self.tables.tags[row.ns, row.name, "latest"] = row.digest
+        """Store a version if it is new; no tag moves."""
+        self.tables.add_workflow(row)
 
     async def get_definition(self, ns: str, digest: str) -> bytes | None:
         """Return a version's canonical JSON."""
@@ -47,10 +43,6 @@ class Definitions:
             return self.tables.tags[ns, name, tag]
         known = any((w.ns, w.name, w.digest) == (ns, name, tag) for w in self.tables.workflows)
         return tag if known else None
-
-    async def set_tag(self, ns: str, name: str, tag: str, digest: str) -> None:
-        """Move a tag."""
-        self.tables.tags[ns, name, tag] = digest
 
     async def retire_workflow(self, ns: str, name: str, digest: str | None) -> int:
         """Mark versions (all when `digest` is `None`) as not startable; return how many."""

@@ -11,6 +11,7 @@ from tenuto.adapters.stores.memory.checkpoints import Checkpoints
 from tenuto.adapters.stores.memory.data_keys import DataKeys
 from tenuto.adapters.stores.memory.findings import Findings
 from tenuto.adapters.stores.memory.journal import Journal
+from tenuto.adapters.stores.memory.lineage import Lineage
 from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
 from tenuto.adapters.stores.memory.reading import Definitions, Projections, Reading
@@ -27,7 +28,7 @@ def wall_clock() -> int:
 
 class MemoryStore(
     Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings,
+    DataKeys, Usage, Reports, Findings, Lineage,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

@@ -16,6 +16,7 @@ from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.findings import DeletedFinding
+from tenuto.ports.lineage import TagMove
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     InboxRow,
@@ -112,6 +113,7 @@ class Tables:
     deleted_findings: dict[tuple[str, str], DeletedFinding] = field(
         default_factory=dict[tuple[str, str], DeletedFinding]
     )
+    tag_moves: dict[tuple[str, str, str], list[TagMove]] = field(default_factory=dict[tuple[str, str, str], list[TagMove]])
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 
@@ -137,6 +139,12 @@ class Tables:
     def newest(self, writer: int) -> int:
         """Return the number of a writer's newest group."""
         return self.pruned.get(writer, 0) + len(self.groups.get(writer, ()))
+
+    def add_workflow(self, row: WorkflowRow) -> None:
+        """Store a version if it is new."""
+        if not any((w.ns, w.name, w.digest) == (row.ns, row.name, row.digest) for w in self.workflows):
+            created_at = row.created_at or self.clock()
+            self.workflows.append(msgspec.structs.replace(row, created_at=created_at, retired=False, tags=()))
 
     def keep_blob(self, digest: str, body: bytes) -> None:
         """Store bytes under their digest; whatever stores them uses them."""

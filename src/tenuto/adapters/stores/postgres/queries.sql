@@ -370,14 +370,10 @@ select current_setting('server_version') as version,
 -- =========================================================================================== definitions
 
 -- name: put_workflow
--- Store a version if it is new; `latest` points at it.
-with w as (
-  insert into workflow (ns, name, digest, body, created_at)
-  values ($1, $2, $3, $4, case when $5::bigint > 0 then $5 else {now} end)
-  on conflict do nothing
-)
-insert into tag (ns, name, tag, digest) values ($1, $2, 'latest', $3)
-on conflict (ns, name, tag) do update set digest = excluded.digest
+-- Store a version if it is new.
+insert into workflow (ns, name, digest, body, created_at)
+values ($1, $2, $3, $4, case when $5::bigint > 0 then $5 else {now} end)
+on conflict do nothing
 
 -- name: get_definition
 -- A version's canonical JSON.
@@ -399,10 +395,32 @@ select digest from (
   select digest, 1 from workflow where ns = $1 and name = $2 and digest = $3) t
 order by rank limit 1
 
--- name: set_tag
--- Move a tag.
-insert into tag (ns, name, tag, digest) values ($1, $2, $3, $4)
-on conflict (ns, name, tag) do update set digest = excluded.digest
+-- name: move_tag
+-- Let a tag point at a version, if it still points where it did; store the version, if given, and remember the move.
+with moved as (
+  insert into tag (ns, name, tag, digest)
+  select $1, $2, $3, $4
+  where $5::text = '' or exists (select from tag where ns = $1 and name = $2 and tag = $3 and digest = $5)
+  on conflict (ns, name, tag) do update set digest = excluded.digest where $5 <> '' and tag.digest = $5
+  returning ns
+),
+version as (
+  insert into workflow (ns, name, digest, body, created_at)
+  select $1, $2, $4, $12::bytea, case when $13::bigint > 0 then $13 else {now} end from moved where $12::bytea is not null
+  on conflict do nothing
+),
+noted as (
+  insert into tag_move (ns, name, tag, n, digest, former, kind, by, author, reason, ops, evidence, at)
+  select $1, $2, $3, 1 + coalesce((select max(n) from tag_move where ns = $1 and name = $2 and tag = $3), 0),
+         $4, $5, $6, $7, $8, $9, $10, $11, {now}
+  from moved
+)
+select count(*) > 0 from moved
+
+-- name: tag_moves
+-- Where a workflow's tags have been, or one.
+select ns, name, tag, n, digest, former, kind, by, author, reason, ops, evidence, at from tag_move
+where ns = $1 and name = $2 and ($3::text is null or tag = $3) order by tag, n
 
 -- name: retire_workflow
 -- Mark versions as not startable.

@@ -17,7 +17,7 @@ class Definitions(Part):
     """Versions of workflows and their tags."""
 
     async def put_workflow(self, row: WorkflowRow) -> None:
-        """Store a version if it is new and let the tag `latest` point at it."""
+        """Store a version if it is new; no tag moves."""
         await self.parts.pool.fetch("put_workflow", row.ns, row.name, row.digest, row.body, row.created_at)
 
     async def get_definition(self, ns: str, digest: str) -> bytes | None:
@@ -31,10 +31,6 @@ class Definitions(Part):
     async def resolve_tag(self, ns: str, name: str, tag: str) -> str | None:
         """Return the digest a tag points at; a full digest of the workflow resolves to itself."""
         return await self.parts.pool.value("resolve_tag", ns, name, tag)
-
-    async def set_tag(self, ns: str, name: str, tag: str, digest: str) -> None:
-        """Move a tag."""
-        await self.parts.pool.fetch("set_tag", ns, name, tag, digest)
 
     async def retire_workflow(self, ns: str, name: str, digest: str | None) -> int:
         """Mark versions (all when `digest` is `None`) as not startable; return how many."""

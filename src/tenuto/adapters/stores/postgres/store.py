@@ -13,6 +13,7 @@ from tenuto.adapters.stores.postgres.data_keys import DataKeys
 from tenuto.adapters.stores.postgres.findings import Findings
 from tenuto.adapters.stores.postgres.funds import Funds
 from tenuto.adapters.stores.postgres.journal import Journal
+from tenuto.adapters.stores.postgres.lineage import Lineage
 from tenuto.adapters.stores.postgres.link import Health, Link
 from tenuto.adapters.stores.postgres.messages import Messages
 from tenuto.adapters.stores.postgres.ownership import Ownership
@@ -31,7 +32,7 @@ READERS = 3
 
 class PostgresStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings,
+    DataKeys, Usage, Reports, Findings, Lineage,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

@@ -17,6 +17,7 @@ from tenuto.errors import Corrupt, TenutoError
 from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Saved
 from tenuto.ports.findings import DeletedFinding
+from tenuto.ports.lineage import TagMove
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Commit,
@@ -292,6 +293,26 @@ class Rows:
     def open_workflow(self, row: WorkflowRow) -> WorkflowRow:
         """Return a version as it was."""
         return replace(row, body=self.definition(row.ns, row.digest, row.body))
+
+    def tag_move(self, move: TagMove) -> TagMove:
+        """Seal why a tag was moved and what was changed, under a key that outlives every namespace."""
+        place = f"{move.name}/{move.tag}/{move.digest}"
+        return replace(
+            move, by=self._e.seal_text(EVERYBODY, move.by, "move.by", place),
+            reason=self._e.seal_text(EVERYBODY, move.reason, "move.reason", place),
+            ops=self._e.seal(EVERYBODY, move.ops, "move.ops", move.ns, place),
+            evidence=self._e.seal(EVERYBODY, move.evidence, "move.evidence", move.ns, place),
+        )  # fmt: skip
+
+    def open_tag_move(self, move: TagMove) -> TagMove:
+        """Return a move as it was."""
+        place = f"{move.name}/{move.tag}/{move.digest}"
+        return replace(
+            move, by=self._e.show(move.by, "move.by", place, ns=EVERYBODY),
+            reason=self._e.show(move.reason, "move.reason", place, ns=EVERYBODY),
+            ops=self._e.open(move.ops, "move.ops", move.ns, place, ns=EVERYBODY),
+            evidence=self._e.open(move.evidence, "move.evidence", move.ns, place, ns=EVERYBODY),
+        )  # fmt: skip
 
     def once(self, once: Once) -> Once:
         """Seal what is kept under an idempotency key."""

@@ -22,6 +22,7 @@ from tenuto.errors import Corrupt, InvalidSettings
 from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Place, Saved
 from tenuto.ports.findings import DeletedFinding
+from tenuto.ports.lineage import TagMove
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Claim,
@@ -106,6 +107,17 @@ class SealedStore:
         """Store a sealed version."""
         await self.ring.ready([EVERYBODY])
         await self.inner.put_workflow(self._rows.workflow(row))
+
+    async def move_tag(self, move: TagMove, version: WorkflowRow | None = None) -> bool:
+        """Move a tag; who did and why is sealed, and so is the version."""
+        await self.ring.ready([EVERYBODY])
+        stored = self._rows.workflow(version) if version is not None else None
+        return await self.inner.move_tag(self._rows.tag_move(move), stored)
+
+    async def tag_moves(self, ns: str, name: str, tag: str | None = None) -> list[TagMove]:
+        """Return the moves of a workflow's tags."""
+        found = await self.inner.tag_moves(ns, name, tag)
+        return await self._opened(lambda: [self._rows.open_tag_move(move) for move in found])
 
     async def get_definition(self, ns: str, digest: str) -> bytes | None:
         """Return a version's canonical JSON."""

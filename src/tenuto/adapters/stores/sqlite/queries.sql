@@ -282,6 +282,21 @@ order by rank limit 1
 insert into tag (ns, name, tag, digest) values (?, ?, ?, ?)
 on conflict (ns, name, tag) do update set digest = excluded.digest
 
+-- name: tag_at
+-- Where a tag points.
+select digest from tag where ns = ? and name = ? and tag = ?
+
+-- name: tag_moved
+-- Remember a move of a tag.
+insert into tag_move (ns, name, tag, digest, former, kind, by, author, reason, ops, evidence, at, n)
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
+       1 + (select coalesce(max(n), 0) from tag_move where ns = ?1 and name = ?2 and tag = ?3)
+
+-- name: tag_moves
+-- Where a workflow's tags have been, or one.
+select tag, n, digest, former, kind, by, author, reason, ops, evidence, at from tag_move
+where ns = ?1 and name = ?2 and (?3 is null or tag = ?3) order by tag, n
+
 -- name: workflow_retire
 -- Mark versions as not startable.
 update workflow set retired = 1 where ns = ?1 and name = ?2 and (?3 is null or digest = ?3) and not retired

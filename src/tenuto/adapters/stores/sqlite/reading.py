@@ -34,12 +34,11 @@ class Definitions(Part):
     """Versions of workflows and their tags."""
 
     async def put_workflow(self, row: WorkflowRow) -> None:
-        """Store a version if it is new and let the tag `latest` point at it."""
+        """Store a version if it is new; no tag moves."""
 
         def put(tx: Tx) -> None:
             created_at = row.created_at or tx.now
             sql.change(tx.db, "workflow_add", row.ns, row.name, row.digest, row.body, created_at)
-            sql.change(tx.db, "tag_set", row.ns, row.name, "latest", row.digest)
 
         await self.parts.writer.run(put)
 
@@ -56,10 +55,6 @@ class Definitions(Part):
         """Return the digest a tag points at; a full digest of the workflow resolves to itself."""
         row = await self.parts.readers.first("tag_resolve", ns, name, tag)
         return None if row is None else row[0]
-
-    async def set_tag(self, ns: str, name: str, tag: str, digest: str) -> None:
-        """Move a tag."""
-        await self.parts.writer.run(lambda tx: sql.change(tx.db, "tag_set", ns, name, tag, digest))
 
     async def retire_workflow(self, ns: str, name: str, digest: str | None) -> int:
         """Mark versions (all when `digest` is `None`) as not startable; return how many."""

@@ -24,6 +24,7 @@ from tenuto.adapters.stores.sqlite.data_keys import DataKeys
 from tenuto.adapters.stores.sqlite.findings import Findings
 from tenuto.adapters.stores.sqlite.funds import Funds
 from tenuto.adapters.stores.sqlite.journal import Journal
+from tenuto.adapters.stores.sqlite.lineage import Lineage
 from tenuto.adapters.stores.sqlite.messages import Messages
 from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
@@ -45,7 +46,7 @@ def wall_clock() -> int:
 
 class SqliteStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings,
+    DataKeys, Usage, Reports, Findings, Lineage,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 
