@@ -24,7 +24,7 @@ def args_list(parser: Parser) -> None:
     parser.option(
         "--state", choices=("open", "decided", "closed", "all"), default="open", help="(default: open)"
     )
-    parser.option("--kind", metavar="KIND", help="approval, patch, escalation, review, unknown_outcome, budget, integrity")
+    parser.option("--kind", metavar="KIND", help="such as approval, patch, escalation, budget, breaker")
     parser.option("--run", metavar="RUN", help="only this run's")
     parser.option("--limit", type=int, default=50, metavar="N", help="how many (default: 50)")
     parser.option("--cursor", help="go on where another list ended")

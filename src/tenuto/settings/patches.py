@@ -32,6 +32,7 @@ class Patches:
     max_nodes: int = key(500, "nodes of a patched graph", between(1, 100_000))
     max_patches: int = key(20, "patches one run may take", between(0, 1000))
     max_proposals: int = key(100, "proposals one run keeps, refused ones included; then it is paused", between(1, 10_000))
+    max_iterations: int = key(100, "passes of a loop that a patch makes", between(1, 1_000_000))
     max_operations: int = key(50, "operations of one patch", between(1, 10_000))
     max_bytes: int = key(65_536, "bytes of one patch", between(100, 16_777_216, " bytes"))
 
@@ -40,5 +41,5 @@ class Patches:
         return Terms(
             bounds=Bounds(operations=self.max_operations, bytes=self.max_bytes), max_agents=self.max_agents,
             max_nodes=self.max_nodes, max_patches=self.max_patches, max_proposals=self.max_proposals,
-            approval=self.approval,
+            max_iterations=self.max_iterations, approval=self.approval,
         )

@@ -9,6 +9,12 @@ import msgspec
 
 MERGES = ("collect", "vote", "first", "reduce", "best")
 TRANSFER = "transfer_to_"
+CORRECTIONS = 1
+"""Times an answer that does not fit is asked for again, where a node does not say."""
+MODEL_RETRIES = 5
+"""Times a request is made again that a provider could not serve, where a node does not say."""
+BRANCHES = 3
+"""Agents of a swarm, where a node does not say."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

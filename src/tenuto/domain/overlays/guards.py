@@ -5,23 +5,25 @@ Whoever proposes, the run's author has decided these for the run; another decisi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from tenuto.domain.graph.agents import Limits
 from tenuto.domain.graph.model import Definition, Edge, Node
 from tenuto.domain.graph.requirements import TOOL, tools_of
 from tenuto.domain.graph.rules.approvals import reached_unapproved
-from tenuto.domain.graph.rules.nodes import effect_of
-from tenuto.domain.graph.rules.subject import Known, Subject
+from tenuto.domain.graph.rules.subject import Known, Spot, Subject
+from tenuto.domain.overlays.care import (
+    class_of,
+    doing,
+    greedy,
+    less_careful,
+    less_limited,
+    problem,
+    understated,
+)
+from tenuto.domain.overlays.waits import asked_less, may_be_passed_by, runs_unanswered
 from tenuto.errors import Problem
-
-_RANK = {"pure": 0, "idempotent": 1, "effect": 2}
-_CAUTION = {"retry": 0, "": 1, "ask": 2}
-_LIMITS = ("max_tokens", "max_rounds", "n", "corrections", "model_retries")
-_BUDGET = ("tokens", "tool_calls", "cost_usd_micros", "wall_clock_s")
 
 
 def weakened(before: Definition, after: Definition, known: Known) -> list[Problem]:
@@ -31,10 +33,13 @@ def weakened(before: Definition, after: Definition, known: Known) -> list[Proble
     for name, spot in old.by_id.items():
         other = new.by_id.get(name)
         if other is not None:
-            found += _node(spot.node, other.node, other.place, known)
+            found += _changed(spot.node, other)
+            found += less_careful(spot.node, other.node, other.place, known)
+            found += less_limited(spot.node, other.node, other.place)
         elif spot.node.kind == "approval":
-            found.append(_problem(f"/nodes/{name}", f"the approval {name!r} cannot be removed", "approval"))
-    found += _edges(old, new)
+            found.append(problem(f"/nodes/{name}", f"the approval {name!r} cannot be removed", "approval"))
+    found += _new(old, new)
+    found += _loops(old, new)
     found += _unguarded(old, new)
     return found
 
@@ -49,7 +54,7 @@ def changed_nodes(before: Definition, after: Definition) -> Iterator[Node]:
 
 def acts(node: Node, known: Known) -> bool:
     """Say whether a node may act on the world: by its handler, a tool, a request that is no reading, or another run."""
-    return node.kind == "subflow" or effect_of(known, node) == "effect" or any(_tools_that_act(node, known))
+    return node.kind == "subflow" or class_of(known, node) == "effect" or any(_tools_that_act(node, known))
 
 
 def _bare(node: Node) -> Node:
@@ -61,87 +66,87 @@ def _bare(node: Node) -> Node:
 # --- single nodes ----------------------------------------------------------------------------------------------
 
 
-def _node(before: Node, after: Node, place: str, known: Known) -> list[Problem]:
-    name, found = before.id, list[Problem]()
-    bare = [msgspec.structs.replace(node, description="") for node in (before, after)]
+def _changed(before: Node, after: Spot) -> list[Problem]:
+    bare = [msgspec.structs.replace(node, description="") for node in (before, after.node)]
     if before.kind == "approval" and bare[0] != bare[1]:
-        found.append(_problem(place, f"the approval {name!r} cannot be changed", "approval"))
-    if before.irreversible and not after.irreversible:
-        message = f"what {name!r} does cannot be undone, and cannot be said to be otherwise"
-        found.append(_problem(f"{place}/irreversible", message, "effect"))
-    if before.kind == after.kind and _handler(before) == _handler(after):
-        was, now = effect_of(known, before), effect_of(known, after)
-        if _RANK[now] < _RANK[was]:
-            found.append(_problem(f"{place}/effect", f"{name!r} was declared {was!r} and cannot become {now!r}", "effect"))
-        if _caution(after) < _caution(before):
-            message = f"{name!r} has a stricter rule for lost outcomes than {after.on_unknown or 'the default'!r}"
-            found.append(_problem(f"{place}/on_unknown", message, "effect"))
-    if before.isolation == "process" and after.isolation != "process":
-        found.append(_problem(f"{place}/isolation", f"{name!r} runs in a process of its own and has to stay there", "isolation"))
-    for lock in before.resources:
-        if lock not in after.resources:
-            found.append(_problem(f"{place}/resources", f"{name!r} holds {lock!r} while it runs and has to go on so", "lock"))
-    found += _config(name, before.config, after.config, f"{place}/config") if before.kind == after.kind else []
-    return found
-
-
-def _handler(node: Node) -> Any:
-    return node.config.get("handler") or node.config.get("tool")
-
-
-def _caution(node: Node) -> int:
-    return _CAUTION.get(node.on_unknown, 2)
-
-
-def _config(name: str, before: dict[str, Any], after: dict[str, Any], place: str) -> list[Problem]:
-    found: list[Problem] = []
-    for key in _LIMITS:
-        found += _raised(name, key, before.get(key), after.get(key), f"{place}/{key}", unlimited=key == "max_tokens")
-    limits = [msgspec.convert(_object(config.get("limits")), Limits, strict=False) for config in (before, after)]
-    for key in Limits.__struct_fields__:
-        found += _raised(name, f"limits.{key}", getattr(limits[0], key), getattr(limits[1], key), f"{place}/limits/{key}")
-    budgets = [_object(config.get("budget")) for config in (before, after)]
-    for key in _BUDGET:
-        found += _raised(name, f"budget.{key}", budgets[0].get(key), budgets[1].get(key), f"{place}/budget/{key}", unlimited=True)
-    if before.get("verify") and not after.get("verify"):
-        found.append(_problem(f"{place}/verify", f"the output of {name!r} is verified, and has to be", "verify"))
-    return found
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _raised(name: str, what: str, was: Any, now: Any, place: str, *, unlimited: bool = False) -> list[Problem]:
-    """Report a limit that was raised; without a value there is no limit, where `unlimited`, or else the default."""
-    if was is None or was == now:
-        return []
-    if now is None and unlimited:
-        return [_problem(place, f"{name!r} is limited to {what} = {was} and has to stay so", "limit")]
-    if isinstance(now, int | float) and now > was:
-        return [_problem(place, f"{name!r} is limited to {what} = {was}; {now} is more", "limit")]
+        return [problem(after.place, f"the approval {before.id!r} cannot be changed", "approval")]
     return []
 
 
-# --- the graph -------------------------------------------------------------------------------------------------
-
-
-def _edges(old: Subject, new: Subject) -> list[Problem]:
-    """Report loops that may make more passes than before."""
-    bounds = {_key(edge): edge.max_iterations for level in old.levels for edge in level.edges if edge.max_iterations}
+def _new(old: Subject, new: Subject) -> list[Problem]:
+    """Report nodes that do anew what others do already, but with less care, and those that admit to less than they do."""
+    peers: dict[tuple[str, str], list[Node]] = {}
+    for spot in old.spots:
+        peers.setdefault(doing(spot.node), []).append(spot.node)
+    agents = [spot.node for spot in old.spots if spot.node.kind == "agent"]
     found: list[Problem] = []
-    for level in new.levels:
-        for at, edge in enumerate(level.edges):
-            limit = bounds.get(_key(edge))
-            if limit is not None and edge.max_iterations is not None and edge.max_iterations > limit:
-                loop = f"the loop over {edge.from_!r} -> {edge.to!r}"
-                message = f"{loop} makes {limit} passes at most; {edge.max_iterations} is more"
-                found.append(_problem(f"{level.place}/edges/{at}/max_iterations", message, "limit"))
+    for name, spot in new.by_id.items():
+        former = old.by_id.get(name)
+        if former is not None and doing(former.node) == doing(spot.node):
+            continue
+        same = peers.get(doing(spot.node), []) if doing(spot.node)[1] else []
+        faults = [less_careful(peer, spot.node, spot.place, new.known) for peer in same]
+        if faults:
+            found += min(faults, key=len)
+        else:
+            found += understated(spot.node, spot.place, new.known)
+        if spot.node.kind == "agent":
+            found += greedy(spot.node, spot.place, agents)
+        if spot.node.kind == "subflow":
+            found += _spawned(spot, new.definition)
     return found
 
 
-def _key(edge: Edge) -> tuple[str, str]:
-    return (edge.from_, edge.to)
+def _spawned(spot: Spot, definition: Definition) -> list[Problem]:
+    """Report a new sub-flow that leaves the run's budget behind, or starts the very workflow it is part of."""
+    node, found = spot.node, list[Problem]()
+    if node.config.get("detach"):
+        message = f"the run of {node.id!r} would not be paid out of this one's budget"
+        found.append(problem(f"{spot.place}/config/detach", message, "budget"))
+    if node.config.get("workflow") == definition.name:
+        message = f"{node.id!r} would start {definition.name!r}, which it is part of, without end"
+        found.append(Problem(f"{spot.place}/config/workflow", message, "name another workflow", code="patch.spawn"))
+    return found
+
+
+# --- loops -----------------------------------------------------------------------------------------------------
+
+
+def _loops(old: Subject, new: Subject) -> list[Problem]:
+    """Report loops that may make more passes than before; a loop goes by the node it begins at."""
+    bounds = _passes(old)
+    found: list[Problem] = []
+    for level in new.levels:
+        for at, edge in enumerate(level.edges):
+            limit = bounds.get(edge.to)
+            if limit is not None and edge.max_iterations is not None and edge.max_iterations > limit:
+                message = f"the loop at {edge.to!r} makes {limit} passes at most; {edge.max_iterations} is more"
+                found.append(problem(f"{level.place}/edges/{at}/max_iterations", message, "limit"))
+    return found
+
+
+def _passes(s: Subject) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for level in s.levels:
+        for edge in level.edges:
+            if edge.max_iterations is not None:
+                found[edge.to] = max(found.get(edge.to, 0), edge.max_iterations)
+    return found
+
+
+def endless(before: Definition, after: Definition, most: int) -> list[Problem]:
+    """Report new loops that may make more than `most` passes."""
+    bounds = _passes(Subject(before, Known()))
+    found: list[Problem] = []
+    for level in Subject(after, Known()).levels:
+        for at, edge in enumerate(level.edges):
+            if edge.max_iterations is not None and edge.to not in bounds and edge.max_iterations > most:
+                message = f"the new loop at {edge.to!r} could make {edge.max_iterations} passes; at most {most} are allowed"
+                found.append(Problem(f"{level.place}/edges/{at}/max_iterations", message, code="patch.iterations"))
+    return found
+
+
+# --- approvals -------------------------------------------------------------------------------------------------
 
 
 def _unguarded(old: Subject, new: Subject) -> list[Problem]:
@@ -151,30 +156,82 @@ def _unguarded(old: Subject, new: Subject) -> list[Problem]:
         return []
     found: list[Problem] = []
     for approval in approvals:
-        one = frozenset({approval})
-        before, after = reached_unapproved(old, one), reached_unapproved(new, one)
-        for name in old.by_id:
-            if name != approval and name not in before and name in after:
-                message = f"{name!r} waits for the approval {approval!r}; here it is reached by {_path(after, name)} without it"
-                found.append(_problem(f"/nodes/{name}", message, "approval"))
-    guarded = _needed(old) - _needed(old, reached_unapproved(old))
+        if approval in new.by_id:
+            found += _ahead(old, new, approval)
+            if src := asked_less(old, new, approval):
+                message = f"{src!r} leads to the approval {approval!r}; here it need not"
+                found.append(problem(f"/nodes/{approval}", message, "approval"))
+    guarded = _needed(old) - _needed(old, runs_unanswered(old))
     loose = reached_unapproved(new)
     for name, spot in new.by_id.items():
-        wanted = guarded & set(_acting(spot.node, new.known)) if name in loose and name not in old.by_id else set[str]()
-        for what in sorted(wanted):
+        if name not in loose:
+            continue
+        former = old.by_id.get(name)
+        had = set(_acting(former.node, old.known)) if former is not None else set[str]()
+        for what in sorted(guarded & (set(_acting(spot.node, new.known)) - had)):
             message = f"{what!r} is used after an approval only; {name!r} would use it without one"
-            found.append(_problem(spot.place, message, "approval"))
+            found.append(problem(spot.place, message, "approval"))
     return found
 
 
-def _needed(s: Subject, among: dict[str, str] | None = None) -> set[str]:
+def _ahead(old: Subject, new: Subject, approval: str) -> list[Problem]:
+    """Report nodes that waited for an approval, on every way to them or by their join, and need not any more."""
+    one = frozenset({approval})
+    before, after = reached_unapproved(old, one), reached_unapproved(new, one)
+    waited, free = old.by_id.keys() - runs_unanswered(old, one), runs_unanswered(new, one)
+    passed = may_be_passed_by(new, approval) and not may_be_passed_by(old, approval)
+    found: list[Problem] = []
+    for name in old.by_id:
+        if name == approval or name not in new.by_id:
+            continue
+        if name not in before and name in after:
+            message = f"{name!r} waits for the approval {approval!r}; here it is reached by {_path(after, name)} without it"
+        elif name in waited and name in free:
+            message = f"{name!r} waits for the approval {approval!r}; here it would not"
+        elif name in waited and name in after and passed:
+            message = f"{name!r} waits for the approval {approval!r}; here it would go on where nobody approves"
+        else:
+            continue
+        found.append(problem(f"/nodes/{name}", message, "approval"))
+    return found
+
+
+def shown(definition: Definition, known: Known, asked: Iterable[str], begun: Iterable[str]) -> dict[str, str]:
+    """Return the nodes that are fixed because a person was asked about what follows, with the approval that asked.
+
+    They are those that wait for an approval and act, or lead to one that does: another deed was not shown.
+
+    Args:
+        asked: Approvals that were put to a person.
+        begun: Nodes with a step.
+    """
+    s, over = Subject(definition, known), frozenset(begun)
+    into: dict[str, list[str]] = {}
+    for level in s.levels:
+        for edge in level.edges:
+            into.setdefault(edge.to, []).append(edge.from_)
+    found: dict[str, str] = {}
+    for approval in asked:
+        waiting = s.by_id.keys() - runs_unanswered(s, frozenset({approval})) - {approval} - over
+        todo = [name for name in waiting if acts(s.by_id[name].node, known)]
+        while todo:
+            name = todo.pop()
+            if name not in found and name in waiting:
+                found[name] = approval
+                todo += into.get(name, [])
+                todo += [s.levels[s.by_id[name].level].owner] if s.levels[s.by_id[name].level].owner else []
+    return found
+
+
+def _needed(s: Subject, among: Iterable[str] | None = None) -> set[str]:
     """Return the handlers and tools with effects that nodes use: all of them, or those in `among`."""
-    return {what for name, spot in s.by_id.items() if among is None or name in among for what in _acting(spot.node, s.known)}
+    names = s.by_id if among is None else among
+    return {what for name in names if name in s.by_id for what in _acting(s.by_id[name].node, s.known)}
 
 
 def _acting(node: Node, known: Known) -> Iterator[str]:
     handler = node.config.get("handler") if node.kind == "function" else None
-    if isinstance(handler, str) and effect_of(known, node) == "effect":
+    if isinstance(handler, str) and class_of(known, node) == "effect":
         yield handler
     yield from _tools_that_act(node, known)
 
@@ -190,5 +247,10 @@ def _path(before: dict[str, str], name: str) -> str:
     return " -> ".join(reversed(path))
 
 
-def _problem(place: str, message: str, what: str) -> Problem:
-    return Problem(place=place, message=message, code=f"patch.weakens_{what}")
+def edges_into(definition: Definition) -> dict[str, frozenset[Edge]]:
+    """Return the edges that lead to each node, back edges included."""
+    found: dict[str, set[Edge]] = {}
+    for level in Subject(definition, Known()).levels:
+        for edge in level.edges:
+            found.setdefault(edge.to, set()).add(edge)
+    return {name: frozenset(edges) for name, edges in found.items()}

@@ -22,6 +22,8 @@ from tenuto.domain.graph.reading import Findings, json_copy, kind_of
 from tenuto.errors import Problem
 
 Operation = dict[str, Any]
+COPIED_BYTES = 65_536
+"""The most that the copies of one patch may add: each may double what is there."""
 NAMES = ("add", "remove", "replace", "move", "copy", "test")
 ROOTS = ("nodes", "edges")
 _FIELDS = {
@@ -110,9 +112,13 @@ def apply(document: dict[str, Any], operations: list[Operation]) -> tuple[dict[s
     made = copy.deepcopy(document)
     for name in ROOTS:
         made.setdefault(name, [])
-    found = Findings()
+    found, copied = Findings(), 0
     for at, operation in enumerate(operations):
         if (step := _translated(made, operation, f"/{at}", found)) is None:
+            break
+        copied += _copies(made, step)
+        if copied > COPIED_BYTES:
+            found.add(f"/{at}", f"the patch copies more than {COPIED_BYTES:,} bytes", code="patch.size")
             break
         try:
             made = JsonPatch([step]).apply(made, in_place=True)
@@ -123,6 +129,16 @@ def apply(document: dict[str, Any], operations: list[Operation]) -> tuple[dict[s
             found.add(f"/{at}", f"{operation['op']} {operation['path']!r} is not possible: {exc}", code="patch.conflict")
             break
     return made, tuple(found.items)
+
+
+def _copies(document: dict[str, Any], step: Operation) -> int:
+    """Return how many bytes of JSON an operation copies; nothing when it is none that can be made."""
+    if step["op"] != "copy":
+        return 0
+    here: Any = document
+    for part in step["from"].split("/")[1:]:
+        here = _inside(here, part)
+    return len(msgspec.json.encode(here))
 
 
 def between(before: dict[str, Any], after: dict[str, Any]) -> list[Operation]:

@@ -9,7 +9,7 @@ import msgspec
 from tenuto.domain.graph.bodies import levels_of
 from tenuto.domain.graph.model import Definition, Node, Patching
 from tenuto.domain.graph.rules.subject import Known
-from tenuto.domain.overlays.guards import acts
+from tenuto.domain.overlays.guards import acts, endless
 from tenuto.domain.overlays.operations import Bounds
 from tenuto.errors import Problem
 
@@ -24,7 +24,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         max_agents: Agent nodes of the whole graph; one that began with more may keep them.
         max_nodes: Nodes of the whole graph, bodies of maps included.
         max_patches: Overlays one run may take.
-        max_proposals: Proposals one run may keep, refused ones included.
+        max_proposals: Proposals one run may keep, refused ones included; with another one it is paused.
+        max_iterations: Passes of a loop that a patch makes; a loop that was there keeps to its own bound.
         approval: Which patches wait for a person; see `Patching`.
     """
 
@@ -33,6 +34,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_nodes: int = 500
     max_patches: int = 20
     max_proposals: int = 100
+    max_iterations: int = 100
     approval: tuple[str, ...] = ("effects",)
 
     def of(self, definition: Definition) -> Terms:
@@ -77,7 +79,7 @@ def breached(before: Definition, after: Definition, author: str, n_applied: int,
     if nodes > terms.max_nodes:
         message = f"the graph would have {nodes} nodes; at most {terms.max_nodes} are allowed"
         found.append(Problem("/nodes", message, "use a map over a list instead of a node for each entry", "patch.nodes"))
-    return found
+    return found + endless(before, after, terms.max_iterations)
 
 
 def agents_of(definition: Definition) -> int:

@@ -11,7 +11,7 @@ class TicketOpened(Event, frozen=True, tag="ticket.opened"):
     """A question to a person is open.
 
     Attributes:
-        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `patch`.
+        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `patch`, `breaker`.
         call: The call that asks, when a step's code did.
     """
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tenuto.domain.graph.plan import ROOT, Plan, PlanEdge, PlanNode, split_key
+from tenuto.domain.graph.rules.subject import Known
+from tenuto.domain.overlays.guards import edges_into, shown
 from tenuto.domain.runs.events_patches import Finding
 from tenuto.domain.runs.state import RunState
 
@@ -63,8 +65,8 @@ def place_of(plan: Plan, node: PlanNode) -> tuple[RegionName, ...]:
     return tuple(region_name(plan, region) for region in plan.region_path(node.region))
 
 
-def conflicts(st: RunState, old: Plan, new: Plan) -> list[Finding]:
-    """Return how a new graph contradicts what the run has already done; none means that it can go by it.
+def conflicts(st: RunState, old: Plan, new: Plan, known: Known) -> list[Finding]:
+    """Return how a new graph contradicts what the run has already done or asked; none means that it can go by it.
 
     Before the run has started nothing is fixed.
     """
@@ -86,7 +88,21 @@ def conflicts(st: RunState, old: Plan, new: Plan) -> list[Finding]:
         if name in fixed.routed:
             _same_out(found, before, after)
     _entries(found, old, new)
+    _as_shown(found, st, old, new, known, fixed)
     return found
+
+
+def _as_shown(found: list[Finding], st: RunState, old: Plan, new: Plan, known: Known, fixed: Frozen) -> None:
+    """Refuse to change what a person was asked about: who approves, approves what was to follow then."""
+    asked = [name for name in sorted(fixed.begun) if old.nodes[name].node.kind == "approval"]
+    if not asked:
+        return
+    before, after = edges_into(old.definition), edges_into(new.definition)
+    for name, approval in sorted(shown(old.definition, known, asked, fixed.begun).items()):
+        other = new.nodes.get(name)
+        if other is None or other.node != old.nodes[name].node or before.get(name) != after.get(name):
+            message = f"a person was asked at {approval!r} about what follows, so {name!r} and the edges to it cannot be changed"
+            found.append(_finding(name, message, "start a run of a new version", "patch.shown"))
 
 
 def _same_node(found: list[Finding], old: Plan, new: Plan, before: PlanNode, after: PlanNode) -> None:

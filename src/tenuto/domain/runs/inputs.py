@@ -160,7 +160,11 @@ class WaitAsked(msgspec.Struct, frozen=True):
 
 
 class PatchAsked(msgspec.Struct, frozen=True):
-    """A step's code proposes a change of the graph it runs in; `by` names the agent."""
+    """A step's code proposes a change of the graph it runs in; `by` names the agent.
+
+    Attributes:
+        absent: Workflows it would start, `name@tag`, that do not exist.
+    """
 
     step: str
     n: int
@@ -170,6 +174,7 @@ class PatchAsked(msgspec.Struct, frozen=True):
     ops: Raw
     reason: str = ""
     by: str = ""
+    absent: tuple[str, ...] = ()
 
 
 class CallDone(msgspec.Struct, frozen=True):

@@ -113,7 +113,11 @@ class MoneySettled(Message, frozen=True, tag="money"):
 
 
 class ProposePatch(Message, frozen=True, tag="patch"):
-    """Change the run's graph; see `PatchProposed` for the fields."""
+    """Change the run's graph; see `PatchProposed` for the fields.
+
+    Attributes:
+        absent: Workflows it would start, `name@tag`, that do not exist.
+    """
 
     patch: str
     base: str
@@ -122,6 +126,7 @@ class ProposePatch(Message, frozen=True, tag="patch"):
     reason: str = ""
     takes: str = ""
     evidence: dict[str, Any] = {}
+    absent: tuple[str, ...] = ()
 
 
 class ReviewPatch(Message, frozen=True, tag="review"):

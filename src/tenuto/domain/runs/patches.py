@@ -17,7 +17,9 @@ from tenuto.domain.graph.validate import load_definition
 from tenuto.domain.overlays.guards import changed_nodes, weakened
 from tenuto.domain.overlays.operations import apply, read_operations
 from tenuto.domain.overlays.overlay import document_of, overlay_of
+from tenuto.domain.overlays.secrets import secrets_in
 from tenuto.domain.overlays.terms import Surroundings, agents_of, asks_for, breached
+from tenuto.domain.runs import breaker
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import messages as msg
@@ -29,6 +31,9 @@ from tenuto.domain.runs.frozen import UNROUTED, conflicts, frozen
 from tenuto.domain.runs.state import Patch, RunState, Ticket
 from tenuto.errors import InvalidGraph, Problem
 
+NOT_KEPT = frozenset({"patch.size", "patch.secret"})
+"""Codes of findings with which the operations of a patch are not kept."""
+PROPOSALS = "proposals"
 STALE = ev.Failure(code="attempt.stale", type="Stale", message="this attempt is no longer the current one")
 CORRECTIONS = 1
 """Times an agent is asked to mend a patch that cannot be applied; then a person may look at it."""
@@ -49,7 +54,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(
-    st: RunState, plan: Plan, ops: Any, *, base: str, author: str, around: Surroundings, takes: str = ""
+    st: RunState, plan: Plan, ops: Any, *, base: str, author: str, around: Surroundings, takes: str = "",
+    absent: tuple[str, ...] = (),
 ) -> Verdict:
     """Look at a patch of a run's graph: everything that is wrong with it, or the graph it leads to.
 
@@ -57,13 +63,14 @@ def examine(
         ops: The operations as JSON gives them.
         base: Digest of the graph the author has seen.
         takes: The overlay to take back, or to bring back; the graph must then be the one that was accepted before.
+        absent: Workflows it would start that do not exist.
     """
     terms = around.terms.of(plan.definition)
     if base != plan.digest:
         message = f"the patch was made for the graph {base or '(none named)'}; the run now goes by {plan.digest}"
         return _refused([Finding(message=message, hint="read the graph again and propose on it", code="patch.stale", place="")])
     operations, problems = read_operations(ops, terms.bounds)
-    if problems:
+    if problems := (*problems, *(() if takes else secrets_in(ops))):
         return _refused(_findings(problems))
     document, problems = apply(document_of(plan.definition), operations)
     if problems:
@@ -81,7 +88,8 @@ def examine(
         found = _findings(breached(plan.definition, after, author, len(st.overlays), terms))
         found += _findings(weakened(plan.definition, after, around.known))
         found += _orphans(plan, new)
-    found += conflicts(st, plan, new)
+        found += [Finding(message=f"there is no workflow {name!r}", code="graph.unknown_workflow") for name in absent]
+    found += conflicts(st, plan, new, around.known)
     if found:
         return _refused(found)
     changed = changed_of(plan.definition, after)
@@ -139,9 +147,10 @@ def _orphans(old: Plan, new: Plan) -> list[Finding]:
 
 
 def proposed(d: Draft, m: msg.ProposePatch, key: str) -> None:
-    """Take a proposal that came from outside the run."""
-    if m.patch not in d.st.patches:
-        _take(d, m.patch, m.ops, base=m.base, author=m.author, by=m.by, reason=m.reason, takes=m.takes, evidence=m.evidence)
+    """Take a proposal that came from outside the run; while the breaker's question is open, none is taken."""
+    if m.patch not in d.st.patches and not breaker.open_for(d.st, PROPOSALS):
+        _take(d, m.patch, m.ops, base=m.base, author=m.author, by=m.by, reason=m.reason, takes=m.takes, evidence=m.evidence,
+              absent=m.absent)
 
 
 def asked(d: Draft, inp: io.PatchAsked) -> None:
@@ -155,9 +164,13 @@ def asked(d: Draft, inp: io.PatchAsked) -> None:
         d.reply(inp.token, io.Known(call.out or Raw(b"null")) if call.status == "done" else io.Waiting())
         return
     name = patch_id(d.st.id, f"{inp.step}/{step.group}/{inp.call}")
+    if name not in d.st.patches and (ticket := breaker.open_for(d.st, PROPOSALS)):
+        d.reply(inp.token, io.Broken(_tripped(ticket)))
+        return
     if name not in d.st.patches:
         by = inp.by or f"step {inp.step}"
-        _take(d, name, inp.ops, base=inp.base, author="agent", by=by, reason=inp.reason, step=inp.step, call=inp.call)
+        _take(d, name, inp.ops, base=inp.base, author="agent", by=by, reason=inp.reason, step=inp.step, call=inp.call,
+              absent=inp.absent)
     patch = d.st.patches[name]
     if patch.status == "open":
         why = "a person looks at the patch"
@@ -176,11 +189,20 @@ def patch_id(run: str, what: str) -> str:
 
 def _take(
     d: Draft, name: str, ops: Raw, *, base: str, author: str, by: str, reason: str, step: str = "", call: str = "",
-    takes: str = "", evidence: dict[str, Any] | None = None,
+    takes: str = "", evidence: dict[str, Any] | None = None, absent: tuple[str, ...] = (),
 ) -> None:
     """Write down a proposal and what follows from it."""
-    around = d.env.surroundings()
-    verdict = examine(d.st, d.plan, msgspec.json.decode(ops), base=base, author=author, around=around, takes=takes)
+    around, n = d.env.surroundings(), len(d.st.patches) + 1
+    limit = around.terms.max_proposals
+    is_over = breaker.is_over(d.st, PROPOSALS, n, limit)
+    if is_over:
+        verdict = _refused([Finding(message=f"the run has made {n} proposals, more than it may", code="patch.proposals")])
+    else:
+        verdict = examine(
+            d.st, d.plan, msgspec.json.decode(ops), base=base, author=author, around=around, takes=takes, absent=absent
+        )
+    if any(finding.code in NOT_KEPT for finding in verdict.findings):
+        ops = Raw(b"[]")
     d.emit(
         ev.PatchProposed(
             patch=name, base=base, ops=ops, author=author, by=by, reason=reason, step=step, call=call,
@@ -188,12 +210,19 @@ def _take(
             asks=verdict.asks, takes=takes, evidence=evidence or {},
         )
     )
+    if is_over:
+        breaker.trip(d, PROPOSALS, n, limit, f"the run has made {n} proposals to change its graph; at most {limit} are allowed")
     if verdict.plan is None:
         return
     if verdict.asks:
         _ask(d, name, verdict, by, reason)
     else:
         _apply(d, name, verdict.plan, verdict.changed, by)
+
+
+def _tripped(ticket: str) -> ev.Failure:
+    message = f"the run has made too many proposals to change its graph; a person decides in ticket {ticket}"
+    return ev.Failure(code="patch.proposals", type="TooManyPatches", message=message, retryable=False)
 
 
 def _ask(d: Draft, name: str, verdict: Verdict, by: str, reason: str) -> None:

@@ -283,7 +283,7 @@ def _plain(field: str, value: Any) -> Any:
     """Return a journal value as plain JSON data."""
     if isinstance(value, Raw):
         return _decode(value)
-    if isinstance(value, msgspec.Struct):
+    if isinstance(value, msgspec.Struct) or field == "findings":
         return _decode(_encode(value))
     if field in _INSTANTS:
         return instant(value)

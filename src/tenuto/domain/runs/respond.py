@@ -10,8 +10,8 @@ from msgspec import Raw
 from tenuto.domain.base.values import NULL
 from tenuto.domain.budgets.ledger import Refused
 from tenuto.domain.graph.plan import PlanNode
+from tenuto.domain.runs import breaker, funds, patches
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs import funds, patches
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
 from tenuto.domain.runs.draft import Draft
@@ -74,6 +74,7 @@ def _pause(d: Draft, m: msg.Pause, key: str) -> None:
 def _resume(d: Draft, m: msg.Resume, key: str) -> None:
     st = d.st
     if st.status == "paused":
+        breaker.close(d, "the run was resumed")
         d.emit(ev.Resumed(by=m.by))
     elif st.status in STOPPED:
         dead = list(st.dead)
@@ -150,6 +151,9 @@ def decide_ticket(d: Draft, name: str, ticket: Ticket, decision: str, by: str, r
     if ticket.kind == "patch":
         patches.decided(d, ticket, decision, by, reason)
         return
+    if ticket.kind == breaker.KIND:
+        _go_on(d, decision, by, reason)
+        return
     step = d.st.steps[ticket.step]
     if ticket.kind == "unknown_outcome" and ticket.call:
         _resolve(d, ticket, decision, by, data)
@@ -167,6 +171,14 @@ def decide_ticket(d: Draft, name: str, ticket: Ticket, decision: str, by: str, r
         _approval(d, ticket.step, decision, by, reason, data)
     else:
         _escalated(d, ticket, decision, reason, data)
+
+
+def _go_on(d: Draft, decision: str, by: str, reason: str) -> None:
+    """Let a run that the breaker has paused go on, or end it."""
+    if decision == "cancel":
+        _cancel(d, msg.Cancel(by=by, reason=reason or "too much at once"), "")
+    elif d.st.status == "paused":
+        d.emit(ev.Resumed(by=by))
 
 
 def _answer(decision: str, by: str, reason: str, data: Any) -> dict[str, Any]:

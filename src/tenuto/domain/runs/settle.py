@@ -11,6 +11,7 @@ from msgspec import Raw
 from tenuto.domain.base.values import NULL, TooLarge, digest_of
 from tenuto.domain.graph.plan import PlanNode, last_frame, split_key
 from tenuto.domain.overlays.terms import agents_of
+from tenuto.domain.runs import breaker
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import render, step_input
 from tenuto.domain.runs.draft import Draft
@@ -421,6 +422,7 @@ def _end_run(d: Draft) -> None:
         return
     if st.status == "cancelling":
         close_patches(d, "the run was cancelled")
+        breaker.close(d, "the run was cancelled")
         d.emit(ev.RunCancelled(reason=st.reason))
     elif st.status == "running":
         if "" in st.ended:
@@ -480,4 +482,5 @@ def _complete_run(d: Draft) -> None:
         d.emit(ev.RunFailed(failure=ev.Failure(code="output.invalid", message=str(exc), retryable=False)))
         return
     close_patches(d, "the run has ended")
+    breaker.close(d, "the run has ended")
     d.emit(ev.RunCompleted(output=out))

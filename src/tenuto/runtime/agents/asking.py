@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tenuto.domain.graph.agents import MODEL_RETRIES
 from tenuto.domain.graph.model import Retry
 from tenuto.domain.runs.events import Charge
 from tenuto.domain.runs.retry import delay_ms
@@ -25,7 +26,6 @@ from tenuto.runtime.agents.step import Durable, Step
 
 T = TypeVar("T")
 
-MODEL_RETRIES = 5
 TOOL_RETRIES = 2
 PASSING = (ModelBusy, ModelUnreachable, ModelCut)
 LONGEST_S = 86_400.0

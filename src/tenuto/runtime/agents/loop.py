@@ -12,17 +12,16 @@ from typing import Any
 import msgspec
 
 from tenuto.domain.base.canonical import canonical_json
-from tenuto.domain.graph.agents import Helper, Limits, helpers_of
+from tenuto.domain.graph.agents import CORRECTIONS, MODEL_RETRIES, Helper, Limits, helpers_of
 from tenuto.domain.graph.schema import validate
 from tenuto.errors import StepError
 from tenuto.ports.model import Message, ModelReply, ModelRequest
-from tenuto.runtime.agents.asking import MODEL_RETRIES, ask, passes
+from tenuto.runtime.agents.asking import ask, passes
 from tenuto.runtime.agents.roles import Role, helper_role, own_role
 from tenuto.runtime.agents.serving import Served, serve
 from tenuto.runtime.agents.step import AnswerInvalid, CallsRefused, Durable, RoundsSpent, Step
 from tenuto.runtime.agents.talk import Talk
 
-CORRECTIONS = 1
 REFUSED = "budget.refused"
 """The code of a request that somebody decided not to make for want of room under a shared cap."""
 FALLBACK_RETRIES = 1

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tenuto.domain.base.nearest import nearest
-from tenuto.domain.graph.agents import Judge
+from tenuto.domain.graph.agents import BRANCHES, Judge
 from tenuto.domain.graph.schema import validate
 from tenuto.ports.model import Message, ModelReply, ModelRequest
 from tenuto.runtime.agents.asking import ask
@@ -18,7 +18,6 @@ from tenuto.runtime.agents.serving import together
 from tenuto.runtime.agents.step import AnswerInvalid, ChoiceRefused, Step
 from tenuto.runtime.agents.talk import text_of
 
-BRANCHES = 3
 _BEST: dict[str, Any] = {
     "type": "object", "required": ["index", "reason"], "additionalProperties": False,
     "properties": {"index": {"type": "integer"}, "reason": {"type": "string"}},

@@ -16,10 +16,11 @@ from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.overlays.operations import Bounds, apply, read_operations
 from tenuto.domain.overlays.overlay import document_of, overlay_of
+from tenuto.domain.runs import breaker
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.events_patches import Finding
-from tenuto.domain.runs.patches import Verdict, examine, patch_id, view_of
+from tenuto.domain.runs.patches import PROPOSALS, Verdict, examine, patch_id, view_of
 from tenuto.domain.runs.state import TERMINAL, Patch, RunState
 from tenuto.domain.runs.views import instant
 from tenuto.domain.runs.wire import decode
@@ -31,6 +32,7 @@ from tenuto.runtime.services.requests import ListEvents
 from tenuto.runtime.services.results import ProblemView
 from tenuto.runtime.services.sending import is_known, repeated, send
 from tenuto.runtime.services.tickets import Tickets
+from tenuto.runtime.subflows import absent_workflows
 
 WAIT_S = 5.0
 """How long a caller waits for the run's owner; after that the patch is on its way and the answer says so."""
@@ -69,8 +71,10 @@ class Patches:
             patch=name, base=base, ops=_raw(operations), by=by, author=author, reason=reason, evidence=evidence or {}
         )
         if await repeated(self._c, run_id, "patches", message, idempotency_key) is None:
-            _alive(st)
-        verdict = examine(st, plan, operations, base=base, author=author, around=self._c.surroundings())
+            _takes_patches(st)
+        absent = await absent_workflows(self._c.store, self._c.ns, plan.definition, operations)
+        verdict = examine(st, plan, operations, base=base, author=author, around=self._c.surroundings(), absent=absent)
+        message = msgspec.structs.replace(message, absent=absent)
         return await self._sent(st, name, message, idempotency_key, verdict, wait_s)
 
     async def undo(
@@ -85,7 +89,7 @@ class Patches:
         st, plan, _ = await self._c.load(run_id)
         if known := await self._done(run_id, "undo", idempotency_key, wait_s):
             return known
-        _alive(st)
+        _takes_patches(st)
         if not st.overlays:
             raise Conflict(f"run {run_id} goes by the graph it was created with; there is nothing to undo", code="patch.undo")
         taken = st.overlays[-1]
@@ -103,7 +107,7 @@ class Patches:
         st, plan, _ = await self._c.load(run_id)
         if known := await self._done(run_id, "redo", idempotency_key, wait_s):
             return known
-        _alive(st)
+        _takes_patches(st)
         if not st.undone:
             raise Conflict(f"run {run_id}: no patch was taken back that could be brought back", code="patch.redo")
         taken = st.undone[-1]
@@ -201,7 +205,10 @@ class Patches:
             _alive(st)
             if decision == "approve" and found.ops is not None:
                 operations = msgspec.json.decode(found.ops)
-                verdict = examine(st, plan, operations, base=found.base, author=found.author, around=self._c.surroundings())
+                verdict = examine(
+                    st, plan, operations, base=found.base, author=found.author, around=self._c.surroundings(),
+                    absent=await absent_workflows(self._c.store, self._c.ns, plan.definition, operations),
+                )
                 if verdict.findings:
                     raise _invalid(name, verdict.findings)
             message = msg.ReviewPatch(patch=name, decision=decision, reason=reason, by=by)
@@ -274,6 +281,13 @@ def _graphs(st: RunState) -> set[str]:
 def _alive(st: RunState) -> None:
     if st.status in TERMINAL:
         raise RunTerminal(f"run {st.id} is {st.status} and its graph is final", run=st.id, status=st.status)
+
+
+def _takes_patches(st: RunState) -> None:
+    _alive(st)
+    if ticket := breaker.open_for(st, PROPOSALS):
+        message = f"run {st.id} has made too many proposals and is paused; a person decides in ticket {ticket}"
+        raise Conflict(message, code="patch.proposals", ticket=ticket)
 
 
 def _agrees(status: str, decision: str) -> bool:

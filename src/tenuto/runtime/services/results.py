@@ -138,7 +138,8 @@ class TicketView(View):
     """A question to a person.
 
     Attributes:
-        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `dead_letter`.
+        kind: `approval`, `escalation`, `review`, `unknown_outcome`, `integrity`, `patch`, `breaker`,
+            `dead_letter`.
         state: `open`, `decided`, `closed`.
         choices: Decisions that are accepted while the ticket is open.
     """

@@ -71,8 +71,11 @@ async def is_known(context: Context, run_id: str, what: str, key: str) -> bool:
 
 
 def _once(context: Context, run_id: str, what: str, message: msg.Messages, key: str, answer: str) -> Once:
-    """Return what is kept under a key; who sent the command is no part of what was asked."""
-    asked = msgspec.json.decode(msg.encode_message(msgspec.structs.replace(message, by="")))
+    """Return what is kept under a key; who sent the command, and what was found out about it, is no part of what was asked."""
+    bare = msgspec.structs.replace(message, by="")
+    if isinstance(bare, msg.ProposePatch):
+        bare = msgspec.structs.replace(bare, absent=())
+    asked = msgspec.json.decode(msg.encode_message(bare))
     return Once(context.ns, _name(run_id, what, key), digest(asked), answer)
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.base.nearest import did_you_mean
+from tenuto.domain.runs import breaker
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.state import ENDED
 from tenuto.domain.runs.views import instant
@@ -24,6 +25,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "unknown_outcome": ("retry", "succeeded", "failed"),
     "budget": ("retry", "fail"),
     "patch": ("approve", "reject"),
+    breaker.KIND: breaker.CHOICES,
     "integrity": (),
     DEAD_LETTER: (),
 }

@@ -16,6 +16,7 @@ from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import patches
 from tenuto.domain.runs.events import Charge, Failure
 from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
+from tenuto.runtime.subflows import absent_workflows
 from tenuto.runtime.tools.call import Outcome, Status
 from tenuto.runtime.tools.tool import CallInfo
 from tenuto.runtime.tools.tracing import traceparent
@@ -292,8 +293,10 @@ class Context:
         """
         call, state = key or self._next("propose_patch"), self._attempt.st
         ops = msgspec.Raw(msgspec.json.encode(operations))
+        store, definition = self._attempt.worker.resources.store, self._attempt.actor.plan.definition
         asked = io.PatchAsked(
-            step=self.step, n=self.attempt, call=call, token=None, base=base or state.digest, ops=ops, reason=reason
+            step=self.step, n=self.attempt, call=call, token=None, base=base or state.digest, ops=ops, reason=reason,
+            absent=await absent_workflows(store, state.ns, definition, msgspec.json.decode(ops)),
         )
         return await self._parked(call, asked)
 

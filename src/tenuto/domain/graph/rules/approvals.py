@@ -60,7 +60,7 @@ def reached_unapproved(s: Subject, approvals: frozenset[str] | None = None) -> d
         spot = s.by_id.get(name)
         if spot is None:
             continue
-        following = [edge.to for edge, _ in s.outgoing.get(name, ()) if not (counts(name) and _approves(spot.node, edge))]
+        following = [edge.to for edge, _ in s.outgoing.get(name, ()) if not (counts(name) and approves(spot.node, edge))]
         following += [fallbacks[name]] if name in fallbacks else []
         following += entries.get(name, []) if spot.node.kind == "map" else []
         for other in following:
@@ -74,7 +74,8 @@ def _any(name: str) -> bool:
     return True
 
 
-def _approves(node: Node, edge: Edge) -> bool:
+def approves(node: Node, edge: Edge) -> bool:
+    """Say whether an edge is taken only when a person has approved at the node it leaves."""
     return (
         node.kind == "approval" and edge.on == "success" and "".join(edge.when.split()) in _MEANS_APPROVED
         and (node.on_error is None or node.on_error.action in ("fail", "escalate", "skip"))

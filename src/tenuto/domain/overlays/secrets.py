@@ -1,0 +1,48 @@
+"""Finds what looks like a secret in a patch: secrets go by the names of environment variables, never by their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+from tenuto.domain.graph.reading import DEPTH_LIMIT, pointer
+from tenuto.errors import Problem
+
+_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
+_NAMES = re.compile(
+    r"(?:.*[_-])?(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)", re.IGNORECASE
+)
+_SHAPES = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b|\bxox[abprs]-[A-Za-z0-9-]{10,}"
+    r"|\bAIza[0-9A-Za-z_-]{30,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."
+    r"|://[^/\s:@]+:[^/\s:@]+@"
+)
+
+
+def secrets_in(value: Any, place: str = "", depth: int = 0) -> Iterator[Problem]:
+    """Yield a problem for each text of a document that looks like a secret; the text itself is never repeated."""
+    if depth > DEPTH_LIMIT:
+        return  # such a document is refused for its depth
+    if isinstance(value, dict):
+        for key, inner in cast("dict[str, Any]", value).items():
+            spot = pointer(place, key)
+            if isinstance(inner, str) and _names_one(key) and inner and "${" not in inner:
+                yield _problem(spot)
+            else:
+                yield from secrets_in(inner, spot, depth + 1)
+    elif isinstance(value, list):
+        for at, inner in enumerate(cast("list[Any]", value)):
+            yield from secrets_in(inner, pointer(place, at), depth + 1)
+    elif isinstance(value, str) and _SHAPES.search(value):
+        yield _problem(place)
+
+
+def _names_one(key: str) -> bool:
+    return key.lower() in _HEADERS or _NAMES.fullmatch(key) is not None
+
+
+def _problem(place: str) -> Problem:
+    hint = "let a tool or a handler read it from the environment; the patch was not kept with it"
+    return Problem(place, "this looks like a secret; secrets have no place in a graph", hint, code="patch.secret")
