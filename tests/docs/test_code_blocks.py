@@ -49,8 +49,10 @@ def test_definitions_in_the_documentation_are_valid():
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for block in blocks(page):
             if block.language in ("yaml", "json") and "nodes" in block.text:
-                found += 1
                 document = yaml.safe_load(block.text)
+                if isinstance(document, list):
+                    continue  # a patch of one
+                found += 1
                 assert load_definition(document, None).nodes, f"{name_of(page)}:{block.line}"
     assert found
 

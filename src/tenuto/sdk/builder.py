@@ -6,7 +6,7 @@ once. Methods return the builder, so calls can be chained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 import msgspec
@@ -322,6 +322,23 @@ class Workflow(Graph):
             "wall_clock_s": wall_clock_s,
         }
         self._top["budget"] = {key: value for key, value in caps.items() if value is not None}
+        return self
+
+    def patches(
+        self, *, authors: Sequence[str] | None = None, approval: Sequence[str] | None = None, max_agents: int | None = None,
+        max_nodes: int | None = None, max_patches: int | None = None,
+    ) -> Self:
+        """Say what patches may do to the graph of a run; what is left out is as the settings say.
+
+        Args:
+            authors: Who may propose: `agent`, `person`, `optimizer`.
+            approval: Which patches wait for a person: `agent`, `person`, `optimizer`, `effects`, `agents` or `all`.
+        """
+        rules: dict[str, Any] = {
+            "authors": authors and list(authors), "approval": None if approval is None else list(approval),
+            "max_agents": max_agents, "max_nodes": max_nodes, "max_patches": max_patches,
+        }
+        self._top["patches"] = {name: value for name, value in rules.items() if value is not None}
         return self
 
     def retry(self, attempts: int, **policy: Any) -> Self:
