@@ -19,6 +19,7 @@ from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import version_row
 from tenuto.runtime.services.results import MoveView, WorkflowVersion
 from tenuto.runtime.services.workflows import Workflows
+from tenuto.runtime.subflows import absent_workflows
 
 LATEST = "latest"
 
@@ -49,7 +50,10 @@ class Versions:
         digest = await self._workflows.digest_of(name, base)
         plan = await self._c.definitions.plan(self._c.ns, digest)
         nobody = RunState(id="")
-        verdict = examine(nobody, plan, operations, base=digest, author=author, around=self._c.surroundings())
+        absent = await absent_workflows(self._c.store, self._c.ns, plan.definition, operations)
+        verdict = examine(
+            nobody, plan, operations, base=digest, author=author, around=self._c.surroundings(), absent=absent
+        )
         if verdict.plan is None:
             problems = tuple(Problem(f.place, f.message, f.hint, f.code) for f in verdict.findings)
             raise InvalidPatch(f"the patch of workflow {name!r} cannot be applied", workflow=name, problems=problems)
