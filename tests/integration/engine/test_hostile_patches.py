@@ -186,7 +186,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "nothing": ([{"op": "test", "path": "/nodes/last/id", "value": "last"}], "patch.nothing"),
     "a key": (behind(node("x", "http", config={"url": "https://example.com", "headers": {"Authorization": "Bearer abc"}})),
               "patch.secret"),
-    "a key in a text": (behind(agent("x", system="use sk-abcdefghijklmnopqrstuv")), "patch.secret"),
+    "a key in a text": (behind(agent("x", system="use sk-abcdefghijklmnopqrstuvwxyz0123456789")), "patch.secret"),
 }  # fmt: skip
 
 

@@ -6,18 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
+from tenuto.domain.graph.analysis.secrets import secret_in
 from tenuto.domain.graph.reading import DEPTH_LIMIT, pointer
 from tenuto.errors import Problem
 
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
 _NAMES = re.compile(
     r"(?:.*[_-])?(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|private[_-]?key)", re.IGNORECASE
-)
-_SHAPES = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b|\bxox[abprs]-[A-Za-z0-9-]{10,}"
-    r"|\bAIza[0-9A-Za-z_-]{30,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."
-    r"|://[^/\s:@]+:[^/\s:@]+@"
 )
 
 
@@ -35,7 +30,7 @@ def secrets_in(value: Any, place: str = "", depth: int = 0) -> Iterator[Problem]
     elif isinstance(value, list):
         for at, inner in enumerate(cast("list[Any]", value)):
             yield from secrets_in(inner, pointer(place, at), depth + 1)
-    elif isinstance(value, str) and _SHAPES.search(value):
+    elif isinstance(value, str) and secret_in(value):
         yield _problem(place)
 
 

@@ -53,14 +53,21 @@ def find_secrets(scene: Scene) -> None:
             _look_at(scene, text, spot)
 
 
+def secret_in(text: str) -> tuple[str, str] | None:
+    """Return what kind of secret a text holds by its shape, and the secret; `None` when there is none."""
+    for what, shape in _SHAPES:
+        match = shape.search(text)
+        if match is not None and not _EXAMPLES.search(match[0]):
+            return what, match[0]
+    return None
+
+
 def _look_at(scene: Scene, text: str, place: str) -> None:
     if len(text) < 8:
         return
-    for what, shape in _SHAPES:
-        match = shape.search(text)
-        if match is None or _EXAMPLES.search(match[0]):
-            continue
-        scene.add("secret.literal", place, f"{what} stands here in full: {_masked(match[0])}")
+    if found := secret_in(text):
+        what, secret = found
+        scene.add("secret.literal", place, f"{what} stands here in full: {_masked(secret)}")
         return
     name = place.rsplit("/", 1)[-1]
     if _NAMES.search(name) and "${" not in text and _RANDOM.fullmatch(text) and _is_random(text):
