@@ -125,6 +125,8 @@ def response(error: TenutoError, connection: HTTPConnection | None = None) -> Re
     instance = connection.url.path if connection is not None else ""
     headers = dict(error.headers) if isinstance(error, Refused) else {}
     status = status_of(error)
+    if (wait := error.details.get("retry_after_seconds")) is not None:
+        headers.setdefault("Retry-After", str(wait))
     if status == 503:
         headers.setdefault("Retry-After", "2")
     body = msgspec.json.encode(document(error, request_id=request_id, instance=instance), enc_hook=str)

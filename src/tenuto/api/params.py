@@ -15,6 +15,8 @@ from tenuto.api.schemas import instant_ms
 from tenuto.domain.graph.reading import nearest
 from tenuto.errors import Problem
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.services.requests import Pace
+from tenuto.settings import Settings
 
 T = TypeVar("T")
 EVENT_STREAM = "text/event-stream"
@@ -28,6 +30,12 @@ def engine_of(connection: HTTPConnection) -> Engine:
 def caller(connection: HTTPConnection) -> str:
     """Return how the caller showed who it is."""
     return cast("str", connection.scope.get("tenuto.by", ""))
+
+
+def pace_of(request: Request) -> Pace:
+    """Return how often the caller may start runs."""
+    rates = cast("Settings", request.app.state.settings).start_rates
+    return Pace(caller(request), simple=rates.simple, standard=rates.standard, heavy=rates.heavy)
 
 
 def inbox_key(request: Request) -> str:

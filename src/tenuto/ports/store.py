@@ -30,6 +30,7 @@ from tenuto.ports.lists import StepRow as StepRow
 from tenuto.ports.lists import TailRow as TailRow
 from tenuto.ports.lists import WorkflowRow as WorkflowRow
 from tenuto.ports.services import Reports
+from tenuto.ports.starts import Starts
 from tenuto.ports.upkeep import Upkeep
 from tenuto.ports.usage import UsageTable
 
@@ -281,7 +282,9 @@ class Once(msgspec.Struct, frozen=True):
 SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
-class Store(Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Protocol):
+class Store(
+    Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Starts, Protocol
+):
     """All that outlives a process.
 
     Attributes:

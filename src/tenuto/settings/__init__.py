@@ -34,6 +34,7 @@ from tenuto.settings.models import (
 from tenuto.settings.money import Caps
 from tenuto.settings.patches import Patches
 from tenuto.settings.services import Services
+from tenuto.settings.starts import StartRates
 from tenuto.settings.telemetry import Telemetry
 from tenuto.settings.tools import S3, Images, Mail, Python, Slack, Workspace
 
@@ -120,6 +121,7 @@ class Settings:
     max_body_bytes: int = key(32 * MEBIBYTE, "largest request body", between(1024, 1024 * MEBIBYTE, " bytes"))
     max_yaml_bytes: int = key(MEBIBYTE, "largest YAML body", between(1024, 16 * MEBIBYTE, " bytes"))
     rate_limit: float = key(0.0, "requests a second from one address; 0 sets no limit", between(0, 1_000_000))
+    start_rates: StartRates = section(StartRates, "how often one caller may start runs over HTTP")
     stop_grace_s: float = key(30.0, "seconds running steps get to finish at shutdown", between(0, 3600, " s"))
     caps: Caps = section(Caps, "what all runs together may spend")
     project_caps: Mapping[str, Caps] = table(Caps, "what the runs labelled `project=NAME` may spend together")

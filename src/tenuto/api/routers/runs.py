@@ -19,6 +19,7 @@ from tenuto.api.params import (
     engine_of,
     instant_param,
     labels_param,
+    pace_of,
     split_values,
 )
 from tenuto.api.schemas import REPLAY_SYNONYMS, RUN_SYNONYMS, PruneIn, ReplayIn, RunIn
@@ -48,6 +49,7 @@ async def start_run(request: Request) -> Response:
     engine = engine_of(request)
     key = None if body.business_key else idempotency_key(request)
     wanted = body.to_request(key=key, by=caller(request))
+    wanted.pace = pace_of(request)
     wanted.traceparent = request.headers.get("traceparent", "")
     started = await engine.runs.submit(wanted)
     return command_answer(started, request, location=f"/api/v1/runs/{started.id}")
@@ -130,6 +132,7 @@ async def replay_run(request: Request, run_id: str) -> Response:
     """Start a new run that takes over the first part of an old one; the old run is never changed."""
     body = await read_model(request, ReplayIn, synonyms=REPLAY_SYNONYMS)
     wanted = body.to_request(key=idempotency_key(request), by=caller(request))
+    wanted.pace = pace_of(request)
     started = await engine_of(request).runs.replay(run_id, wanted)
     return command_answer(started, request, location=f"/api/v1/runs/{started.id}")
 

@@ -17,11 +17,12 @@ from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.fork import Cut, encode_reuse, graph_at, reuse, unended
 from tenuto.domain.runs.wire import decode
-from tenuto.errors import Invalid, RunMissing, StepMissing
+from tenuto.errors import Invalid, RunMissing, StepMissing, TenutoError
 from tenuto.ports.store import PRIORITIES
 from tenuto.runtime.creation import creation
 from tenuto.runtime.services.context import READ_AT_ONCE, Context
 from tenuto.runtime.services.documents import read
+from tenuto.runtime.services.pace import StartsExhausted, give_back, take
 from tenuto.runtime.services.requests import Edits, Replay, StartRun
 from tenuto.runtime.services.results import Started
 from tenuto.runtime.services.starting import first_event, make_durable
@@ -60,11 +61,35 @@ async def replay(context: Context, workflows: Workflows, run_id: str, request: R
     )
     event, more = _creation(context, new, created, request, edits, fork)
     fresh = creation(context.ids.new(), event, context.clock(), [*blobs, *more])
-    if request.idempotency_key:
-        key = f"POST /runs/{run_id}/replay {request.idempotency_key}"
-        made, is_new = await context.store.create_once(fresh.commit(), key, _digest_of(request))
-        return Started(id=made, status="queued", replay_of=run_id, replayed=not is_new)
-    return Started(id=await make_durable(context, fresh), status="queued", replay_of=run_id)
+    key = f"POST /runs/{run_id}/replay {request.idempotency_key}" if request.idempotency_key else ""
+    try:
+        known = await _replayed_before(context, request, run_id, key)
+        taken = None if known else await take(context, request.pace, new, fresh.row.id)
+    except StartsExhausted:
+        known, taken = await _replayed_before(context, request, run_id, key), None
+        if known is None:
+            raise
+    if known is not None:
+        return known
+    try:
+        if key:
+            made, is_new = await context.store.create_once(fresh.commit(), key, _digest_of(request))
+        else:
+            made, is_new = await make_durable(context, fresh), True
+    except TenutoError:
+        await give_back(context, taken)
+        raise
+    if not is_new:
+        await give_back(context, taken)
+    return Started(id=made, status="queued", replay_of=run_id, replayed=not is_new)
+
+
+async def _replayed_before(context: Context, request: Replay, run_id: str, key: str) -> Started | None:
+    """Return the replay that a repeat of this request answers with, so that no turn is needed."""
+    known = await context.store.answered(context.ns, key) if key and request.pace is not None else None
+    if known is None or known.digest != _digest_of(request):
+        return None
+    return Started(id=known.run, status="queued", replay_of=run_id, replayed=True)
 
 
 def _cut_of(request: Replay, plan: Plan) -> Cut:
@@ -196,4 +221,6 @@ def _nearest_step(exc: StepMissing) -> StepMissing:
 
 
 def _digest_of(request: Replay) -> str:
-    return digest_of_value(msgspec.structs.replace(request, idempotency_key=None))
+    fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(request, idempotency_key=None))
+    del fields["pace"]
+    return digest_of_value(fields)

@@ -15,6 +15,15 @@ Mode = Literal["live", "freeze", "shadow"]
 FindingState = Literal["kept", "deleted", "all"]
 
 
+class Pace(msgspec.Struct, frozen=True):
+    """Who starts runs, and how many of each tier a minute; 0 sets no limit."""
+
+    caller: str
+    simple: int
+    standard: int
+    heavy: int
+
+
 class StartRun(msgspec.Struct, kw_only=True):
     """A run to start: exactly one of `workflow`, `definition` and `steps`.
 
@@ -30,6 +39,7 @@ class StartRun(msgspec.Struct, kw_only=True):
         idempotency_key: Repeats with the same body answer with the same run.
         body_digest: Digest the key is compared by; computed from the request when empty.
         traceparent: W3C context of the caller; anything else is left out.
+        pace: How often its caller may start runs; `None` as often as it likes.
     """
 
     workflow: str | None = None
@@ -50,6 +60,7 @@ class StartRun(msgspec.Struct, kw_only=True):
     fidelity: str = "full"
     by: str = ""
     traceparent: str = ""
+    pace: Pace | None = None
 
 
 class StartOptions(TypedDict, total=False):
@@ -98,6 +109,7 @@ class Replay(msgspec.Struct, kw_only=True):
     labels: dict[str, str] | None = None
     idempotency_key: str | None = None
     by: str = ""
+    pace: Pace | None = None
 
 
 class ListRuns(msgspec.Struct, kw_only=True):

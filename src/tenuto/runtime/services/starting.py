@@ -19,6 +19,7 @@ from tenuto.ports.store import PRIORITIES
 from tenuto.runtime.creation import Creation, creation
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import read, read_steps
+from tenuto.runtime.services.pace import StartsExhausted, give_back, take
 from tenuto.runtime.services.requests import StartRun
 from tenuto.runtime.services.results import Started
 from tenuto.runtime.services.workflows import Workflows
@@ -29,16 +30,33 @@ TEXT = 4096
 
 async def submit(context: Context, workflows: Workflows, request: StartRun) -> Started:
     """Start a run as asked; a refused request creates nothing but, at most, an unused version of a definition."""
+    run_id = request.id or context.ids.new()
     try:
         _check_request(request)
         plan = await _plan_of(context, workflows, request)
         event, blobs = first_event(context, plan, request)
-    except TenutoError:
+        if request.pace is not None and (known := await _begun_before(context, request)):
+            return known
+        taken = await take(context, request.pace, plan, run_id)
+    except TenutoError as refusal:
         # What was accepted under the key once is answered so again, though it could not be asked anew today.
-        if known := await _started_before(context, request):
+        before = _begun_before if isinstance(refusal, StartsExhausted) else _started_before
+        if known := await before(context, request):
             return known
         raise
-    run_id = request.id or context.ids.new()
+    try:
+        started = await _create(context, request, run_id, event, blobs)
+    except TenutoError:
+        await give_back(context, taken)
+        raise
+    if started.replayed or started.attached:
+        await give_back(context, taken)
+    return started
+
+
+async def _create(
+    context: Context, request: StartRun, run_id: str, event: ev.RunCreated, blobs: list[tuple[str, bytes]]
+) -> Started:
     new = creation(run_id, event, context.clock(), blobs, business_key=request.business_key)
     if request.idempotency_key:
         body = request.body_digest or _digest_of(request)
@@ -48,6 +66,14 @@ async def submit(context: Context, workflows: Workflows, request: StartRun) -> S
         run_id, created = await context.store.create_business(new.commit())
         return Started(id=run_id, status="queued", attached=not created)
     return Started(id=await make_durable(context, new), status="queued")
+
+
+async def _begun_before(context: Context, request: StartRun) -> Started | None:
+    """Return the run that this request answers with because it was begun before, so that no turn is needed."""
+    if request.business_key:
+        known = await context.store.business_run(context.ns, request.business_key)
+        return Started(id=known, status="queued", attached=True) if known is not None else None
+    return await _started_before(context, request)
 
 
 async def _started_before(context: Context, request: StartRun) -> Started | None:
@@ -185,8 +211,9 @@ def _bad_input(message: str) -> InvalidInput:
 
 def _digest_of(request: StartRun) -> str:
     """Return what decides whether two requests with one idempotency key are the same."""
+    left_out = ("id", "idempotency_key", "body_digest", "traceparent", "pace")
     fields: dict[str, Any] = {
         name: getattr(request, name) for name in StartRun.__struct_fields__
-        if name not in ("id", "idempotency_key", "body_digest", "traceparent") and getattr(request, name) is not msgspec.UNSET
+        if name not in left_out and getattr(request, name) is not msgspec.UNSET
     }
     return digest_of_value(fields)

@@ -23,6 +23,7 @@ from tenuto.testing.conformance.messages import MessageSuite
 from tenuto.testing.conformance.ownership import OwnershipSuite
 from tenuto.testing.conformance.races import RaceSuite
 from tenuto.testing.conformance.reports import ReportSuite
+from tenuto.testing.conformance.starts import StartSuite
 from tenuto.testing.conformance.upkeep import UpkeepSuite
 from tenuto.testing.conformance.usage import UsageSuite
 
@@ -31,7 +32,7 @@ MakeStore = Callable[[], Store]
 
 class StoreSuite(
     JournalSuite, ArtifactSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite,
-    CheckpointSuite, RaceSuite, UsageSuite, ReportSuite, FindingSuite,
+    CheckpointSuite, RaceSuite, UsageSuite, ReportSuite, FindingSuite, StartSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

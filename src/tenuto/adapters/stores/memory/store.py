@@ -16,6 +16,7 @@ from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
 from tenuto.adapters.stores.memory.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.memory.reports import Reports
+from tenuto.adapters.stores.memory.starts import Starts
 from tenuto.adapters.stores.memory.tables import Tables
 from tenuto.adapters.stores.memory.upkeep import Upkeep
 from tenuto.adapters.stores.memory.usage import Usage
@@ -28,7 +29,7 @@ def wall_clock() -> int:
 
 class MemoryStore(
     Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

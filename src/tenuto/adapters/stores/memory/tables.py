@@ -114,6 +114,9 @@ class Tables:
         default_factory=dict[tuple[str, str], DeletedFinding]
     )
     tag_moves: dict[tuple[str, str, str], list[TagMove]] = field(default_factory=dict[tuple[str, str, str], list[TagMove]])
+    starts: dict[tuple[str, str, str], dict[str, int]] = field(
+        default_factory=dict[tuple[str, str, str], dict[str, int]]
+    )
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

@@ -1204,3 +1204,28 @@ with recursive line as (
 )
 select run_id, id, by, reason, at from deleted_finding
 where run_id = any(array(select id from line)) order by run_id, id
+
+-- =================================================================================================== starts
+
+-- name: starts_lock
+-- Let one after another count the starts of a caller in a tier; the lock ends with the transaction.
+select pg_advisory_xact_lock(hashtextextended($1, 7221))
+
+-- name: starts_forget
+-- Forget starts that no window holds any more; those that another transaction is forgetting are left to it.
+delete from start_taken where (ns, caller, tier, id) in (
+  select ns, caller, tier, id from start_taken where at <= $1 limit 1000 for update skip locked
+)
+
+-- name: starts
+-- The starts of a caller in a tier, without those no longer counted.
+select id, at from start_taken where ns = $1 and caller = $2 and tier = $3 and at > $4
+
+-- name: start_put
+-- Count a start; an id that counted once, long ago, counts anew.
+insert into start_taken (ns, caller, tier, id, at) values ($1, $2, $3, $4, $5)
+on conflict (ns, caller, tier, id) do update set at = excluded.at
+
+-- name: start_drop
+-- Count a start no longer.
+delete from start_taken where ns = $1 and caller = $2 and tier = $3 and id = $4

@@ -20,6 +20,7 @@ from tenuto.adapters.stores.postgres.ownership import Ownership
 from tenuto.adapters.stores.postgres.parts import Parts
 from tenuto.adapters.stores.postgres.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.postgres.reports import Reports
+from tenuto.adapters.stores.postgres.starts import Starts
 from tenuto.adapters.stores.postgres.upkeep import Upkeep
 from tenuto.adapters.stores.postgres.url import place_of
 from tenuto.adapters.stores.postgres.usage import Usage
@@ -32,7 +33,7 @@ READERS = 3
 
 class PostgresStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

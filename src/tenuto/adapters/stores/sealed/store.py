@@ -24,6 +24,7 @@ from tenuto.ports.checkpoints import Place, Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
 from tenuto.ports.services import ReportRow
+from tenuto.ports.starts import Turn
 from tenuto.ports.store import (
     Claim,
     Commit,
@@ -372,6 +373,21 @@ class SealedStore:
         found = await self.inner.deleted_findings(ns, run_id)
         opened = await self._opened(lambda: [self._rows.open_finding(ns, row) for row in found])
         return sorted(opened, key=lambda row: (row.run_id, row.id))
+
+    # --- starts -----------------------------------------------------------------------------------------------
+
+    async def take_start(self, ns: str, caller: str, tier: str, id: str, limit: int) -> Turn:
+        """Count a start; none of what is counted by says anything about a run."""
+        return await self.inner.take_start(ns, caller, tier, id, limit)
+
+    async def return_start(self, ns: str, caller: str, tier: str, id: str) -> None:
+        """Count a start no longer."""
+        await self.inner.return_start(ns, caller, tier, id)
+
+    async def business_run(self, ns: str, key: str) -> str | None:
+        """Return the unfinished run with a business key."""
+        await self.ring.ready([ns])
+        return await self.inner.business_run(ns, self._rows.business(ns, key) or "")
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 

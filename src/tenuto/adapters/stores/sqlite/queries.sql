@@ -946,3 +946,21 @@ select id, by, reason, at from deleted_finding where run_id = ?
 -- name: findings_forget
 -- Forget what was deleted of a run that is deleted itself.
 delete from deleted_finding where run_id = ?
+
+-- =================================================================================================== starts
+
+-- name: starts_forget
+-- Forget starts that no window holds any more.
+delete from start_taken where at <= ?
+
+-- name: starts
+-- The starts of a caller in a tier.
+select id, at from start_taken where ns = ? and caller = ? and tier = ?
+
+-- name: start_put
+-- Count a start.
+insert into start_taken (ns, caller, tier, id, at) values (?, ?, ?, ?, ?)
+
+-- name: start_drop
+-- Count a start no longer.
+delete from start_taken where ns = ? and caller = ? and tier = ? and id = ?

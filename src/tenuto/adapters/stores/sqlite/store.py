@@ -30,6 +30,7 @@ from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
 from tenuto.adapters.stores.sqlite.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.sqlite.reports import Reports
+from tenuto.adapters.stores.sqlite.starts import Starts
 from tenuto.adapters.stores.sqlite.upkeep import Upkeep
 from tenuto.adapters.stores.sqlite.usage import Usage
 from tenuto.errors import InvalidSettings
@@ -46,7 +47,7 @@ def wall_clock() -> int:
 
 class SqliteStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 
