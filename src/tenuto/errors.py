@@ -173,6 +173,12 @@ class AlreadyDecided(Conflict):
     code = "ticket.decided"
 
 
+class TicketStale(Conflict):
+    """A decision was made on something that the ticket does not ask, or does not ask any longer."""
+
+    code = "ticket.stale"
+
+
 class KeyReused(Conflict):
     """The idempotency key was used before with another body."""
 

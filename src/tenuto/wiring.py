@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -249,7 +249,7 @@ async def start_runtime(
     url: str, catalog: Catalog, *, worker: bool = True, options: WorkerOptions | None = None, ns: str = "default",
     store: Store | None = None, models: Any = None, providers: Providers | None = None,
     http_allow: Sequence[str] = (), retention_days: float = 0, usage_days: float = 0, kit: Kit | None = None,
-    caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (),
+    caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (), groups: Mapping[str, Sequence[str]] | None = None,
     master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
     check_s: float = CHECK_S, check_timeout_s: float = TIMEOUT_S, artifacts: ArtifactPlace | None = None,
 ) -> Runtime:
@@ -294,7 +294,7 @@ async def start_runtime(
     bus, committer, definitions = Bus(), Committer(store), Definitions(store)
     committer.start()
     engine = Engine(
-        store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge,
+        store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge, groups=groups,
         workspaces=kit.workspaces, terms=opts.terms, shelf=shelf,
     )
     await declare(store, ns, caps, providers, limited=own is not None)

@@ -194,6 +194,12 @@ class DecisionIn(Strict):
     """`approve` or `reject` for approvals; for others one of the ticket's `choices`."""
     reason: Text = ""
     data: Any = None
+    digest: Name | None = None
+    """The ticket's `digest` as it was read: the decision is about that and nothing else."""
+    by: Name | None = None
+    """The person the caller speaks for; without it, the decision is the caller's own."""
+    to: Name | None = None
+    """For `push_back`: the earlier step the run goes back to; not needed where there is one only."""
 
 
 class PatchIn(Strict):
@@ -226,6 +232,8 @@ class PatchDecisionIn(Strict):
     decision: Literal["approve", "reject"]
     reason: Text = ""
     """Needed to reject."""
+    by: Name | None = None
+    """The person the caller speaks for; without it, the decision is the caller's own."""
 
 
 class VersionPatchIn(Strict):

@@ -96,6 +96,7 @@ def args_approve(parser: Parser) -> None:
     """Declare the options of `patch approve`."""
     _one(parser)
     parser.option("--reason", help="why, for the journal")
+    parser.option("--as", dest="person", metavar="NAME", help="decide as this person")
 
 
 def do_approve(context: Context) -> int:
@@ -119,7 +120,7 @@ def do_reject(context: Context) -> int:
 
 def _decided(context: Context, decision: str, reason: str | None) -> int:
     args = context.args
-    body = {"decision": decision, **given(reason=reason)}
+    body = {"decision": decision, **given(reason=reason, by=args.person)}
     patch = context.client.post(path_of("runs", args.run, "patches", args.patch, "decision"), body)
     code = _told(context, patch)
     return 1 if decision == "approve" and obj(patch).get("status") == "rejected" else code

@@ -99,7 +99,8 @@ class TicketRow(msgspec.Struct, kw_only=True):
     Attributes:
         state: `open`, `decided`, `closed`.
         body: What the person is shown, JSON.
-        answer: `{decision, reason, data, by}` once decided, JSON; empty before.
+        answer: `{decision, reason, data, by}` once decided, JSON; before, the answers so far, or empty.
+        votes: How many answers it has got.
     """
 
     id: str
@@ -114,6 +115,7 @@ class TicketRow(msgspec.Struct, kw_only=True):
     created_at: int = 0
     expires_at: int = 0
     decided_at: int = 0
+    votes: int = 0
 
 
 class OutboxRow(msgspec.Struct, kw_only=True):
@@ -471,10 +473,16 @@ class Store(
         """Return one ticket."""
         ...
 
-    async def decide_ticket(self, ns: str, ticket: str, answer: bytes, key: str, body: bytes) -> TicketRow | None:
+    async def decide_ticket(
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes, *, votes: int = 0, closes: bool = True
+    ) -> TicketRow | None:
         """Set an open ticket to `decided` with `answer` and send `body` to its run, in one transaction.
 
         A run that has ended gets no message and is not reopened by it.
+
+        Args:
+            votes: How many answers the ticket has got before; with another number nothing is done.
+            closes: Whether this answer decides; otherwise the ticket stays open for more.
 
         Returns:
             The ticket as it now stands; the caller compares `answer` with its own. `None` when there is none.

@@ -181,12 +181,27 @@ class Graph:
 
     def approval(
         self, id: str, message: str = "", *, approvers: Iterable[str] = (), timeout_s: float | None = None,
-        on_timeout: Literal["approve", "reject"] | None = None, **options: Unpack[CommonOptions],
+        on_timeout: Literal["approve", "reject"] | dict[str, Any] | None = None, quorum: int | None = None,
+        reject_quorum: int | None = None, not_requester: bool | None = None, schema: dict[str, Any] | None = None,
+        **options: Unpack[CommonOptions],
     ) -> Self:
-        """Add a question to a person; `timeout_s` limits the wait for the answer."""
+        """Add a question to people; `timeout_s` limits the wait for the answer.
+
+        Args:
+            approvers: Those who may answer, groups as `group:NAME`; empty is everybody.
+            on_timeout: `approve`, `reject`, or `{"escalate": [NAMES]}` to ask others then.
+            quorum: How many of them have to approve.
+            reject_quorum: How many have to reject; 1 when not given.
+            not_requester: Whoever started the run may not answer.
+            schema: JSON Schema of the data that comes with an approval.
+        """
+        terms: dict[str, Any] = {
+            "timeout_s": timeout_s, "quorum": quorum, "reject_quorum": reject_quorum, "not_requester": not_requester,
+            "schema": schema,
+        }
         return self._add(
             id, "approval", options, message=message or None, approvers=list(approvers) or None,
-            on_timeout=on_timeout, **({} if timeout_s is None else {"timeout_s": timeout_s}),
+            on_timeout=on_timeout, **{name: value for name, value in terms.items() if value is not None},
         )
 
     def wait_signal(

@@ -34,6 +34,7 @@ def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:
         "caps": [*money(ns, settings.caps, settings.project_caps), *provider_limits(providers(settings))],
         "providers": providers(settings), "master_keys": settings.encryption.references(),
         "telemetry": telemetry_options(settings), "artifacts": artifacts_of(settings),
+        "groups": {name: group.members for name, group in settings.groups.items()},
         "check_s": settings.services.check_s, "check_timeout_s": settings.services.timeout_s,
     }  # fmt: skip
 

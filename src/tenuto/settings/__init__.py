@@ -33,6 +33,7 @@ from tenuto.settings.models import (
 )
 from tenuto.settings.money import Caps
 from tenuto.settings.patches import Patches
+from tenuto.settings.people import Group
 from tenuto.settings.services import Services
 from tenuto.settings.starts import StartRates
 from tenuto.settings.telemetry import Telemetry
@@ -143,6 +144,7 @@ class Settings:
     services: Services = section(Services, "how it is looked at what is outside")
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")
+    groups: Mapping[str, Group] = table(Group, "people who may decide as `group:NAME`")
     telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
     usage_days: float = key(0.0, "days it is kept what calls cost, also when their runs are gone; 0 keeps it for ever",

@@ -120,6 +120,7 @@ class SimCluster:
             body = msgspec.json.encode(definition)
             name = names.get(digest, definition.name)
             await self.store.put_workflow(WorkflowRow(ns="default", name=name, digest=digest, body=body))
+            self.db.tags["default", name, "latest"] = digest
         if self.spends:
             await declare(self.store)
         for _ in range(self._count):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
 
 from tenuto.domain.runs import messages as msg
-from tenuto.errors import RunMissing
+from tenuto.domain.runs.people import terms_in
+from tenuto.errors import Conflict, RunMissing, Unavailable
 from tenuto.ports.store import TicketRow
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
@@ -56,6 +58,8 @@ class Person:
         """Answer for runs by id."""
         self._cluster, self._verdicts = cluster, verdicts
         self._store = cluster.store_of_client()
+        nobody = cast("Creator", None)
+        self._tickets = Engine(self._store, nobody, Definitions(self._store), bus=Bus(), clock=cluster.db.clock).tickets
         self.answered = 0
 
     async def work(self) -> None:
@@ -65,7 +69,10 @@ class Person:
             open_ = [ticket for ticket in self._cluster.db.tickets.values() if ticket.state == "open"]
             for ticket in open_:
                 decision = self._decide(ticket)
-                if decision:
+                names = terms_in(msgspec.json.decode(ticket.body)).approvers
+                if decision and names:
+                    await self._several(ticket, decision, names)
+                elif decision:
                     await self._answer(ticket, decision)
 
     def _decide(self, ticket: TicketRow) -> str:
@@ -79,6 +86,19 @@ class Person:
             self._cluster.world.fixed.add(ticket.run_id)
             return "retry"
         return ""
+
+    async def _several(self, ticket: TicketRow, decision: str, names: Sequence[str]) -> None:
+        """Answer for each of those who are asked, some twice; those of a `divided` verdict do not agree."""
+        for n, name in enumerate((*names, *names)):
+            said = ("reject" if n % len(names) == 0 else "approve") if decision == "divided" else decision
+            with suppress(TimeoutError, Conflict, Unavailable):
+                async with asyncio.timeout(PATIENCE_S):
+                    view = await self._tickets.decide(ticket.id, said, reason=name, by=name)
+                at = [vote.by for vote in view.votes].index(name) if view.votes else 0
+                key = f"decision/{ticket.id}" + (f"/{at}" if at else "")
+                if key not in self._cluster.world.promised.setdefault(ticket.run_id, []):
+                    self._cluster.world.promised[ticket.run_id].append(key)
+                    self.answered += 1
 
     async def _answer(self, ticket: TicketRow, decision: str) -> None:
         data: Any = {"v": "done"} if ticket.kind == "unknown_outcome" else None

@@ -15,14 +15,17 @@ from tenuto.domain.graph.plan import Plan
 from tenuto.testing.workloads_graphs import basic, failing_loops, loops, maps
 from tenuto.testing.workloads_kinds import Scenario
 from tenuto.testing.workloads_patches import patched
-from tenuto.testing.workloads_people import CHILDREN, durable, failures, people, priced
+from tenuto.testing.workloads_people import CHILDREN, durable, failures, people, priced, several
 from tenuto.testing.workloads_steps import catalog
+
+ASKED = 0.25
+"""Share of the seeds in which one of the runs asks several people."""
 
 
 @cache
 def scenarios() -> dict[str, Scenario]:
     """Return every kind of run by name."""
-    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), durable(), priced(), patched())
+    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), several(), durable(), priced(), patched())
     return {scenario.name: scenario for group in groups for scenario in group}
 
 
@@ -64,10 +67,14 @@ def choose(random: Random, runs: int, special: Sequence[Scenario] = ()) -> list[
         special: What half of them are, of the kinds that only some seeds have: those that spend under caps they share, or
             that are patched.
     """
-    names = {scenario.name for scenario in (*priced(), *patched())}
+    names = {scenario.name for scenario in (*priced(), *patched(), *several())}
     every = [scenario for scenario in scenarios().values() if scenario.name not in names]
     random.shuffle(every)
     while len(every) < runs:
         every.append(random.choice(every))
     chosen = [special[at % len(special)] for at in range(runs // 2)] if special else []
-    return chosen + every[: runs - len(chosen)]
+    chosen += every[: runs - len(chosen)]
+    lot = Random("".join(scenario.name for scenario in chosen))  # drawn apart, so that all else is drawn as it was
+    if lot.random() < ASKED:
+        chosen[-1] = lot.choice(several())
+    return chosen

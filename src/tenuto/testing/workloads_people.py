@@ -206,6 +206,19 @@ def people() -> list[Scenario]:
     ]
 
 
+def several() -> list[Scenario]:
+    """Return runs that ask several people, or others when nobody answers in time."""
+    return [
+        Scenario(name="quorum", document=line(special("ap", "approval", approvers=["ada", "bob", "cyd"], quorum=3), node("y")),
+                 expect=ends("completed", {"y": {"v": "y"}})),
+        Scenario(name="divided", verdict="divided", expect=ends("completed", {"y": {"v": "y"}}), document=line(
+            special("ap", "approval", approvers=["ada", "bob", "cyd"], quorum=2, reject_quorum=2), node("y"))),
+        Scenario(name="escalates", verdict="wait", expect=ends("completed", {"y": {"v": "y"}}), document=line(
+            special("ap", "approval", approvers=["ada"], timeout_s=0.5, on_timeout={
+                "escalate": ["eve"], "timeout_s": 0.7, "on_timeout": "approve"}), node("y"))),
+    ]
+
+
 def durable() -> list[Scenario]:
     """Return timers, durable calls, budgets, sub-flows and replays."""
     apart = node("p", "plain", isolation="process")

@@ -193,8 +193,11 @@ async def test_both_streams_tell_of_patches_with_the_ids_that_change(url: str, c
             {"op": "replace", "path": "/nodes/last/config/value", "value": "3"},
         ]  # fmt: skip
         second = (await propose(client, run, swap)).json()["id"]
+        own = await client.post(f"/runs/{run}/patches/{second}/decision", json={"decision": "approve"})
+        assert (own.status_code, own.json()["code"]) == (403, "ticket.denied")
         for decision, status in (("approve", 202), ("approve", 202)):
-            answer = await client.post(f"/runs/{run}/patches/{second}/decision", json={"decision": decision})
+            yes = {"decision": decision, "by": "grace"}
+            answer = await client.post(f"/runs/{run}/patches/{second}/decision", json=yes)
             assert (answer.status_code, answer.json()["status"]) == (status, "applied"), answer.text
         against = await client.post(f"/runs/{run}/patches/{second}/decision", json=no)
         assert (against.status_code, against.json()["code"]) == (409, "patch.decided")
@@ -245,7 +248,8 @@ async def test_the_command_line_goes_the_whole_way(
     shown = await cli("patch", "show", run, made["id"])
     for part in ("more", "+ node extra (transform)", '+     config: {"value": "2"}', "+ edge hold -> extra", "local (person)"):
         assert part in shown, shown
-    decided = await cli("approve", made["ticket"], "approve")
+    assert "'local' proposed it" in await cli("approve", made["ticket"], "approve", code=2)
+    decided = await cli("approve", made["ticket"], "approve", "--as", "grace")
     assert "+ node extra (transform)" in decided
     await told(client, run, "patch.applied")
     for back, sign in (("undo", "-extra"), ("redo", "+extra")):

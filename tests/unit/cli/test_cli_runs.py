@@ -189,6 +189,8 @@ class TestStart:
         (["run", "delete", "r1"], "DELETE", "/runs/r1", None),
         (["deadletter", "redrive", "d1", "--fresh"], "POST", "/dead-letters/d1/redrive", {"fresh": True}),
         (["approve", "t1", "approve", "--reason", "fine"], "POST", "/tickets/t1/decision", {"decision": "approve", "reason": "fine"}),
+        (["approve", "t1", "approve", "--as", "ann", "--digest", "sha256:1"], "POST", "/tickets/t1/decision",
+         {"decision": "approve", "by": "ann", "digest": "sha256:1"}),
         (["approve", "t1", "--reason", "no", "reject"], "POST", "/tickets/t1/decision", {"decision": "reject", "reason": "no"}),
         (["workflow", "tag", "w", "prod", "sha256:1"], "PUT", "/workflows/w/tags/prod", {"version": "sha256:1"}),
         (["workflow", "retire", "w"], "POST", "/workflows/w/retire", {}),
@@ -366,3 +368,31 @@ def test_validate_groups_findings_by_severity(server, cli, tmp_path):
     heads = [lines.index(head) for head in ("1 error", "1 warning", "1 note")]
     assert heads == sorted(heads)
     assert lines[heads[0] + 1 : heads[0] + 4] == ["/nodes/1  secret.literal", "a key", "fix: take it out"]
+
+
+def test_a_form_is_asked_for_field_by_field(server, cli, monkeypatch):
+    """Alone, `approve` asks for what the form wants, says what does not fit, and sends the digest of what it showed."""
+    ticket = {
+        "id": "t1", "state": "open", "message": "Pay?", "run": "r1", "choices": ["approve", "reject"], "digest": "sha256:1",
+        "approvers": ["ann", "group:heads"], "quorum": 2, "reject_quorum": 1, "votes": [{"by": "bob", "decision": "approve"}],
+        "form": {"type": "object", "required": ["amount", "fast"], "properties": {
+            "amount": {"type": "number"}, "fast": {"type": "boolean", "title": "Express"}, "note": {"type": "string"},
+            "tags": {"type": "array"}}},
+    }  # fmt: skip
+    server.on("GET", "/tickets/t1", ticket)
+    server.on("POST", "/tickets/t1/decision", ticket)
+    typed = iter(["a", "fine", "much", "12.5", "yes", "", '["x"]'])
+    prompts = []
+    monkeypatch.setattr("tenuto.cli.context.Context.is_interactive", lambda _: True)
+    monkeypatch.setattr("builtins.input", lambda prompt: prompts.append(prompt) or next(typed))
+    told = cli("approve", "t1", "--as", "ann")
+    assert told.code == 0
+    assert "ann, group:heads" in told.out
+    assert "bob: approve" in told.out
+    assert "counted, 1 of 2 to approve" in told.out
+    assert "Express (yes or no): " in prompts
+    assert "That is not a number" in told.out + told.err
+    assert server.sent[1].json == {
+        "decision": "approve", "reason": "fine", "digest": "sha256:1", "by": "ann",
+        "data": {"amount": 12.5, "fast": True, "tags": ["x"]},
+    }  # fmt: skip

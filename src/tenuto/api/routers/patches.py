@@ -86,6 +86,6 @@ async def decide_patch(request: Request, run_id: str, patch: str) -> Response:
     """
     body = await read_model(request, PatchDecisionIn)
     decided = await engine_of(request).patches.decide(
-        run_id, patch, body.decision, reason=body.reason, by=caller(request)
+        run_id, patch, body.decision, reason=body.reason, by=body.by or caller(request)
     )
     return command_answer(decided, request)

@@ -57,7 +57,10 @@ async def decide_ticket(request: Request, ticket: str) -> Response:
     tickets, body = engine_of(request).tickets, await read_model(request, DecisionIn)
     # The answer itself is what makes a repeat one: whoever decides a ticket as it was decided repeats that decision.
     repeats = idempotency_key(request) is not None and (await tickets.get(ticket)).state == "decided"
-    decided = await tickets.decide(ticket, body.decision, reason=body.reason, data=body.data, by=caller(request))
+    decided = await tickets.decide(
+        ticket, body.decision, reason=body.reason, data=body.data, by=body.by or caller(request), digest=body.digest or "",
+        to=body.to or "",
+    )
     return json_answer(decided, headers={REPLAYED: "true"} if repeats else None)
 
 

@@ -76,7 +76,8 @@ CONFIG: dict[str, ConfigRule] = {
     "approval": ConfigRule(
         keys={
             "message": str, "approvers": list[str], "timeout_s": float, "data": Any,
-            "schema": dict[str, Any], "on_timeout": Literal["approve", "reject"],
+            "schema": dict[str, Any], "on_timeout": Literal["approve", "reject"] | dict[str, Any], "quorum": int,
+            "reject_quorum": int, "not_requester": bool,
         },
         templates=("message", "data"),
     ),

@@ -15,7 +15,7 @@ Kind = Literal[
     "subflow",
 ]
 Effect = Literal["pure", "idempotent", "effect"]
-EdgeOn = Literal["success", "error", "rejected", "limit", "default"]
+EdgeOn = Literal["success", "error", "rejected", "pushed_back", "limit", "default"]
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, blob_digest
 from tenuto.domain.budgets.ledger import CAPS, WARN_SHARE, Amounts, Refused, admit
+from tenuto.domain.graph.people import terms_of
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.draft import Draft
@@ -304,10 +305,12 @@ def ask_wait(d: Draft, inp: io.WaitAsked) -> None:
             part += f"/{inp.n}"
         name = ticket_id(d, inp.step, part)
     kind = "approval" if asks else inp.kind
-    d.emit(ev.WaitStarted(step=inp.step, call=inp.call, kind=kind, name=name, until=inp.until, reason=inp.reason))
+    until = 0 if asks else inp.until  # a question has an end of its own, and may be put to others then
+    d.emit(ev.WaitStarted(step=inp.step, call=inp.call, kind=kind, name=name, until=until, reason=inp.reason))
     if asks:
         open_ticket(
-            d, inp.step, inp.kind, part, inp.message, inp.data, call=inp.call, expires_at=inp.until
+            d, inp.step, inp.kind, part, inp.message, inp.data, call=inp.call, expires_at=inp.until,
+            terms=terms_of(inp.terms, d.st.by),
         )
     elif inp.kind == "signal":
         deliver(d, inp.name)

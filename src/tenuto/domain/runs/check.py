@@ -153,7 +153,7 @@ class Checker:
             self._report("terminal", f"{type(rest[0]).__name__} after the run was {st.status}")
         elif not any(isinstance(event, ev.RunReopened | ev.CancelRequested) for event in body.ev):
             quiet = (ev.TicketClosed, ev.CallUnknown, ev.CallFailed, ev.CallCompleted, ev.CallResolved,
-                     ev.SignalReceived, ev.TicketDecided, ev.Overrun, ev.MoneyResolved, ev.BudgetWarned,
+                     ev.SignalReceived, ev.TicketVoted, ev.TicketDecided, ev.Overrun, ev.MoneyResolved, ev.BudgetWarned,
                      ev.PatchProposed, ev.PatchApplied, ev.PatchRejected, ev.TicketOpened)
             if not isinstance(rest[0], quiet):
                 self._report("terminal", f"{type(rest[0]).__name__} after the run was {st.status}, not reopened")

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tenuto.domain.graph.model import Node
+from tenuto.domain.graph.people import ANYBODY, Terms
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
+from tenuto.domain.runs.events_tickets import Vote
+from tenuto.domain.runs.people import outcome, refusal
 
 OUTCOMES = (
     ev.StepCompleted, ev.StepReused, ev.StepFailed, ev.StepDeadLettered, ev.StepSkipped, ev.StepCancelled,
@@ -37,6 +40,7 @@ class StepRules:
         self._calls: dict[CallId, str] = {}
         self._waits: dict[CallId, bool] = {}
         self._answered: set[str] = set()
+        self._asked: dict[str, tuple[str, Terms, list[Vote]]] = {}
         self._begun_items: dict[str, int] = {}
         self._fast = False
 
@@ -59,12 +63,37 @@ class StepRules:
                 self._outcome.pop(step, None)
             self._cut_short |= self._stopped
             self._stopped.clear()
+        elif isinstance(event, ev.TicketOpened):
+            self._asked[event.ticket] = (event.kind, event.terms or ANYBODY, [])
+        elif isinstance(event, ev.TicketVoted):
+            self._voted(event)
         elif isinstance(event, ev.TicketDecided):
-            if event.ticket in self._answered:
-                self._report("I7.decided_twice", f"ticket {event.ticket} was decided twice")
-            self._answered.add(event.ticket)
+            self._decided(event)
         else:
             self._call(event)
+
+    def _voted(self, event: ev.TicketVoted) -> None:
+        vote = Vote(decision=event.decision, by=event.by, role=event.role, to=event.to)
+        kind, terms, votes = self._asked[event.ticket]
+        if event.ticket in self._answered:
+            self._report("I7.voted_late", f"ticket {event.ticket} was decided when {event.by} answered it")
+        if why := refusal(kind, terms, votes, vote):
+            self._report("I7.voted", f"ticket {event.ticket}: {why}")
+        votes.append(vote)
+
+    def _decided(self, event: ev.TicketDecided) -> None:
+        if event.ticket in self._answered:
+            self._report("I7.decided_twice", f"ticket {event.ticket} was decided twice")
+        self._answered.add(event.ticket)
+        kind, terms, votes = self._asked.get(event.ticket, ("", ANYBODY, []))
+        if event.by == "timeout":
+            return
+        vote = Vote(decision=event.decision, by=event.by, role=event.role, to=event.to)
+        if terms.quorum == terms.reject_quorum == 1:
+            if why := refusal(kind, terms, votes, vote):
+                self._report("I7.decided", f"ticket {event.ticket}: {why}")
+        elif outcome(terms, votes) != event.decision:
+            self._report("I7.quorum", f"ticket {event.ticket} was decided {event.decision} by {len(votes)} answers")
 
     def _ends(self, event: Any, plan: Plan | None) -> None:
         step: str = event.step

@@ -25,6 +25,7 @@ from tenuto.domain.runs.events_patches import PatchRejected as PatchRejected
 from tenuto.domain.runs.events_tickets import TicketClosed as TicketClosed
 from tenuto.domain.runs.events_tickets import TicketDecided as TicketDecided
 from tenuto.domain.runs.events_tickets import TicketOpened as TicketOpened
+from tenuto.domain.runs.events_tickets import TicketVoted as TicketVoted
 from tenuto.domain.runs.facts import Charge as Charge
 from tenuto.domain.runs.facts import Event as Event
 from tenuto.domain.runs.facts import Failure as Failure
@@ -281,10 +282,15 @@ class JoinUnreachable(Event, frozen=True, tag="join.unreachable"):
 
 
 class LoopPassed(Event, frozen=True, tag="loop.passed"):
-    """A pass of a loop ended. `next` is the pass that follows, 0 when the loop is left, -1 at its limit."""
+    """A pass of a loop ended. `next` is the pass that follows, 0 when the loop is left, -1 at its limit.
+
+    Attributes:
+        guidance: What people wrote who sent the run back to the head of the loop.
+    """
 
     scope: str
     next: int
+    guidance: str = ""
 
 
 class MapOpened(Event, frozen=True, tag="map.opened"):
@@ -451,9 +457,9 @@ Events = (
     | RunCancelled | RunExceeded | RunRetried | RunReopened | DivergenceFound | AttemptStarted | AttemptFailed | AttemptLost
     | AttemptInterrupted | StepCompleted | StepReused | StepFailed | StepDeadLettered | StepSkipped | StepCancelled
     | StepRedriven | JoinUnreachable | LoopPassed | MapOpened | ItemStarted | WaitStarted | WaitEnded | SignalReceived
-    | SignalTaken | TicketOpened | TicketDecided | TicketClosed | ChildStarted | CallIntended | CallCompleted | CallFailed
-    | CallUnknown | CallResolved | BudgetWarned | Overrun | FundsRefused | FundsReturned | MoneyResolved | PatchProposed
-    | PatchApplied | PatchRejected
+    | SignalTaken | TicketOpened | TicketVoted | TicketDecided | TicketClosed | ChildStarted | CallIntended | CallCompleted
+    | CallFailed | CallUnknown | CallResolved | BudgetWarned | Overrun | FundsRefused | FundsReturned | MoneyResolved
+    | PatchProposed | PatchApplied | PatchRejected
 )
 
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, pack
+from tenuto.domain.graph.people import Terms
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs.data import step_input
@@ -294,13 +295,14 @@ def escalate(d: Draft, key: str, failure: ev.Failure) -> None:
 
 
 def open_ticket(
-    d: Draft, key: str, kind: str, part: str, message: str, data: dict[str, Any], *, call: str = "", expires_at: int = 0
+    d: Draft, key: str, kind: str, part: str, message: str, data: dict[str, Any], *, call: str = "",
+    expires_at: int = 0, terms: Terms | None = None,
 ) -> str:
     """Open a question to a person and return its id."""
     ticket = ticket_id(d, key, part)
     d.emit(
         ev.TicketOpened(
-            ticket=ticket, kind=kind, step=key, message=message, call=call, data=data, expires_at=expires_at
+            ticket=ticket, kind=kind, step=key, message=message, call=call, data=data, expires_at=expires_at, terms=terms,
         )
     )
     return ticket

@@ -13,6 +13,7 @@ from typing import Any
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import fold_calls, fold_graph, fold_patches
+from tenuto.domain.runs.events_tickets import Vote
 from tenuto.domain.runs.state import Call, RunState, Step, Ticket, Wait
 from tenuto.domain.runs.transitions import run_status, step_status
 
@@ -353,14 +354,30 @@ def _signal_taken(st: RunState, plan: Plan, e: ev.SignalTaken, t: int) -> None:
 
 def _ticket(st: RunState, plan: Plan, e: ev.TicketOpened, t: int) -> None:
     st.tickets[e.ticket] = Ticket(
-        kind=e.kind, step=e.step, message=e.message, call=e.call, expires_at=e.expires_at, opened_at=t, data=e.data
+        kind=e.kind, step=e.step, message=e.message, call=e.call, expires_at=e.expires_at, opened_at=t, data=e.data,
+        terms=e.terms,
     )
+    if e.after:
+        _renamed(st, e.step, e.call, e.after, e.ticket)
     if e.expires_at:
         st.timers["t|" + e.ticket] = e.expires_at
     if e.kind == "patch":
         st.patches[e.data["patch"]].ticket = e.ticket
     if e.kind == "unknown_outcome":
         _asked(st, e.step, e.call, True)
+
+
+def _renamed(st: RunState, step: str, call: str, before: str, after: str) -> None:
+    """Let whoever waits for a question wait for the one that took its place."""
+    found = st.steps.get(step)
+    waiting = None if found is None else found.calls.get(call) if call else found.wait
+    if waiting is not None and waiting.name == before:
+        waiting.name = after
+
+
+def _ticket_voted(st: RunState, plan: Plan, e: ev.TicketVoted, t: int) -> None:
+    vote = Vote(decision=e.decision, by=e.by, role=e.role, reason=e.reason, data=e.data, to=e.to)
+    st.tickets[e.ticket].votes.append(vote)
 
 
 def _asked(st: RunState, step: str, call: str, asked: bool) -> None:
@@ -396,7 +413,7 @@ def _child(st: RunState, plan: Plan, e: ev.ChildStarted, t: int) -> None:
 
 
 def _loop_passed(st: RunState, plan: Plan, e: ev.LoopPassed, t: int) -> None:
-    fold_graph.pass_loop(st, plan, e.scope, e.next, t)
+    fold_graph.pass_loop(st, plan, e.scope, e.next, t, e.guidance)
 
 
 def _map_opened(st: RunState, plan: Plan, e: ev.MapOpened, t: int) -> None:
@@ -446,6 +463,7 @@ FOLDS: dict[type[Any], Fold] = {
     ev.SignalReceived: _signal,
     ev.SignalTaken: _signal_taken,
     ev.TicketOpened: _ticket,
+    ev.TicketVoted: _ticket_voted,
     ev.TicketDecided: _ticket_decided,
     ev.TicketClosed: _ticket_closed,
     ev.ChildStarted: _child,

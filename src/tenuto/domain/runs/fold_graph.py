@@ -191,7 +191,7 @@ def item_scope(plan: Plan, key: str) -> str:
     return next((frame.scope for frame in plan.frames(key) if frame.kind == "map"), "")
 
 
-def pass_loop(st: RunState, plan: Plan, scope: str, following: int, t: int) -> None:
+def pass_loop(st: RunState, plan: Plan, scope: str, following: int, t: int, guidance: str = "") -> None:
     """End a pass: begin the next one, or resolve the edges that leave the loop."""
     st.ended.pop(scope, None)
     inst = st.regions.pop(scope)
@@ -203,6 +203,7 @@ def pass_loop(st: RunState, plan: Plan, scope: str, following: int, t: int) -> N
         inside = f"{loop}.{following}"
         st.regions[inside] = Region(region=inst.region, open=region.members)
         make_ready(st, plan, region.owner + inside, list(inst.back), t)
+        st.steps[region.owner + inside].guidance = guidance
         return
     for index in sorted(inst.exits):
         edge = plan.edges[index]

@@ -156,6 +156,7 @@ class WaitAsked(msgspec.Struct, frozen=True):
     until: int = 0
     message: str = ""
     data: dict[str, Any] = {}
+    terms: dict[str, Any] = {}
     reason: str = ""
 
 

@@ -26,12 +26,21 @@ class Signal(Message, frozen=True, tag="signal"):
 
 
 class Decision(Message, frozen=True, tag="decision"):
-    """Answer a ticket. `decision`: `approve`/`reject` for approvals; `retry`, `skip`, `fail`, … for escalations."""
+    """Answer a ticket. `decision`: `approve`/`reject` for approvals; `retry`, `skip`, `fail`, … for escalations.
+
+    Attributes:
+        role: The group that `by` speaks for.
+        digest: Of what was shown; the answer is to nothing else.
+        to: For `push_back`: the step to go back to.
+    """
 
     ticket: str
     decision: str
     reason: str = ""
     data: Any = None
+    role: str = ""
+    digest: str = ""
+    to: str = ""
 
 
 class Cancel(Message, frozen=True, tag="cancel"):

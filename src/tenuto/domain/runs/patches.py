@@ -12,6 +12,7 @@ from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.graph.compile import compile_definition
 from tenuto.domain.graph.diff import diff_definitions
 from tenuto.domain.graph.model import Definition, Edge
+from tenuto.domain.graph.people import Terms
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.graph.validate import load_definition
 from tenuto.domain.overlays.guards import changed_nodes, weakened
@@ -233,7 +234,8 @@ def _ask(d: Draft, name: str, verdict: Verdict, by: str, reason: str) -> None:
         "changed": msgspec.to_builtins(verdict.changed), "asks": verdict.asks,
     }
     message = f"Apply patch {name} of {by or 'somebody'}? {verdict.asks[:1].upper()}{verdict.asks[1:]}."
-    d.emit(ev.TicketOpened(ticket=ticket, kind="patch", step="", message=message, data=data))
+    terms = Terms(requester=by) if by else None
+    d.emit(ev.TicketOpened(ticket=ticket, kind="patch", step="", message=message, data=data, terms=terms))
 
 
 def _apply(d: Draft, name: str, new: Plan, changed: Changed, by: str) -> None:

@@ -127,7 +127,7 @@ TABLE: dict[type[ev.Event], Public] = {
         "step.redriven", _same("by", "fresh", "guidance", "config"), "A person sent the step round again."
     ),
     ev.JoinUnreachable: Public("step.unreachable", {}, "Too many incoming edges of a quorum are dead.", error=True),
-    ev.LoopPassed: Public("step.loop_passed", _same("next"), "A pass of a loop ended; `next` follows, 0 = left."),
+    ev.LoopPassed: Public("step.loop_passed", _same("next", "guidance"), "A pass of a loop ended; `next` follows, 0 = left."),
     ev.MapOpened: Public("step.map_opened", _same("count"), "A map's list was evaluated."),
     ev.ItemStarted: Public("step.items_started", _same("first", "last"), "Items of a map begin."),
     ev.WaitStarted: Public(
@@ -137,10 +137,16 @@ TABLE: dict[type[ev.Event], Public] = {
     ev.SignalReceived: Public("run.signal_received", _same("name", "key", "payload", "by"), "A signal arrived."),
     ev.SignalTaken: Public("step.signal_taken", _same("name", "key"), "A waiter got the signal."),
     ev.TicketOpened: Public(
-        "ticket.opened", _same("ticket", "kind", "message", "call", "data", "expires_at"), "A person is asked."
+        "ticket.opened", _same("ticket", "kind", "message", "call", "data", "expires_at", "terms", "after"),
+        "A person is asked.",
+    ),
+    ev.TicketVoted: Public(
+        "ticket.voted", _same("ticket", "decision", "by", "role", "reason", "data", "digest", "to"),
+        "One of several people whose answers are needed gave theirs.",
     ),
     ev.TicketDecided: Public(
-        "ticket.decided", _same("ticket", "decision", "by", "reason", "data"), "The question was answered."
+        "ticket.decided", _same("ticket", "decision", "by", "role", "reason", "data", "digest", "to"),
+        "The question was answered.",
     ),
     ev.TicketClosed: Public("ticket.closed", _same("ticket", "reason"), "The question lost its point."),
     ev.ChildStarted: Public(

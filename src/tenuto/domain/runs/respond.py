@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -9,12 +10,14 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import NULL
 from tenuto.domain.budgets.ledger import Refused
+from tenuto.domain.graph.people import ANYBODY, Escalate, Terms
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.runs import breaker, funds, patches
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
 from tenuto.domain.runs.draft import Draft
+from tenuto.domain.runs.events_tickets import Vote
 from tenuto.domain.runs.failure import (
     INTERRUPTED,
     LOST,
@@ -29,6 +32,8 @@ from tenuto.domain.runs.failure import (
     worker_lost,
 )
 from tenuto.domain.runs.inputs import Arrived
+from tenuto.domain.runs.people import body_of, escalated, outcome, refusal, shown_digest
+from tenuto.domain.runs.routing import PUSHED_BACK
 from tenuto.domain.runs.settle import complete, deliver
 from tenuto.domain.runs.state import ACTIVE_STEP, STOPPED, TERMINAL, Ticket, suspended
 
@@ -142,12 +147,48 @@ def _decision(d: Draft, m: msg.Decision, key: str) -> None:
     ticket = d.st.tickets.get(m.ticket)
     if ticket is None or ticket.status != "open" or d.st.status not in UNFINISHED:
         return
-    decide_ticket(d, m.ticket, ticket, m.decision, m.by, m.reason, m.data)
+    terms = ticket.terms or ANYBODY
+    vote = Vote(decision=m.decision, by=m.by, role=m.role, reason=m.reason, data=m.data, to=m.to)
+    if m.digest and m.digest != shown_digest(ticket.kind, ticket.message, body_of(ticket.data, ticket.terms)):
+        _ask_anew(d, m.ticket, ticket, "the answer was to another question", ticket.terms, ticket.expires_at)
+    elif any(one.by == m.by for one in ticket.votes):
+        return
+    elif why := refusal(ticket.kind, terms, ticket.votes, vote):
+        _ask_anew(d, m.ticket, ticket, why, ticket.terms, ticket.expires_at)
+    elif terms.quorum == terms.reject_quorum == 1:
+        decide_ticket(d, m.ticket, ticket, vote, m.digest)
+    else:
+        d.emit(
+            ev.TicketVoted(
+                ticket=m.ticket, step=ticket.step, decision=m.decision, by=m.by, role=m.role, reason=m.reason, data=m.data,
+                digest=m.digest, to=m.to,
+            )
+        )
+        decision = outcome(terms, ticket.votes)
+        if decision:
+            decide_ticket(d, m.ticket, ticket, msgspec.structs.replace(vote, decision=decision), m.digest)
 
 
-def decide_ticket(d: Draft, name: str, ticket: Ticket, decision: str, by: str, reason: str, data: Any) -> None:
+def _ask_anew(d: Draft, name: str, ticket: Ticket, why: str, terms: Terms | None, expires_at: int) -> None:
+    """Put another question in the place of one."""
+    if ticket.status == "open":
+        d.emit(ev.TicketClosed(ticket=name, reason=why))
+    d.emit(
+        ev.TicketOpened(
+            ticket="tk-" + sha256(f"{name}/anew".encode()).hexdigest()[:20], kind=ticket.kind, step=ticket.step,
+            message=ticket.message, call=ticket.call, data=ticket.data, expires_at=expires_at, terms=terms, after=name,
+        )
+    )
+
+
+def decide_ticket(d: Draft, name: str, ticket: Ticket, answer: Vote, digest: str = "") -> None:
     """Write an answer to an open ticket and let its step follow it."""
-    d.emit(ev.TicketDecided(ticket=name, decision=decision, by=by, reason=reason, data=data))
+    decision, by, reason, data = answer.decision, answer.by, answer.reason, answer.data
+    d.emit(
+        ev.TicketDecided(
+            ticket=name, decision=decision, by=by, reason=reason, data=data, role=answer.role, digest=digest, to=answer.to
+        )
+    )
     if ticket.kind == "patch":
         patches.decided(d, ticket, decision, by, reason)
         return
@@ -162,13 +203,13 @@ def decide_ticket(d: Draft, name: str, ticket: Ticket, decision: str, by: str, r
     elif ticket.call:
         call = step.calls.get(ticket.call)
         if call is not None and call.status == "waiting":
-            out = keep(d, _answer(decision, by, reason, data))
+            out = keep(d, _answer(answer, ticket))
             d.emit(ev.WaitEnded(step=ticket.step, call=ticket.call, out=out))
             d.out.wake.append((ticket.step, ticket.call))
     elif step.status != "waiting":
         return
     elif ticket.kind == "approval":
-        _approval(d, ticket.step, decision, by, reason, data)
+        _approval(d, ticket, answer)
     else:
         _escalated(d, ticket, decision, reason, data)
 
@@ -181,15 +222,26 @@ def _go_on(d: Draft, decision: str, by: str, reason: str) -> None:
         d.emit(ev.Resumed(by=by))
 
 
-def _answer(decision: str, by: str, reason: str, data: Any) -> dict[str, Any]:
-    return {"decision": decision, "approved": decision == "approve", "reason": reason, "data": data, "by": by}
+def _answer(answer: Vote, ticket: Ticket) -> dict[str, Any]:
+    found = {
+        "decision": answer.decision, "approved": answer.decision == "approve", "reason": answer.reason, "data": answer.data,
+        "by": answer.by,
+    }
+    if answer.to:
+        found["to"] = answer.to
+    if ticket.votes:
+        found["votes"] = [{"decision": one.decision, "by": one.by, "reason": one.reason} for one in ticket.votes]
+    return found
 
 
-def _approval(d: Draft, key: str, decision: str, by: str, reason: str, data: Any) -> None:
-    out = keep(d, _answer(decision, by, reason, data))
+def _approval(d: Draft, ticket: Ticket, answer: Vote) -> None:
+    key, decision, by, reason = ticket.step, answer.decision, answer.by, answer.reason
+    out = keep(d, _answer(answer, ticket))
     node = d.node(key)
     if decision == "approve":
         complete(d, key, out)
+    elif decision == "push_back":
+        complete(d, key, out, outcome=PUSHED_BACK)
     elif any(edge.on == "rejected" for edge in node.out):
         complete(d, key, out, outcome="rejected")
     elif _reads_decision(node):
@@ -314,9 +366,22 @@ def _call_due(d: Draft, rest: str) -> None:
 
 def _ticket_due(d: Draft, name: str) -> None:
     ticket = d.st.tickets[name]
-    config = d.node(ticket.step).node.config
-    decision = "approve" if config.get("on_timeout") == "approve" else "reject"
-    decide_ticket(d, name, ticket, decision, "timeout", "nobody decided in time", None)
+    rule = _on_timeout(d, ticket)
+    reason = "nobody decided in time"
+    if isinstance(rule, Escalate):
+        terms = escalated(ticket.terms or ANYBODY, rule)
+        asked = ", ".join(rule.escalate)
+        d.emit(ev.TicketDecided(ticket=name, decision="escalate", by="timeout", reason=f"{reason}; {asked} are asked"))
+        _ask_anew(d, name, ticket, "", terms, d.t + int(terms.timeout_s * 1000))
+    else:
+        decide_ticket(d, name, ticket, Vote(decision=rule, by="timeout", reason=reason))
+
+
+def _on_timeout(d: Draft, ticket: Ticket) -> str | Escalate:
+    if ticket.terms is not None:
+        return ticket.terms.on_timeout
+    # Asked before questions had terms, or on the usual ones.
+    return "approve" if d.node(ticket.step).node.config.get("on_timeout") == "approve" else "reject"
 
 
 ENDS_WAITS = frozenset({"d", "g", "w", "c", "t"})

@@ -15,13 +15,15 @@ from tenuto.domain.runs.events import DivergenceFound
 from tenuto.errors import RoutingFailed
 
 PREDICATE = "py:"
+PUSHED_BACK = "pushed_back"
+"""The outcome of an approval that sends the run back to an earlier step, which its output names in `to`."""
 
 
 def route(d: Draft, key: str, node: PlanNode, out: Raw, outcome: str = "success") -> tuple[int, ...] | None:
     """Return the indexes of the edges an outcome takes; `None` when all are plain and all are taken.
 
     Args:
-        outcome: `success`, `error` or `rejected`: which edges the outcome speaks for.
+        outcome: `success`, `error`, `rejected` or `pushed_back`: which edges the outcome speaks for.
 
     Raises:
         RoutingFailed: A condition could not be evaluated, or is not true or false.
@@ -39,9 +41,12 @@ def _evaluate(d: Draft, key: str, node: PlanNode, out: Raw, outcome: str) -> tup
     taken: list[int] = []
     default: int | None = None
     first = node.node.route == "first"
+    to = d.env.load(out)["to"] if outcome == PUSHED_BACK else ""
     for edge in node.out:
         if edge.on == "default" and outcome == "success":
             default = edge.index
+        elif to and edge.dst != to:
+            continue
         elif edge.on == outcome and (not edge.when or holds(d, key, edge, out)):
             taken.append(edge.index)
             if first:

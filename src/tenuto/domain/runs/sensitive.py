@@ -118,7 +118,7 @@ class Hidden:
             case ev.RunCompleted() if isinstance(found["output"], dict):
                 outputs = cast("dict[str, Any]", found["output"])
                 found["output"] = {key: self.output(key, value) for key, value in outputs.items()}
-            case ev.TicketDecided():
+            case ev.TicketDecided() | ev.TicketVoted():
                 found["data"] = self.described(self.marks.answers.get(split_key(step)[0]), found["data"])
             case _:
                 pass

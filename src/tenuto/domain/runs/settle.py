@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.base.values import NULL, TooLarge, digest_of
+from tenuto.domain.graph.people import terms_of
 from tenuto.domain.graph.plan import PlanNode, last_frame, split_key
 from tenuto.domain.overlays.terms import agents_of
 from tenuto.domain.runs import breaker
@@ -32,7 +34,7 @@ from tenuto.domain.runs.failure import (
 from tenuto.domain.runs.fold_graph import forget_marks, item_scope, open_items
 from tenuto.domain.runs.outputs import leaf_outputs, run_output
 from tenuto.domain.runs.retry import delay_ms, may_retry
-from tenuto.domain.runs.routing import route
+from tenuto.domain.runs.routing import PUSHED_BACK, route
 from tenuto.domain.runs.state import ACTIVE_STEP, RunState, in_shadow
 from tenuto.errors import InputMissing, RoutingFailed
 
@@ -112,7 +114,7 @@ def _pass_loop(d: Draft, scope: str) -> None:
         d.emit(ev.LoopPassed(scope=scope, next=0))
         return
     if any(number < d.plan.edges[index].limit for index in inst.back):
-        d.emit(ev.LoopPassed(scope=scope, next=number + 1))
+        d.emit(ev.LoopPassed(scope=scope, next=number + 1, guidance=_advice(d, scope, inst.back)))
         return
     edges = [d.plan.edges[index] for index in inst.exits]
     if any(edge.on == "limit" for edge in edges):
@@ -125,6 +127,18 @@ def _pass_loop(d: Draft, scope: str) -> None:
             message=f"the loop at {header!r} asked for another pass after {number}, its limit",
         )
         d.emit(ev.StepDeadLettered(step=header + scope, failure=failure, n=st.steps[header + scope].attempt))
+
+
+def _advice(d: Draft, scope: str, back: Iterable[int]) -> str:
+    """Return what people wrote who sent the run back to the head of a loop."""
+    found: list[str] = []
+    for edge in (d.plan.edges[index] for index in back):
+        if edge.on != PUSHED_BACK:
+            continue
+        key = edge.src + scope
+        said = [step.out for name, step in d.st.steps.items() if name == key or name.startswith(key + "~")]
+        found += [d.env.load(out)["reason"] for out in said[-1:] if out is not None]
+    return "\n".join(found)
 
 
 # --- maps ------------------------------------------------------------------------------------------------------
@@ -264,9 +278,12 @@ def _take_over(d: Draft, key: str, mode: str) -> bool:
 def _spoken_for(d: Draft, key: str, reused: ev.Reused) -> str:
     """Return which edges a recorded outcome speaks for: those of a rejected approval, or the usual ones."""
     node = d.node(key)
-    if node.node.kind != "approval" or not any(edge.on == "rejected" for edge in node.out):
+    if node.node.kind != "approval" or not any(edge.on in ("rejected", PUSHED_BACK) for edge in node.out):
         return "success"
-    return "rejected" if d.env.load(reused.output).get("decision") == "reject" else "success"
+    decision = d.env.load(reused.output).get("decision")
+    if decision == "push_back":
+        return PUSHED_BACK
+    return "rejected" if decision == "reject" and any(edge.on == "rejected" for edge in node.out) else "success"
 
 
 def _crowded(d: Draft) -> ev.Failure | None:
@@ -307,14 +324,10 @@ def _ask(d: Draft, key: str, node: PlanNode) -> None:
         return
     timeout = config.get("timeout_s")
     expires = d.t + int(timeout * 1000) if timeout else 0
-    data: dict[str, Any] = {"input": shown}
-    if config.get("approvers"):
-        data["approvers"] = config["approvers"]
-    if config.get("schema"):
-        data["schema"] = config["schema"]
     part = f"approval{d.st.steps[key].attempt}"
     d.emit(ev.WaitStarted(step=key, kind="approval", name=ticket_id(d, key, part)))
-    open_ticket(d, key, "approval", part, str(message), data, expires_at=expires)
+    terms = terms_of(config, d.st.by, [edge.dst for edge in node.out if edge.on == PUSHED_BACK])
+    open_ticket(d, key, "approval", part, str(message), {"input": shown}, expires_at=expires, terms=terms)
 
 
 def _wait(d: Draft, key: str, node: PlanNode) -> None:

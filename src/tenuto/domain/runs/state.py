@@ -14,7 +14,9 @@ from msgspec import Raw
 from tenuto.domain.base.values import MaybeRaw
 from tenuto.domain.budgets.ledger import Amounts
 from tenuto.domain.graph.model import Budget
+from tenuto.domain.graph.people import Terms
 from tenuto.domain.runs.events import Charge, Failure, Fork, Parent
+from tenuto.domain.runs.events_tickets import Vote
 
 RunStatus = Literal[
     "queued", "running", "paused", "cancelling", "completed", "failed", "cancelled", "budget_exceeded"
@@ -179,6 +181,8 @@ class Ticket(msgspec.Struct, omit_defaults=True):
     decision: str = ""
     by: str = ""
     reason: str = ""
+    terms: Terms | None = None
+    votes: list[Vote] = []
 
 
 class Patch(msgspec.Struct, omit_defaults=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Protocol
@@ -46,6 +46,7 @@ class Context:
     Attributes:
         catalog: `None` accepts any name in a definition.
         terms: On what terms graphs may be patched.
+        groups: Names of the people in each group.
         clock: Milliseconds since 1970 by the store's clock, as well as this process knows it.
     """
 
@@ -59,6 +60,7 @@ class Context:
     shelf: Shelf
     ns: str = "default"
     terms: Terms = field(default_factory=Terms)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     ids: RunIds = field(init=False)
 
     def __post_init__(self) -> None:

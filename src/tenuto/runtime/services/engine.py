@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tenuto.domain.overlays.terms import Terms
 from tenuto.ports.knowledge import Knowledge
@@ -45,7 +45,7 @@ class Engine:
         *, bus: Bus | None = None, clock: Callable[[], int] | None = None, ns: str = "default",
         feed: Feed | None = None, knowledge: Knowledge | None = None, workspaces: Workspaces | None = None,
         shelf: Shelf | None = None,
-        terms: Terms | None = None,
+        terms: Terms | None = None, groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Build the clients.
 
@@ -58,11 +58,12 @@ class Engine:
             workspaces: Where runs have files on this machine; `None` knows of none.
             shelf: Its artifacts; `None` keeps none.
             terms: On what terms graphs may be patched; `None` is the shipped ones.
+            groups: Names of the people in each group that may decide; `None` knows of none.
         """
         bus = bus or Bus()
         self.context = Context(
             store, committer, definitions or Definitions(store), catalog, bus, clock or _machine_clock,
-            feed or Feed(store, bus), shelf or Shelf(store), ns, terms or Terms(),
+            feed or Feed(store, bus), shelf or Shelf(store), ns, terms or Terms(), groups or {},
         )
         self.workflows = Workflows(self.context)
         self.versions = Versions(self.context, self.workflows)
@@ -93,7 +94,7 @@ class Engine:
         found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
             knowledge=self.knowledge.port, workspaces=self.runs.workspaces, terms=c.terms,
-            shelf=c.shelf,
+            shelf=c.shelf, groups=c.groups,
         )
         found.outside.watch = self.outside.watch
         return found

@@ -134,6 +134,15 @@ class WorkflowView(WorkflowVersion):
     graph: GraphView | None = None
 
 
+class VoteView(View):
+    """What one of several people said; `role` is the group they spoke for."""
+
+    decision: str
+    by: str
+    role: str = ""
+    reason: str = ""
+
+
 class TicketView(View):
     """A question to a person.
 
@@ -142,6 +151,15 @@ class TicketView(View):
             `dead_letter`.
         state: `open`, `decided`, `closed`.
         choices: Decisions that are accepted while the ticket is open.
+        digest: Of what is shown; a decision that carries it is refused when the ticket asks something else by then.
+        approvers: People, and groups as `group:NAME`, who may decide; empty is everybody.
+        quorum: How many distinct people have to approve.
+        reject_quorum: How many distinct people have to reject.
+        not_by: Who may not decide because it is their own affair.
+        form: JSON Schema of the data that an approval brings.
+        votes: What those said who have answered, where several have to.
+        push_back: Earlier steps that `push_back` may send the run back to.
+        on_timeout: What follows when nobody decides before `expires_at`.
     """
 
     id: str
@@ -152,6 +170,15 @@ class TicketView(View):
     message: str
     data: dict[str, Any] = {}
     choices: list[str] = []
+    digest: str = ""
+    approvers: list[str] = []
+    quorum: int = 1
+    reject_quorum: int = 1
+    not_by: str = ""
+    form: dict[str, Any] | None = None
+    votes: list[VoteView] = []
+    push_back: list[str] = []
+    on_timeout: str | None = None
     decision: str | None = None
     reason: str | None = None
     by: str | None = None

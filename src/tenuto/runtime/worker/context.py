@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 
 from tenuto.domain.base.canonical import digest
 from tenuto.domain.base.values import pack
+from tenuto.domain.graph.people import term_problems
 from tenuto.domain.graph.plan import split_key
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs import patches
 from tenuto.domain.runs.events import Charge, Failure
-from tenuto.errors import CallDiverged, LeaseRevoked, StepError, TenutoError
+from tenuto.errors import CallDiverged, Invalid, LeaseRevoked, StepError, TenutoError
 from tenuto.runtime.subflows import absent_workflows
 from tenuto.runtime.tools.call import Outcome, Status
 from tenuto.runtime.tools.tool import CallInfo
@@ -42,6 +43,17 @@ class _Ended(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+class Asking(TypedDict, total=False):
+    """On what terms a person is asked; as in the config of an approval."""
+
+    approvers: Sequence[str]
+    quorum: int
+    reject_quorum: int
+    not_requester: bool
+    schema: dict[str, Any]
+    on_timeout: Literal["approve", "reject"] | dict[str, Any]
 
 
 class Context:
@@ -318,10 +330,24 @@ class Context:
 
     async def approve(
         self, message: str, *, data: dict[str, Any] | None = None, timeout_s: float | None = None, key: str | None = None,
+        **terms: Unpack[Asking],
     ) -> dict[str, Any]:
-        """Ask a person and wait for the answer: `{decision, approved, reason, data, by}`; nobody in time = rejected."""
+        """Ask a person and wait for the answer: `{decision, approved, reason, data, by}`; nobody in time = rejected.
+
+        Raises:
+            Invalid: The terms are none.
+        """
         until = self._attempt.worker.resources.clock.now() + int(timeout_s * 1000) if timeout_s else 0
-        return await self._wait("approval", key or self._next("approve"), until=until, message=message, data=data or {})
+        asked: dict[str, Any] = {name: value for name, value in terms.items() if value is not None}
+        if asked and timeout_s:
+            asked["timeout_s"] = timeout_s
+        problems = list(term_problems(asked))
+        if problems:
+            faults = "; ".join(f"{one.place.lstrip('/')}: {one.message}" for one in problems)
+            raise Invalid(f"the question cannot be asked on these terms: {faults}", code="approval.terms")
+        return await self._wait(
+            "approval", key or self._next("approve"), until=until, message=message, data=data or {}, terms=asked
+        )
 
     async def review(self, message: str, *, data: dict[str, Any] | None = None, key: str | None = None) -> dict[str, Any]:
         """Let a person judge what the step came to: `{decision: accept | retry | fail, reason, data, by}`."""

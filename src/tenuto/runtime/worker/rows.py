@@ -13,6 +13,7 @@ from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.failure import status_hook
 from tenuto.domain.runs.inputs import ChildRun, Decision, Task
+from tenuto.domain.runs.people import body_of
 from tenuto.domain.runs.state import ENDED, RunState
 from tenuto.ports.store import OutboxRow, TaskRow, TicketRow
 
@@ -36,7 +37,7 @@ def _ticket(st: RunState, event: ev.Events, t: int) -> TicketRow | None:
     if isinstance(event, ev.TicketOpened):
         return TicketRow(
             id=event.ticket, ns=st.ns, run_id=st.id, step=event.step, kind=event.kind, message=event.message,
-            body=msgspec.json.encode(event.data), created_at=t, expires_at=event.expires_at,
+            body=body_of(event.data, event.terms), created_at=t, expires_at=event.expires_at,
         )
     if isinstance(event, ev.TicketDecided):
         answer = {"decision": event.decision, "reason": event.reason, "data": event.data, "by": event.by}
@@ -79,7 +80,7 @@ def _existing(st: RunState, name: str, state: str, t: int, answer: bytes) -> Tic
     ticket = st.tickets[name]
     return TicketRow(
         id=name, ns=st.ns, run_id=st.id, step=ticket.step, kind=ticket.kind, state=state, message=ticket.message,
-        body=msgspec.json.encode(ticket.data), answer=answer, created_at=ticket.opened_at,
+        body=body_of(ticket.data, ticket.terms), answer=answer, created_at=ticket.opened_at,
         expires_at=ticket.expires_at, decided_at=t,
     )
 

@@ -211,11 +211,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.commit(belief, tickets=rows)
 
     @precondition(lambda self: self.beliefs)
-    @rule(index=_indexes, name=st.integers(0, 2), answer=st.sampled_from((b"yes", b"no")))
-    def answer(self, index: int, name: int, answer: bytes) -> None:
-        """Answer a question, asked or not."""
+    @rule(index=_indexes, name=st.integers(0, 2), answer=st.sampled_from((b"yes", b"no")), votes=st.integers(0, 2),
+          closes=st.booleans())  # fmt: skip
+    def answer(self, index: int, name: int, answer: bytes, votes: int, closes: bool) -> None:
+        """Answer a question, asked or not, alone or as one of several."""
         ticket = f"{self.pick(index).run_id}/{name}"
-        self.both(lambda s, _: s.decide_ticket("default", ticket, answer, f"a{name}", b"{}"), _without_times)
+        self.both(
+            lambda s, _: s.decide_ticket("default", ticket, answer, f"a{name}/{votes}", b"{}", votes=votes, closes=closes),
+            _without_times,
+        )
 
     @precondition(lambda self: self.beliefs)
     @rule(index=_indexes, behind=st.integers(0, 1), ticket=st.booleans(), leaves=st.booleans())

@@ -372,6 +372,45 @@ class MessageSuite:
         states = {row.id: (row.state, row.answer, row.created_at) for row in await store.tickets("default")}
         assert states == {"asked": ("open", b"", 9), "answered": ("decided", b"yes", 5)}
 
+    async def test_a_ticket_gathers_answers(self, store: Store, second_store: Store) -> None:
+        """Answers that do not decide leave it open; each is for a number of earlier ones, and has a message of its own."""
+        journal = await kit.owned(store, "w")
+        commit = journal.change("waiting")
+        commit.tickets = [_ticket(journal.id, "t")]
+        assert (await journal.write(store, commit)).row_applied
+        first = await store.decide_ticket("default", "t", b"a", "k", b"1", closes=False)
+        assert first is not None
+        assert (first.state, first.answer, first.votes, first.decided_at) == ("open", b"a", 1, 0)
+        late = await second_store.decide_ticket("default", "t", b"b", "k1", b"2", closes=False)
+        assert late == first
+        both = await asyncio.gather(
+            store.decide_ticket("default", "t", b"ab", "k2", b"2", votes=1, closes=False),
+            second_store.decide_ticket("default", "t", b"ac", "k2", b"3", votes=1),
+        )
+        won = both[0]
+        assert won == both[1]
+        assert won is not None
+        assert won.votes == 2
+        assert won == await store.get_ticket("default", "t")
+        assert [(message.key, message.body) for message in await store.inbox(journal.id)] == [
+            ("k", b"1"), ("k2", b"2" if won.answer == b"ab" else b"3"),
+        ]  # fmt: skip
+        assert kit.ids(await store.claim("w", 1)) == [journal.id]
+
+    async def test_what_ends_a_question_replaces_the_answers_so_far(self, store: Store) -> None:
+        """A record that decides or closes an open ticket counts; asked anew, the ticket has no answers."""
+        journal = await kit.owned(store, "w")
+        await journal.write(store, journal.next(tickets=[_ticket(journal.id, "t")]))
+        await store.decide_ticket("default", "t", b"a", "k", b"1", closes=False)
+        recorded = _ticket(journal.id, "t")
+        recorded.state, recorded.answer, recorded.decided_at = "decided", b"by time", 9
+        await journal.write(store, journal.next(tickets=[recorded], eaten=[1]))
+        found = await store.get_ticket("default", "t")
+        assert found is not None
+        assert (found.state, found.answer, found.votes) == ("decided", b"by time", 1)
+        await journal.write(store, journal.next(tickets=[_ticket(journal.id, "t", 9)]))
+        assert await store.get_ticket("default", "t") == _ticket(journal.id, "t", 9)
+
     async def test_tickets_are_listed_newest_first(self, store: Store) -> None:
         """Filters and pages show each ticket once."""
         journal, other = await kit.created(store), await kit.created(store)

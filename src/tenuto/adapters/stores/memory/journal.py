@@ -201,8 +201,8 @@ class Journal(Funds):
         if before is None or (ticket.state == "open" and name not in tables.unheard):
             tables.tickets[name] = copied(ticket)
         elif ticket.state != "open":
+            before.answer = ticket.answer if before.state == "open" else before.answer or ticket.answer
             before.state = ticket.state
-            before.answer = before.answer or ticket.answer
             before.decided_at = before.decided_at or ticket.decided_at
             tables.unheard.discard(name)
 

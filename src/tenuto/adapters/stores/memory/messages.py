@@ -71,14 +71,16 @@ class Messages:
         return None if row is None else copied(row)
 
     async def decide_ticket(
-        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes, *, votes: int = 0, closes: bool = True
     ) -> TicketRow | None:
-        """Set an open ticket to `decided` and tell its run unless that has ended; return it as it now stands."""
+        """Answer an open ticket and tell its run unless that has ended; return it as it now stands."""
         row = self.tables.tickets.get((ns, ticket))
         if row is None:
             return None
-        if row.state == "open":
-            row.state, row.answer, row.decided_at = "decided", answer, self.tables.clock()
-            self.tables.unheard.add((ns, ticket))
+        if row.state == "open" and row.votes == votes:
+            row.answer, row.votes = answer, votes + 1
+            if closes:
+                row.state, row.decided_at = "decided", self.tables.clock()
+                self.tables.unheard.add((ns, ticket))
             self.tables.receive(row.run_id, key, body, False)
         return copied(row)

@@ -74,12 +74,13 @@ class Messages(Part):
         return None if row is None else rows.ticket(row)
 
     async def decide_ticket(
-        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes, *, votes: int = 0, closes: bool = True
     ) -> TicketRow | None:
-        """Set an open ticket to `decided` and tell its run, in one statement; return it as it now stands."""
+        """Answer an open ticket and tell its run, in one statement; return it as it now stands."""
 
         async def decide(connection: Connection, again: bool) -> Any:
-            return await _once_more(connection, SQL["decide_ticket"], ns, ticket, answer, key, body, row=True)
+            statement = SQL["decide_ticket"]
+            return await _once_more(connection, statement, ns, ticket, answer, key, body, votes, closes, row=True)
 
         row = await self.parts.pool.call(decide)
         if row is None:

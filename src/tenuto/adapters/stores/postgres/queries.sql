@@ -211,7 +211,9 @@ tickets as (
     body = case when excluded.state = 'open' then excluded.body else ticket.body end,
     created_at = case when excluded.state = 'open' then excluded.created_at else ticket.created_at end,
     expires_at = case when excluded.state = 'open' then excluded.expires_at else ticket.expires_at end,
-    answer = case when excluded.state = 'open' or ticket.answer = '' then excluded.answer else ticket.answer end,
+    answer = case when excluded.state = 'open' or ticket.state = 'open' or ticket.answer = '' then excluded.answer
+                  else ticket.answer end,
+    votes = case when excluded.state = 'open' then 0 else ticket.votes end,
     decided_at = case when excluded.state = 'open' or ticket.decided_at = 0 then excluded.decided_at
                       else ticket.decided_at end,
     unheard = false
@@ -630,7 +632,7 @@ delete from outbox where id = any($1::bigint[])
 
 -- name: tickets
 -- A page of tickets, newest first.
-select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at
+select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at, votes
 from ticket
 where ns = $1 and ($2::text is null or kind = $2) and ($3::text is null or state = $3)
   and ($4::uuid is null or run_id = $4)
@@ -640,14 +642,15 @@ limit $6
 
 -- name: get_ticket
 -- One ticket.
-select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at
+select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at, votes
 from ticket where ns = $1 and id = $2
 
 -- name: decide_ticket
--- Decide an open ticket and tell its run unless that has ended. No row: it was not open.
+-- Answer an open ticket and tell its run unless that has ended. No row: it was not open, or had other answers.
 with t as (
-  update ticket set state = 'decided', answer = $3, decided_at = {now}, unheard = true
-  where ns = $1 and id = $2 and state = 'open'
+  update ticket set state = case when $7 then 'decided' else state end, answer = $3,
+                    decided_at = case when $7 then {now} else decided_at end, unheard = $7, votes = votes + 1
+  where ns = $1 and id = $2 and state = 'open' and votes = $6
   returning *
 ),
 r as (
@@ -657,7 +660,7 @@ r as (
   returning r.id, r.inbox_seq
 ),
 i as (insert into inbox (run_id, n, key, body) select r.id, r.inbox_seq, $4, $5 from r)
-select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at from t
+select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at, votes from t
 
 -- name: take_tasks
 -- Take attempts that wait, or whose executor's lease has ended; name that executor.

@@ -266,14 +266,17 @@ class SealedStore:
         found = await self.inner.get_ticket(ns, ticket)
         return await self._opened(lambda: found and self._rows.open_ticket(found))
 
-    async def decide_ticket(self, ns: str, ticket: str, answer: bytes, key: str, body: bytes) -> TicketRow | None:
-        """Decide a ticket and send the decision, sealed."""
+    async def decide_ticket(
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes, *, votes: int = 0, closes: bool = True
+    ) -> TicketRow | None:
+        """Answer a ticket and send the answer, sealed."""
         known = await self.inner.get_ticket(ns, ticket)
         if known is None:
             return None
         await self.ring.ready([ns])
         sealed = self._rows.inbox(ns, known.run_id, key, body)
-        found = await self.inner.decide_ticket(ns, ticket, self._rows.answer(ns, ticket, answer), key, sealed)
+        answer = self._rows.answer(ns, ticket, answer)
+        found = await self.inner.decide_ticket(ns, ticket, answer, key, sealed, votes=votes, closes=closes)
         return await self._opened(lambda: found and self._rows.open_ticket(found))
 
     async def take_tasks(self, worker: str, limit: int, handlers: Sequence[str]) -> list[TaskRow]:

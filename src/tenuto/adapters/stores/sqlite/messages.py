@@ -74,18 +74,22 @@ class Messages(Part):
         return None if row is None else rows.ticket(row)
 
     async def decide_ticket(
-        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes
+        self, ns: str, ticket: str, answer: bytes, key: str, body: bytes, *, votes: int = 0, closes: bool = True
     ) -> TicketRow | None:
-        """Set an open ticket to `decided` and tell its run unless that has ended; return it as it now stands."""
+        """Answer an open ticket and tell its run unless that has ended; return it as it now stands."""
 
         def decide(tx: Tx) -> TicketRow | None:
             row = sql.first(tx.db, "ticket_get", ns, ticket)
             if row is None:
                 return None
             found = rows.ticket(row)
-            if found.state == "open":
-                found.state, found.answer, found.decided_at = "decided", answer, tx.now
-                sql.change(tx.db, "ticket_decide", ns, ticket, answer, tx.now)
+            if found.state == "open" and found.votes == votes:
+                found.answer, found.votes = answer, votes + 1
+                if closes:
+                    found.state, found.decided_at = "decided", tx.now
+                    sql.change(tx.db, "ticket_decide", ns, ticket, answer, tx.now)
+                else:
+                    sql.change(tx.db, "ticket_vote", ns, ticket, answer)
                 _receive(tx, row[2], key, body, False)
             return found
 

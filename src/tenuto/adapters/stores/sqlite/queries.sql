@@ -121,7 +121,8 @@ on conflict (ns, id) do update set
   body = case when excluded.state = 'open' then excluded.body else body end,
   created_at = case when excluded.state = 'open' then excluded.created_at else created_at end,
   expires_at = case when excluded.state = 'open' then excluded.expires_at else expires_at end,
-  answer = case when excluded.state = 'open' or answer = x'' then excluded.answer else answer end,
+  answer = case when excluded.state = 'open' or state = 'open' or answer = x'' then excluded.answer else answer end,
+  votes = case when excluded.state = 'open' then 0 else votes end,
   decided_at = case when excluded.state = 'open' or decided_at = 0 then excluded.decided_at else decided_at end,
   unheard = 0
 where excluded.state <> 'open' or not unheard
@@ -447,7 +448,7 @@ update outbox set taker = ?, taken_until = ? where id = ?
 delete from outbox where id = ?
 
 -- part: ticket_columns
-ns, id, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at
+ns, id, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at, votes
 
 -- name: ticket_list
 -- A page of tickets, newest first.
@@ -463,7 +464,11 @@ select {ticket_columns} from ticket where ns = ? and id = ?
 
 -- name: ticket_decide
 -- Decide a ticket.
-update ticket set state = 'decided', answer = ?3, decided_at = ?4, unheard = 1 where ns = ?1 and id = ?2
+update ticket set state = 'decided', answer = ?3, decided_at = ?4, unheard = 1, votes = votes + 1 where ns = ?1 and id = ?2
+
+-- name: ticket_vote
+-- Keep an answer that does not decide a ticket.
+update ticket set answer = ?3, votes = votes + 1 where ns = ?1 and id = ?2
 
 -- name: task_free
 -- Attempts that wait, or whose executor's lease has ended, with that executor.

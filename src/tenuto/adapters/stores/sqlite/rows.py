@@ -72,6 +72,7 @@ def ticket(row: Any) -> TicketRow:
     return TicketRow(
         ns=row[0], id=row[1], run_id=id_text(row[2]), step=row[3], kind=row[4], state=row[5], message=row[6],
         body=row[7], answer=row[8], created_at=row[9], expires_at=row[10], decided_at=row[11],
+        votes=row[12],
     )  # fmt: skip
 
 

@@ -8,12 +8,12 @@ from typing import Any, cast
 from tenuto.domain.graph.bodies import body_of
 from tenuto.domain.graph.kinds import CONFIG, METHODS
 from tenuto.domain.graph.model import Budget, Node
+from tenuto.domain.graph.people import term_problems
 from tenuto.domain.graph.reading import Findings, nearest, pointer, read_field, read_struct
 from tenuto.domain.graph.rules.agents import check_agent
 from tenuto.domain.graph.rules.budgets import budget_problems
 from tenuto.domain.graph.rules.subject import Spot, Subject, check_name, text_of
 from tenuto.domain.graph.rules.texts import expression_fault
-from tenuto.domain.graph.schema import check_schema
 
 
 def check_configs(s: Subject) -> None:
@@ -101,11 +101,7 @@ def _check_map(s: Subject, spot: Spot, place: str) -> None:
 
 
 def _check_approval(s: Subject, spot: Spot, place: str) -> None:
-    if "on_timeout" in spot.node.config and "timeout_s" not in spot.node.config:
-        message = "'on_timeout' needs 'timeout_s'; without it the question stays open"
-        s.report(pointer(place, "on_timeout"), message, "graph.missing_field")
-    if isinstance(spot.node.config.get("schema"), dict):
-        s.found.items.extend(check_schema(spot.node.config["schema"], pointer(place, "schema")))
+    s.found.items.extend(term_problems(spot.node.config, place))
 
 
 def _check_wait(s: Subject, spot: Spot, place: str) -> None:

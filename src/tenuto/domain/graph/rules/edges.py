@@ -40,6 +40,12 @@ def _check_outcome(s: Subject, node: Node, edge: Edge, place: str) -> None:
     if edge.on == "rejected" and node.kind != "approval":
         message = f"only an approval can be rejected; {node.id!r} is of kind {node.kind!r}"
         s.report(pointer(place, "on"), message, "graph.rejected_edge")
+    if edge.on == "pushed_back" and node.kind != "approval":
+        message = f"only an approval can be pushed back; {node.id!r} is of kind {node.kind!r}"
+        s.report(pointer(place, "on"), message, "graph.push_back_edge")
+    if edge.on == "pushed_back" and edge.max_iterations is None:
+        message = "an edge 'on: pushed_back' leads back to an earlier step, so it needs 'max_iterations'"
+        s.report(pointer(place, "max_iterations"), message, "graph.push_back_edge")
     if edge.on in ("default", "limit") and edge.when:
         message = f"an edge 'on: {edge.on}' has no condition"
         s.report(pointer(place, "when"), message, "graph.default_edge")
