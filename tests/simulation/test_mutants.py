@@ -24,7 +24,7 @@ def test_the_mutant_is_caught_by_its_seed(mutant: Mutant):
     assert mutant.caught_by(mutant.seed) is not None, f"{mutant.name} survives: {mutant.says}"
 
 
-@pytest.mark.parametrize("seed", sorted({mutant.seed for mutant in mutants()}))
-def test_the_engine_itself_passes_the_seeds_that_catch_mutants(seed: int):
-    verdict = run_seed(seed)
+@pytest.mark.parametrize(("seed", "only"), sorted({(mutant.seed, mutant.only) for mutant in mutants()}))
+def test_the_engine_itself_passes_the_seeds_that_catch_mutants(seed: int, only: str):
+    verdict = run_seed(seed, only=only)
     assert not verdict.wrong, shown(verdict, 60)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tenuto.testing.workloads_kinds import (
     AGAIN,
     DONE,
+    RETRY,
     Document,
     Scenario,
     edge,
@@ -39,6 +40,12 @@ async def _propose(client: Client) -> None:
     await client.propose([{"op": "remove", "path": "/edges/b->c"}, *behind("b", "more")], key="p2")
 
 
+async def _propose_meanwhile(client: Client) -> None:
+    """Propose while a step waits for its next attempt, whose input is looked up by the edges that led to it."""
+    await client.until_retrying("b")
+    await client.propose(behind("b", "extra"), key="p1")
+
+
 async def _propose_and_take_back(client: Client) -> None:
     await client.propose(behind("c", "extra"), key="p1")
     await client.sleep(client.dice() * 3)
@@ -60,6 +67,10 @@ def patched() -> list[Scenario]:
         Scenario(name="patched_loop", document=looped, expect=ends("completed", b=3, c=1, extra=1)),
         Scenario(name="patched_outside", document=line(node("a", "slow"), node("b", "slow"), node("c", "slow")),
                  script=_propose, expect=one_of(ends("completed", a=1, b=1, c=1), ends("completed", a=1, b=1, more=1))),
+        Scenario(name="patched_retry", document=line(node("a"), node("b", "flaky_echo", retry=RETRY), node("c", "echo")),
+                 script=_propose_meanwhile, expect=one_of(*(
+                     ends("completed", {"c": {"b": {"a": {"v": "a"}}}, **more}) for more in ({"extra": {"v": "extra"}}, {})
+                 ))),
         Scenario(name="patched_back", document=line(node("a", "slow"), node("b", "slow"), node("c", "slow")),
                  script=_propose_and_take_back, expect=ends("completed", a=1, b=1, c=1)),
     ]  # fmt: skip

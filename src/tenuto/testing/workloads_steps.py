@@ -54,6 +54,16 @@ async def slow(ctx: Context) -> dict[str, Any]:
 
 
 @app.step
+async def flaky_echo(ctx: Context) -> Any:
+    """Fail twice, then return the input."""
+    nth = _note(ctx)
+    await WORLD.get().think(0.2)
+    if nth <= 2:
+        raise RuntimeError(f"not yet ({nth})")
+    return ctx.input
+
+
+@app.step
 async def patches(ctx: Context) -> dict[str, Any]:
     """Put a node behind this one while it runs; every attempt, and every pass of a loop, asks for the same."""
     _note(ctx)
