@@ -101,7 +101,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "knowledge documents": ["notes"], "knowledge search": ["formed"], "knowledge delete": ["notes"],
         "findings list": [],
         "patch list": [t["patched"]], "patch show": [t["patched"], t["patches"][0]], "patch graph": [t["patched"]],
-        "patch approve": [t["patched"], t["patches"][0]], "patch undo": [t["patched"]], "patch redo": [t["patched"]],
+        "patch approve": [t["patched"], t["patches"][0], "--as", "grace"], "patch undo": [t["patched"]], "patch redo": [t["patched"]],
         "patch reject": [t["patched"], t["patches"][1], "--reason", "no"], "patch propose": [t["patched"], t["more"]],
         "migrate": [], "rebuild": [], "doctor": [], "audit verify": [], "audit export": [done],
     }  # fmt: skip
