@@ -121,6 +121,8 @@ def refused(faults: Iterable[Any], fields: Iterable[str] = (), *, root: str = ""
 def _problem(fault: dict[str, Any], fields: Sequence[str], root: str) -> Problem:
     # Pydantic names the alternatives of a union in upper case or as `function-…`; they are no part of the document.
     loc = [part for part in fault["loc"] if isinstance(part, int) or not re.search(r"\[|^(?:str|int|float|dict)$", part)]
+    if fault["type"] == "extra_forbidden" and loc[-1:] != [fault["loc"][-1]]:
+        loc.append(fault["loc"][-1])  # somebody's own key, however it reads
     place = pointer(root, *loc) if not root or root == "/" else ".".join(str(part) for part in loc)
     kind, message, hint = str(fault["type"]), str(fault["msg"]), ""
     if kind == "extra_forbidden":

@@ -6,7 +6,7 @@ import pytest
 
 from tenuto.api.bodies import check, read_yaml, renamed
 from tenuto.api.errors import Refused
-from tenuto.api.schemas import ReplayIn, RunIn
+from tenuto.api.schemas import ReasonIn, ReplayIn, RunIn
 
 
 def _refusal(text: str, limit: int = 100_000) -> Refused:
@@ -74,3 +74,13 @@ def test_instants_need_an_offset() -> None:
     for wrong in ("tomorrow", "2030-01-01T00:00:00", -1, True):
         with pytest.raises(Refused):
             check(RunIn, {"workflow": "x", "start_at": wrong})
+
+
+@pytest.mark.parametrize("name", ["str", "a[b", "[", ""])
+def test_a_field_nobody_knows_is_named_however_it_reads(name: str) -> None:
+    """Names that look like a type of ours are somebody's own all the same: told, and no fault of the server."""
+    with pytest.raises(Refused) as caught:
+        check(ReasonIn, {name: {}})
+    (problem,) = caught.value.problems
+    assert repr(name) in problem.message
+    assert problem.code == "request.extra_forbidden"
