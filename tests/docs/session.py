@@ -90,6 +90,7 @@ class Session:
         if not command.startswith("tenuto serve"):
             return
         deadline = time.monotonic() + _PATIENCE_S
+        # The note appears when the server serves; nobody is told of a new file.
         while not note.exists():
             assert server.poll() is None, path.read_text()
             assert time.monotonic() < deadline, f"{command}: no server after {_PATIENCE_S} s"

@@ -72,6 +72,7 @@ async def texts(engine: Engine, **where: Any) -> list[str]:
 
 async def projected(engine: Engine, count: int, **where: Any) -> list[str]:
     """Return what a list across runs shows once the projection has come so far."""
+    # The projection has no signal of its own: it follows commits when it can.
     async with asyncio.timeout(15):
         while len(found := await texts(engine, **where)) < count:
             await asyncio.sleep(0.02)
@@ -203,6 +204,7 @@ async def test_a_long_search_goes_on_in_the_next_part(monkeypatch: pytest.Monkey
         assert await projected(engine, 1) == [CLOSES]
         for _ in range(4):
             await engine.runs.result((await engine.runs.start("plain", {})).id, timeout_s=15)
+        # As above: the table of steps follows commits in its own time.
         async with asyncio.timeout(15):
             while len((await engine.steps.list()).items) < 5:
                 await asyncio.sleep(0.02)

@@ -49,6 +49,7 @@ def address(home: Path, s3_server: str) -> Iterator[str]:
     with (home / "log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-m", "tenuto", "serve"], cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     until = time.monotonic() + 20
+    # A process of its own says nothing when it listens.
     while time.monotonic() < until:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -43,6 +43,7 @@ class Servers:
     async def start_far(self) -> None:
         """Start it and wait until it listens."""
         self.process = await asyncio.create_subprocess_exec(sys.executable, str(SERVER), str(self.far), str(self.port))
+        # A process of somebody else says nothing when it listens.
         async with asyncio.timeout(TOGETHER):
             while True:
                 try:
@@ -58,6 +59,7 @@ class Servers:
         return [line.split() for line in which.read_text().splitlines()] if which.exists() else []
 
     async def until(self, which: Path, told: Callable[[list[list[str]]], bool]) -> None:
+        # A file that another process writes tells nobody that it grew.
         async with asyncio.timeout(TOGETHER):
             while not told(self.lines(which)):
                 await asyncio.sleep(0.02)
@@ -74,7 +76,7 @@ class Servers:
         return pid
 
     def let_go(self) -> None:
-        """Let what holds answer, in every process from now on."""
+        """Let what holds answer, in every process from now on; to be called when what must not answer is dead."""
         for which in (self.near, self.far):
             Path(f"{which}.go").touch()
 
@@ -142,9 +144,9 @@ async def test_a_call_whose_server_is_killed_is_made_again_under_its_key_when_th
             run = (await engine.runs.start("w", {})).id
             for which in (servers.near, servers.far):
                 await servers.until(which, lambda lines: len(lines) == 1)
-            servers.let_go()
             servers.kill_near()
             await servers.kill_far()
+            servers.let_go()
             await servers.start_far()
             view = await ended(engine, run)
             happened = await events(engine, run)
@@ -175,11 +177,11 @@ async def test_an_agent_goes_on_when_the_servers_of_its_tools_are_killed(tmp_pat
         async with app.engine(f"sqlite:///{tmp_path}/t.db") as engine:
             run = (await engine.runs.start("w", {})).id
             await servers.until(servers.near, lambda lines: lines[-1:] != [] and lines[-1][0] == "hold")
-            Path(f"{servers.near}.go").touch()
             servers.kill_near()
+            Path(f"{servers.near}.go").touch()
             await servers.until(servers.far, lambda lines: lines[-1:] != [] and lines[-1][0] == "hold")
-            servers.let_go()
             await servers.kill_far()
+            servers.let_go()
             await servers.start_far()
             view = await ended(engine, run)
             happened = [event.type for event in await events(engine, run)]

@@ -87,6 +87,7 @@ async def one(runtime: Runtime, kind: str) -> OutsideView:
 
 
 async def until(told: Callable[[OutsideView], bool], runtime: Runtime, kind: str) -> OutsideView:
+    # What a process sees of the outside reaches the others through a table, which calls nobody.
     async with asyncio.timeout(10):
         while not (found := [x for x in await runtime.engine.outside.list() if x.kind == kind and told(x)]):
             await asyncio.sleep(0.02)
