@@ -33,11 +33,11 @@ def summary(patch: dict[str, Any]) -> str:
 
 def patch_lines(out: Out, patch: dict[str, Any]) -> Iterator[str]:
     """Yield a patch as lines: head, difference in colour, findings."""
-    by = f"{patch.get('by') or ''} ({patch.get('author')})".strip()
+    by, step = f"{patch.get('by') or ''} ({patch.get('author')})".strip(), patch.get("step")
     head = [
         ("patch", clean(patch.get("id"))),
         ("status", show.status(out, patch.get("status"))),
-        ("by", clean(by) + (f", step {clean(patch['step'])}" if patch.get("step") else "")),
+        ("by", clean(by) + (f", step {clean(step)}" if step and patch.get("by") != f"step {step}" else "")),
         ("reason", clean(patch.get("reason") or "")),
         ("when", show.ago(patch.get("at")) if patch.get("at") else ""),
         ("made for", clean(patch.get("base_digest") or "")),

@@ -12,7 +12,7 @@ import pytest
 from features.harness import Gate, ended, events, listening, ran, seen, served, statuses, steps, types
 from tenuto import App, Context, Permanent
 from tenuto.adapters.models.scripted import ScriptedModel
-from tenuto.errors import Invalid, StepMissing, WorkflowMissing
+from tenuto.errors import Invalid, StepMissing, TenutoError, WorkflowMissing
 from tenuto.ports.model import ModelReply
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.services.requests import Edits, ListRuns, Replay, StartRun
@@ -186,6 +186,26 @@ async def test_rep03_a_frozen_replay_of_a_run_that_goes_on_verifies_what_there_i
         limit[0] = 100
         diverged = await again(engine, run, mode="freeze")
         assert diverged.divergences == 1
+
+
+@pytest.mark.parametrize("cut", [{"from_node": "b"}, {"from_step": "c"}, {"from_step": 1}, {"from_step": 0}])
+async def test_rep03_a_frozen_replay_from_a_step_takes_what_is_recorded_behind_it_too(sqlite_url: str, cut: dict[str, Any]):
+    app, done = App("t"), []
+
+    @app.step
+    async def work(value: Any) -> str:
+        done.append(value)
+        return "worked"
+
+    app.workflow("w").step(work, id="a").step(work, id="b", after="a").step(work, id="c", after="b")
+    async with app.engine(sqlite_url) as engine:
+        view = await ran(engine, "w")
+        done.clear()
+        frozen = await again(engine, view.id, mode="freeze", **cut)
+        assert (frozen.status, frozen.divergences, frozen.output) == ("completed", 0, view.output), frozen.error
+        assert not done
+        with pytest.raises(TenutoError, match=r"nowhere|out of range"):
+            await again(engine, view.id, mode="freeze", **({"from_step": 9} if cut == {"from_step": 1} else {"from_node": "nowhere"}))
 
 
 async def test_rep03_items_of_a_map_taken_over_whole_are_no_difference(sqlite_url: str):

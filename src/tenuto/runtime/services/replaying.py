@@ -15,7 +15,7 @@ from tenuto.domain.graph.digests import definition_to_json
 from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.plan import Plan
 from tenuto.domain.runs import events as ev
-from tenuto.domain.runs.fork import Cut, encode_reuse, graph_at, reuse, unended
+from tenuto.domain.runs.fork import Bodies, Cut, encode_reuse, graph_at, reuse, unended
 from tenuto.domain.runs.wire import decode
 from tenuto.errors import Invalid, RunMissing, StepMissing, TenutoError
 from tenuto.ports.store import PRIORITIES
@@ -38,6 +38,8 @@ async def replay(context: Context, workflows: Workflows, run_id: str, request: R
     bodies, chains = await _journal(context, run_id)
     created = next(event for event in bodies[0][1].ev if isinstance(event, ev.RunCreated))
     first = await context.definitions.plan(context.ns, created.digest)
+    if request.mode == "freeze":
+        cut = _whole(bodies, first, cut)
     old = graph_at(bodies, first, cut)
     edits = request.edits or Edits()
     new = await _edited_plan(context, workflows, first.digest, old, edits)
@@ -117,6 +119,21 @@ def _cut_of(request: Replay, plan: Plan) -> Cut:
     if request.at is not None:
         return Cut(at=request.at)
     return Cut(everything=True) if request.mode == "freeze" else Cut()
+
+
+def _whole(bodies: Bodies, first: Plan, cut: Cut) -> Cut:
+    """Return where a frozen replay parts from its origin: it has no outcomes but recorded ones, also behind a step.
+
+    Raises:
+        TenutoError: The origin has no such step, or not so many.
+    """
+    if cut.at is not None or cut.everything:
+        return cut
+    try:
+        reuse(bodies, first, graph_at(bodies, first, cut), cut)
+    except StepMissing as exc:
+        raise _nearest_step(exc) from exc
+    return Cut(everything=True)
 
 
 async def _journal(context: Context, run_id: str) -> tuple[list[tuple[int, ev.Body]], dict[int, bytes]]:

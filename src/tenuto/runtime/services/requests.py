@@ -98,7 +98,7 @@ class Replay(msgspec.Struct, kw_only=True):
         from_step: A number keeps that many completed steps; a step's id starts again there.
         from_node: A node's id: its last pass, and all that follows from it, is done again.
         at: A record of the origin: everything up to it is kept.
-        mode: `live`; `freeze` re-decides with recorded outcomes; `shadow` has no effects.
+        mode: `live`; `freeze` re-decides with recorded outcomes, those behind a step too; `shadow` has no effects.
     """
 
     from_step: int | str | None = None
