@@ -60,6 +60,7 @@ from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.runtime.worker.worker import Worker
 
 if TYPE_CHECKING:
+    from tenuto.adapters.optimizers.sandbox import WasmSandbox
     from tenuto.adapters.stores.sealed import KeyRing
 
 log = logging.getLogger("tenuto")
@@ -191,6 +192,21 @@ def open_knowledge(
         )
     model = open_embedding(embedding, dimensions=dimensions, url=url, key=key)
     return KnowledgeFiles(Path(root), model, chunk_chars=chunk_chars, overlap_chars=overlap_chars)
+
+
+def open_sandbox() -> WasmSandbox:
+    """Return a sandbox for optimizers; whoever opens it closes it.
+
+    Raises:
+        InvalidSettings: The package that executes WebAssembly is not installed.
+    """
+    try:
+        from tenuto.adapters.optimizers.sandbox import WasmSandbox
+    except ImportError as error:
+        raise InvalidSettings(
+            f"optimizers need a package more ({error}); pip install 'tenuto[optimizers]'"
+        ) from error
+    return WasmSandbox()
 
 
 class Outlet(Protocol):

@@ -1,0 +1,1 @@
+"""Optimizers as WebAssembly: the sandbox they run in (`sandbox`, which needs the extra `optimizers`)."""
