@@ -356,6 +356,18 @@ class Workflow(Graph):
         self._top["patches"] = {name: value for name, value in rules.items() if value is not None}
         return self
 
+    def limits(self, *, steps: int | None = None, children: int | None = None, depth: int | None = None) -> Self:
+        """Ask a person whether a run is to go on at lower limits than those of the settings.
+
+        Args:
+            steps: Steps that begin, passes of loops and items of maps included.
+            children: Sub-flows that the run starts.
+            depth: How many runs may stand below each other.
+        """
+        limits = {"steps": steps, "children": children, "depth": depth}
+        self._top["limits"] = {name: value for name, value in limits.items() if value is not None}
+        return self
+
     def retry(self, attempts: int, **policy: Any) -> Self:
         """Send a run that failed round again by itself, from where it stands; `policy` as in `Retry`."""
         self._top["retry"] = {"attempts": attempts, **policy}

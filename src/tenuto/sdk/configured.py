@@ -44,7 +44,7 @@ def worker_options(settings: Settings) -> WorkerOptions:
     return WorkerOptions(
         lease_ms=int(settings.lease_s * 1000), concurrency=settings.concurrency, max_runs=settings.max_runs,
         grace_s=settings.stop_grace_s, routing=routing_of(settings.tiers, settings.routes),
-        terms=settings.patches.terms(),
+        terms=settings.patches.terms(), most=settings.limits.most(),
     )
 
 

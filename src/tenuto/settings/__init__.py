@@ -22,6 +22,7 @@ from tenuto.settings.artifacts import Artifacts
 from tenuto.settings.encryption import Encryption
 from tenuto.settings.keys import between, key, meant, one_of, section, table
 from tenuto.settings.knowledge import KnowledgeSettings
+from tenuto.settings.limits import Limits
 from tenuto.settings.mcp import Mcp
 from tenuto.settings.models import (
     FallbackPrice,
@@ -144,6 +145,7 @@ class Settings:
     services: Services = section(Services, "how it is looked at what is outside")
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")
+    limits: Limits = section(Limits, "what one run may do before a person is asked whether it is to go on")
     groups: Mapping[str, Group] = table(Group, "people who may decide as `group:NAME`")
     telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))

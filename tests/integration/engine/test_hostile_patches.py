@@ -340,7 +340,7 @@ async def tripped(engine: Engine, run: str) -> str:
     raise AssertionError("the breaker never tripped")
 
 
-@pytest.mark.parametrize("way", ["ticket", "command", "cancel"])
+@pytest.mark.parametrize("way", ["ticket", "command", "cancel", "fail"])
 async def test_a_run_that_proposes_without_end_is_paused_until_a_person_says_so(way: str) -> None:
     """One proposal too many is kept and trips the breaker; those after it are not even kept; a person ends it or goes on."""
     app, told = flood(6)
@@ -350,7 +350,7 @@ async def test_a_run_that_proposes_without_end_is_paused_until_a_person_says_so(
         view = await engine.runs.get(run)
         assert view.status == "paused"
         opened = await engine.tickets.get(ticket)
-        assert opened.choices == ["resume", "cancel"]
+        assert opened.choices == ["resume", "fail", "cancel"]
         assert opened.data == {"what": "proposals", "count": 4, "limit": 3}
         with pytest.raises(Conflict) as caught:
             await engine.patches.propose(run, ORPHAN, base=view.graph)
@@ -361,7 +361,8 @@ async def test_a_run_that_proposes_without_end_is_paused_until_a_person_says_so(
         else:
             await engine.tickets.decide(ticket, "resume" if way == "ticket" else way, by="grace")
         view = await engine.runs.result(run, timeout_s=LONG_S)
-        assert view.status == ("cancelled" if way == "cancel" else "completed"), view.error
+        assert view.status == {"cancel": "cancelled", "fail": "failed"}.get(way, "completed"), view.error
+        assert way != "fail" or (view.error is not None and view.error.code == "limit.proposals")
         assert len(await engine.patches.list(run)) == 4
         assert told == ["patch.orphan"] * 3 + ["patch.proposals"] * 3
         assert (await engine.tickets.get(ticket)).state == ("closed" if way == "command" else "decided")

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from tenuto.domain.graph.bodies import Level, levels_of
 from tenuto.domain.graph.digests import digest_of_definition
+from tenuto.domain.graph.limits import UNBOUNDED
 from tenuto.domain.graph.loops import Loop, find_loops, is_back
 from tenuto.domain.graph.model import Definition, Node
 from tenuto.domain.graph.plan import ROOT, Plan, PlanEdge, PlanNode, Region
@@ -72,6 +73,7 @@ def _compile(digest: str, definition: Definition) -> Plan:
         regions=tuple(build.regions),
         handlers=handlers_of(definition),
         predicates=predicates_of(definition),
+        most_steps=(definition.limits.steps if definition.limits else None) or UNBOUNDED,
         cancels_losers=any(node.node.cancel_losers for node in build.nodes.values()),
     )
 

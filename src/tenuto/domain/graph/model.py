@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tenuto.domain.graph.limits import Limits
+
 Kind = Literal[
     "function", "agent", "http", "transform", "aggregate", "filter", "switch", "map", "join", "approval", "wait",
     "subflow",
@@ -162,6 +164,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         edges: In the author's order, which decides `route: first`.
         metadata: Free form; part of the digest.
         patches: What patches may do; `None` is what the settings say.
+        limits: What a run may do before a person is asked; `None` is what the settings say.
     """
 
     name: str
@@ -173,3 +176,4 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     metadata: dict[str, Any] = {}
     description: str = ""
     patches: Patching | None = None
+    limits: Limits | None = None

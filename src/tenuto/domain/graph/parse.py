@@ -12,6 +12,7 @@ import msgspec
 
 from tenuto.domain.graph.bodies import body_to_json
 from tenuto.domain.graph.kinds import KINDS, PATTERNS
+from tenuto.domain.graph.limits import NAMES, Limits
 from tenuto.domain.graph.loop_nodes import Draft, link_drafts
 from tenuto.domain.graph.model import Budget, Definition, Edge, Node, Patching, Retry
 from tenuto.domain.graph.reading import Findings, json_copy, kind_of, nearest, pointer, read_struct
@@ -27,7 +28,8 @@ from tenuto.errors import InvalidGraph, Problem
 
 Object = dict[str, Any]
 
-_TOP_FIELDS = ("name", "nodes", "edges", "input_schema", "budget", "retry", "metadata", "description", "patches")
+_TOP_FIELDS = ("name", "nodes", "edges", "input_schema", "budget", "retry", "metadata", "description", "patches",
+               "limits")  # fmt: skip
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -98,6 +100,7 @@ def read_definition(document: Any, *, name: str | None = None) -> Reading:
         metadata=_object(fields, "metadata", found) or {},
         description=_text(fields, "description", found),
         patches=_patches(fields, found),
+        limits=_limits(fields, found),
     )
     _unknown_fields(fields, found)
     return Reading(
@@ -182,6 +185,18 @@ def _patches(fields: Object, found: Findings) -> Patching | None:
         value = getattr(read, name, None)
         if value is not None and value < 0:
             found.add(pointer("/patches", name), f"{value} is not possible; allowed: 0 or more", code="graph.range")
+    return read
+
+
+def _limits(fields: Object, found: Findings) -> Limits | None:
+    data = _object(fields, "limits", found)
+    if data is None:
+        return None
+    read = read_struct(Limits, data, "/limits", found, owner="a limit of a run")
+    for name in NAMES:
+        value = getattr(read, name, None)
+        if value is not None and value < 1:
+            found.add(pointer("/limits", name), f"{value} is not possible; allowed: 1 or more", code="graph.range")
     return read
 
 

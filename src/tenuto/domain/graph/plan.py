@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from tenuto.domain.graph.limits import UNBOUNDED
 from tenuto.domain.graph.model import Definition, Node
 
 ROOT = 0
@@ -112,6 +113,7 @@ class Plan:
     Attributes:
         handlers: Names of the handlers and tools a worker must have; a worker may have `prefix.*` for many.
         predicates: Names of the registered predicates that conditions ask.
+        most_steps: How many steps a run may begin, where its author says so.
     """
 
     digest: str
@@ -122,6 +124,7 @@ class Plan:
     handlers: frozenset[str] = field(default_factory=frozenset[str])
     cancels_losers: bool = False
     predicates: frozenset[str] = field(default_factory=frozenset[str])
+    most_steps: int = UNBOUNDED
 
     def is_flat(self, region: int) -> bool:
         """Say whether no loop and no map lies inside a region, so that its steps are all directly in its scope."""

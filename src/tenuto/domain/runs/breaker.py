@@ -12,7 +12,7 @@ from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.state import RunState, Ticket
 
 KIND = "breaker"
-CHOICES = ("resume", "cancel")
+CHOICES = ("resume", "fail", "cancel")
 
 
 def open_for(st: RunState, what: str) -> str:
@@ -22,8 +22,12 @@ def open_for(st: RunState, what: str) -> str:
 
 def is_over(st: RunState, what: str, count: int, limit: int) -> bool:
     """Say whether a run has done something more often than it may, since a person last let it go on."""
-    since = max((one.data["count"] for one in st.tickets.values() if _is(one, what)), default=0)
-    return count - since > limit
+    return count - let_go_on(st, what) > limit
+
+
+def let_go_on(st: RunState, what: str) -> int:
+    """Return how often a run had done something when a person last let it go on; 0 while nobody has."""
+    return max((one.data["count"] for one in st.tickets.values() if _is(one, what)), default=0)
 
 
 def trip(d: Draft, what: str, count: int, limit: int, message: str) -> None:

@@ -11,6 +11,7 @@ from tenuto.domain.budgets.escrow import PROJECT
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs import runaway
 from tenuto.domain.runs.calls import refusal
 from tenuto.domain.runs.draft import Draft
 from tenuto.domain.runs.failure import idempotency_key
@@ -21,12 +22,15 @@ from tenuto.errors import Exhausted
 
 
 def start_child(d: Draft, inp: io.ChildAsked) -> None:
-    """Ask for a child run; the step waits for it unless it is detached.
+    """Ask for a child run; the step waits for it unless it is detached. At a limit of the run it is to ask again.
 
     Raises:
         Exhausted: The parent's budget has no room for the child's caps.
     """
     st = d.st
+    if not runaway.may_spawn(d):
+        d.emit(ev.AttemptInterrupted(step=inp.step, n=inp.n))
+        return
     budget = child_budget(st, inp.budget)
     hold = None
     if budget is not None and not inp.detach:
@@ -50,7 +54,9 @@ def start_child(d: Draft, inp: io.ChildAsked) -> None:
     d.out.children.append(
         io.ChildRun(
             run=run, workflow=inp.workflow, digest=inp.digest, input=inp.input,
-            parent=ev.Parent(run=st.id, step=inp.step, key=key), budget=budget, priority=st.priority, ns=st.ns,
+            parent=ev.Parent(
+                run=st.id, step=inp.step, key=key, depth=runaway.depth(st) + 1, deep_since=runaway.deep_since(st)
+            ), budget=budget, priority=st.priority, ns=st.ns,
             shadow=in_shadow(st), labels={key: value for key, value in st.labels.items() if key == PROJECT},
             traceparent=context_for_child(st.id, st.traceparent, inp.step, st.steps[inp.step].attempt),
         )

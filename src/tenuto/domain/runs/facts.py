@@ -39,11 +39,18 @@ class Charge(Amounts, frozen=True, omit_defaults=True):
 
 
 class Parent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The step of another run that started this one."""
+    """The step of another run that started this one.
+
+    Attributes:
+        depth: How many runs stand above this one.
+        deep_since: The depth from which it counts against the limit; see `runaway`.
+    """
 
     run: str
     step: str
     key: str
+    depth: int = 0
+    deep_since: int = 0
 
 
 class Fork(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from tenuto.domain.budgets.escrow import Short, Warn
+from tenuto.domain.graph.limits import Most
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.overlays.terms import Surroundings
@@ -31,6 +32,7 @@ class Env(Protocol):
 
     predicates: Mapping[str, Callable[..., Any]]
     reuse: Mapping[str, Reused]
+    most: Most
 
     def surroundings(self) -> Surroundings:
         """Return what a patch is looked at with; asked for only when there is one."""

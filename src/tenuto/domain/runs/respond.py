@@ -12,7 +12,7 @@ from tenuto.domain.base.values import NULL
 from tenuto.domain.budgets.ledger import Refused
 from tenuto.domain.graph.people import ANYBODY, Escalate, Terms
 from tenuto.domain.graph.plan import PlanNode
-from tenuto.domain.runs import breaker, funds, patches
+from tenuto.domain.runs import breaker, funds, patches, runaway
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
 from tenuto.domain.runs.calls import exceed, resolve_call
@@ -24,6 +24,7 @@ from tenuto.domain.runs.failure import (
     attempt_failed,
     begin,
     cancel_step,
+    close_patches,
     effect_of,
     keep,
     outcome_unknown,
@@ -193,7 +194,7 @@ def decide_ticket(d: Draft, name: str, ticket: Ticket, answer: Vote, digest: str
         patches.decided(d, ticket, decision, by, reason)
         return
     if ticket.kind == breaker.KIND:
-        _go_on(d, decision, by, reason)
+        _go_on(d, ticket, decision, by, reason)
         return
     step = d.st.steps[ticket.step]
     if ticket.kind == "unknown_outcome" and ticket.call:
@@ -214,9 +215,15 @@ def decide_ticket(d: Draft, name: str, ticket: Ticket, answer: Vote, digest: str
         _escalated(d, ticket, decision, reason, data)
 
 
-def _go_on(d: Draft, decision: str, by: str, reason: str) -> None:
+def _go_on(d: Draft, ticket: Ticket, decision: str, by: str, reason: str) -> None:
     """Let a run that the breaker has paused go on, or end it."""
-    if decision == "cancel":
+    if decision == "fail":
+        for key in [key for key, step in d.st.steps.items() if step.status in ACTIVE_STEP]:
+            cancel_step(d, key, "stopped")
+        close_patches(d, "the run has failed")
+        breaker.close(d, "the run has failed")
+        runaway.give_up(d, ticket.data["what"], by, reason)
+    elif decision == "cancel":
         _cancel(d, msg.Cancel(by=by, reason=reason or "too much at once"), "")
     elif d.st.status == "paused":
         d.emit(ev.Resumed(by=by))

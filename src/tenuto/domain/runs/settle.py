@@ -35,6 +35,7 @@ from tenuto.domain.runs.fold_graph import forget_marks, item_scope, open_items
 from tenuto.domain.runs.outputs import leaf_outputs, run_output
 from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import PUSHED_BACK, route
+from tenuto.domain.runs.runaway import may_step
 from tenuto.domain.runs.state import ACTIVE_STEP, RunState, in_shadow
 from tenuto.errors import InputMissing, RoutingFailed
 
@@ -64,7 +65,7 @@ def settle(d: Draft) -> None:
                 d.emit(ev.AttemptInterrupted(step=key, n=st.steps[key].attempt))
             else:
                 d.out.start.append(key)
-        elif st.ready and st.status == "running" and not d.releasing:
+        elif st.ready and st.status == "running" and not d.releasing and may_step(d):
             start(d, next(iter(st.ready)))
         elif st.ready and st.status == "cancelling":
             cancel_step(d, next(iter(st.ready)), "cancelled")

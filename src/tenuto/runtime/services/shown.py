@@ -8,6 +8,7 @@ from typing import Any, cast
 from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
+from tenuto.domain.graph.limits import Most
 from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.overlays.terms import Surroundings, unchecked
 from tenuto.domain.runs.data import step_input
@@ -28,6 +29,7 @@ class ShownEnv:
         """Start without stored values."""
         self.predicates: Mapping[str, Callable[..., Any]] = {}
         self.reuse: Mapping[str, Reused] = {}
+        self.most = Most()
         self._blobs: dict[str, Any] = {}
         self._decoded: dict[int, tuple[Raw, Any]] = {}
         self.wanted: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tenuto.domain.graph.limits import Most
 from tenuto.domain.overlays.terms import Terms
 from tenuto.domain.routing import Routing
 
@@ -20,6 +21,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         threads: Threads for steps written as plain functions.
         routing: Which models do what agents leave open.
         terms: On what terms the graph of a run may be patched.
+        most: What a run may do before a person is asked whether it is to go on.
     """
 
     lease_ms: int = 10_000
@@ -30,3 +32,4 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 16
     routing: Routing = msgspec.field(default_factory=Routing)
     terms: Terms = Terms()
+    most: Most = Most()

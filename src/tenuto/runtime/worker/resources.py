@@ -66,7 +66,7 @@ class Resources:
 
     def env(self, reuse: Mapping[str, Reused] | None = None) -> RunEnv:
         """Return what the decisions of a run may read; `reuse` are the outcomes a replay takes over."""
-        return RunEnv(self.values, self.catalog.predicates, self.is_remote, self.surroundings, reuse)
+        return RunEnv(self.values, self.catalog.predicates, self.is_remote, self.surroundings, reuse, most=self.options.most)
 
     def surroundings(self) -> Surroundings:
         """Return what a patch of a run's graph is looked at with."""

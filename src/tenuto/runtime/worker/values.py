@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Raw
 
 from tenuto.domain.base.values import digest_of, unpack
+from tenuto.domain.graph.limits import SHIPPED, Most
 from tenuto.domain.graph.plan import PlanNode
 from tenuto.domain.overlays.terms import Surroundings
 from tenuto.domain.runs.events import Reused
@@ -62,24 +63,26 @@ class Values:
 class RunEnv:
     """What the decisions of one run may read."""
 
-    __slots__ = ("_remote", "_surroundings", "_values", "predicates", "reuse")
+    __slots__ = ("_remote", "_surroundings", "_values", "most", "predicates", "reuse")
 
     def __init__(
         self, values: Values, predicates: Mapping[str, Callable[..., Any]],
         remote: Callable[[PlanNode, Step], bool], surroundings: Callable[[], Surroundings],
-        reuse: Mapping[str, Reused] | None = None,
+        reuse: Mapping[str, Reused] | None = None, *, most: Most = SHIPPED,
     ) -> None:
         """Share a worker's values and predicates.
 
         Args:
             remote: Says which attempts become tasks.
             surroundings: Gives what a patch of the graph is looked at with.
+            most: What a run may do before a person is asked.
         """
         self._surroundings = surroundings
         self._remote = remote
         self._values = values
         self.predicates = predicates
         self.reuse: Mapping[str, Reused] = reuse or {}
+        self.most = most
 
     def surroundings(self) -> Surroundings:
         """Return what a patch of the graph is looked at with."""

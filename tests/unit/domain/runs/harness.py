@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from tenuto.domain.base.values import blob_digest, digest_of, pack, unpack
 from tenuto.domain.graph.compile import compile_definition
+from tenuto.domain.graph.limits import SHIPPED
 from tenuto.domain.graph.parse import parse_definition
 from tenuto.domain.graph.plan import Plan, split_key
 from tenuto.domain.overlays.terms import Surroundings, unchecked
@@ -32,6 +33,7 @@ class CoreEnv:
         self.predicates: Mapping[str, Callable[..., Any]] = {}
         self.reuse: Mapping[str, ev.Reused] = {}
         self.surroundings: Callable[[], Surroundings] = unchecked
+        self.most = SHIPPED
 
     def remote(self, node: Any, step: Any) -> bool:
         return node.node.isolation == "process"
