@@ -9,7 +9,7 @@ import msgspec
 
 from scripts.docs_pages.markdown import code, opening, table
 from tenuto.domain.graph import agents, model
-from tenuto.domain.graph.kinds import AGGREGATES, CONFIG, ConfigRule
+from tenuto.domain.graph.kinds import AGGREGATES, CONFIG, REQUEST, ConfigRule
 
 STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("Workflow", model.Definition),
@@ -79,6 +79,7 @@ def page() -> str:
         text += f"\n## {title}\n\n{summary(struct)}\n\n" + fields(struct)
     text += "\n## Kinds of nodes\n\nWhat stands in `config`; fields in bold are required, of fields joined by `/` exactly one is.\n\n"
     text += table(["kind", "config"], [(code(kind), _config(rule)) for kind, rule in CONFIG.items()])
+    text += f"\nEach of the `requests` of an `http` node: {_config(ConfigRule(keys=REQUEST, required=('id', 'url')))}.\n"
     text += f"\n`op` of an aggregate: {', '.join(code(op) for op in AGGREGATES)}.\n"
     text += "\n## Agents\n" + PATTERNS
     for title, struct in AGENTS:

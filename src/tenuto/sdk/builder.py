@@ -162,6 +162,18 @@ class Graph:
             body=body, allow=list(allow) or None, expect_status=expect_status,
         )
 
+    def requests(
+        self, id: str, requests: Iterable[Mapping[str, Any]], *, result: str = "", **options: Unpack[NodeOptions]
+    ) -> Self:
+        """Add a node that makes several requests, those that wait for nothing of each other at the same time.
+
+        Args:
+            requests: Each with an `id` and the fields of a node of kind `http`, and `after`, the ids of those it waits
+                for; what it reads as `${requests.ID.body}` it waits for anyhow.
+            result: The request whose answer is the node's output; the answers of all by id when empty.
+        """
+        return self._add(id, "http", options, requests=[dict(one) for one in requests], result=result or None)
+
     def transform(
         self, id: str, value: str | None = None, *, template: Any = None, **options: Unpack[NodeOptions]
     ) -> Self:

@@ -16,7 +16,8 @@ from tenuto.domain.base.pointers import pointer
 from tenuto.domain.base.reference_text import ReferenceFault, Segment, split_template
 from tenuto.errors import InputMissing, Invalid
 
-REFERENCE_ROOTS = ("input", "nodes", "run", "item", "index", "iteration", "error", "output")
+REQUESTS = "requests"
+REFERENCE_ROOTS = ("input", "nodes", "run", "item", "index", "iteration", "error", "output", REQUESTS)
 _KEYS_SHOWN = 10
 
 
@@ -31,7 +32,8 @@ class Reference(msgspec.Struct, frozen=True):
 
     Attributes:
         text: As the author wrote it, braces included.
-        root: `input`, `nodes`, `run`, `item`, `index`, `iteration`, `error` or `output`.
+        root: `input`, `nodes`, `run`, `item`, `index`, `iteration`, `error`, `output` or, within a node that makes several,
+            `requests`.
         node: The node whose output is meant when the root is `nodes`, else `None`.
         path: Keys and list indexes below the root's value; for `nodes` below the node's output.
         place: JSON pointer of the text that holds it.

@@ -16,6 +16,13 @@ AGGREGATES = ("sum", "count", "min", "max", "avg", "collect", "concat", "merge",
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 
+REQUEST: dict[str, Any] = {
+    "id": str, "url": str, "method": str, "headers": dict[str, Any], "query": dict[str, Any], "body": Any,
+    "allow": list[str], "expect_status": int | list[int] | str, "after": list[str], "timeout_s": float,
+}
+"""The fields of one request among several of an `http` node, and their types."""
+
+
 class ConfigRule(msgspec.Struct, frozen=True):
     """The fields of one kind's config.
 
@@ -48,10 +55,10 @@ CONFIG: dict[str, ConfigRule] = {
     "http": ConfigRule(
         keys={
             "url": str, "method": str, "headers": dict[str, Any], "query": dict[str, Any], "body": Any,
-            "allow": list[str], "expect_status": int | list[int] | str,
+            "allow": list[str], "expect_status": int | list[int] | str, "requests": list[dict[str, Any]], "result": str,
         },
-        required=("url",),
-        templates=("url", "headers", "query", "body"),
+        one_of=(("url", "requests"),),
+        templates=("url", "headers", "query", "body", "requests"),
     ),
     "transform": ConfigRule(
         keys={"value": str, "template": Any},

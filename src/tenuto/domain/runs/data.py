@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -160,20 +160,23 @@ def _number_of(plan: Plan, key: str, kind: str) -> Any:
     return next((frame.number for frame in plan.frames(key) if frame.kind == kind), ABSENT)
 
 
-def render(st: RunState, plan: Plan, env: Env, value: Any, key: str) -> Any:
+def render(st: RunState, plan: Plan, env: Env, value: Any, key: str, given: Mapping[str, Any] = {}) -> Any:
     """Return an author's template with its references filled in, as seen from a step.
+
+    Args:
+        given: Variables beside those of the run, by name.
 
     Raises:
         InputMissing: A reference names something that does not exist.
     """
     template = template_of(value)
     try:
-        return template.render(_lookup(st, plan, env, key))
+        return template.render(_lookup(st, plan, env, key, given))
     except ReferenceMissing as exc:
         raise InputMissing(str(exc)) from exc
 
 
-def _lookup(st: RunState, plan: Plan, env: Env, key: str) -> Callable[[Reference], Any]:
+def _lookup(st: RunState, plan: Plan, env: Env, key: str, given: Mapping[str, Any]) -> Callable[[Reference], Any]:
     _, scope = split_key(key)
 
     def find(reference: Reference) -> Any:
@@ -185,7 +188,7 @@ def _lookup(st: RunState, plan: Plan, env: Env, key: str) -> Callable[[Reference
                 why = "has no output (skipped, or not reached)" if known else "does not exist"
                 raise InputMissing(f"{reference.text!r}: node {reference.node!r} {why}")
             return found
-        value = variable(st, plan, env, root, scope, key)
+        value = given[root] if root in given else variable(st, plan, env, root, scope, key)
         if value is ABSENT:
             raise InputMissing(f"{reference.text!r}: there is no {root!r} here")
         return value

@@ -61,11 +61,15 @@ class HttpStatus(Permanent):
 
 
 async def run_http(
-    ctx: Journaled, config: dict[str, Any], policy: HttpPolicy, *, effect: str | None = None, on_unknown: str = ""
+    ctx: Journaled, config: dict[str, Any], policy: HttpPolicy, *, effect: str | None = None, on_unknown: str = "",
+    key: str | None = None, client: httpx.AsyncClient | None = None, timeout_s: float | None = None,
 ) -> dict[str, Any]:
     """Make a node's request once; its answer is recorded.
 
     Args:
+        key: Identity of the call among those of its step.
+        client: Its connections are used, and left open.
+        timeout_s: For the request with all its redirects; `None` is what the policy says.
         effect: What a repeat does, as the author says; `None` goes by the method.
         on_unknown: What to do when it is not known whether an effect happened; empty asks a person.
 
@@ -76,12 +80,15 @@ async def run_http(
     effect = effect or ("idempotent" if method in SAFE_TO_REPEAT else "effect")
 
     async def make(key: str) -> dict[str, Any]:
-        return await request(method, config, policy, key)
+        return await request(method, config, policy, key, client, timeout_s)
 
-    return await ctx.perform("tool", "http", config, make, effect=effect, on_unknown=on_unknown or "ask")
+    return await ctx.perform("tool", "http", config, make, key=key, effect=effect, on_unknown=on_unknown or "ask")
 
 
-async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: str) -> dict[str, Any]:
+async def request(
+    method: str, config: dict[str, Any], policy: HttpPolicy, key: str, client: httpx.AsyncClient | None = None,
+    timeout_s: float | None = None,
+) -> dict[str, Any]:
     """Make one request, following redirects under the same rules.
 
     Raises:
@@ -89,13 +96,24 @@ async def request(method: str, config: dict[str, Any], policy: HttpPolicy, key: 
         HttpFailed: No answer, or a 429 or 5xx; trying again may help.
         HttpStatus: Another unexpected status.
     """
+    most = min(policy.longest_s, timeout_s or policy.longest_s)
     try:
-        async with asyncio.timeout(policy.longest_s):
-            return await _request(method, config, policy, key)
+        async with asyncio.timeout(most):
+            if client is not None:
+                return await _request(method, config, policy, key, client)
+            async with open_client(policy) as own:
+                return await _request(method, config, policy, key, own)
     except TimeoutError:
         unknown = method not in SAFE_TO_REPEAT
-        message = f"{method} {config['url']}: no whole answer within {policy.longest_s:g} s"
+        message = f"{method} {config['url']}: no whole answer within {most:g} s"
         raise HttpFailed(message, unknown=unknown) from None
+
+
+def open_client(policy: HttpPolicy) -> httpx.AsyncClient:
+    """Return connections for requests under a policy; whoever opens them closes them."""
+    import httpx
+
+    return httpx.AsyncClient(timeout=httpx.Timeout(policy.timeout_s), follow_redirects=False, trust_env=False)
 
 
 async def status_of(url: str, policy: HttpPolicy) -> int:
@@ -108,7 +126,7 @@ async def status_of(url: str, policy: HttpPolicy) -> int:
     import httpx
 
     pinned, host, extensions = await _pin(url, policy, None)
-    async with httpx.AsyncClient(timeout=policy.timeout_s, follow_redirects=False, trust_env=False) as client:
+    async with open_client(policy) as client:
         try:
             answer = await _send(client, "HEAD", pinned, host, extensions, {}, None, None, policy)
         except httpx.ConnectError as exc:
@@ -118,7 +136,9 @@ async def status_of(url: str, policy: HttpPolicy) -> int:
     return answer["status_code"]
 
 
-async def _request(method: str, config: dict[str, Any], policy: HttpPolicy, key: str) -> dict[str, Any]:
+async def _request(
+    method: str, config: dict[str, Any], policy: HttpPolicy, key: str, client: httpx.AsyncClient
+) -> dict[str, Any]:
     import httpx
 
     url, query = str(config["url"]), config.get("query") or None
@@ -128,27 +148,25 @@ async def _request(method: str, config: dict[str, Any], policy: HttpPolicy, key:
     if context := traceparent.get():
         headers.setdefault("traceparent", context)
     began = time.monotonic()
-    limits = httpx.Timeout(policy.timeout_s)
-    async with httpx.AsyncClient(timeout=limits, follow_redirects=False, trust_env=False) as client:
-        for _ in range(MAX_REDIRECTS + 1):
-            pinned, host, extensions = await _pin(url, policy, config.get("allow"))
-            try:
-                answer = await _send(client, method, pinned, host, extensions, headers, body, query, policy)
-            except httpx.ConnectError as exc:
-                raise HttpFailed(f"{method} {url}: cannot connect: {exc}") from exc
-            except httpx.HTTPError as exc:
-                unknown = method not in SAFE_TO_REPEAT
-                raise HttpFailed(f"{method} {url}: {type(exc).__name__}: {exc}", unknown=unknown) from exc
-            target = answer["headers"].get("location")
-            if answer["status_code"] not in (301, 302, 303, 307, 308) or not target:
-                break
-            before, url, query = url, urljoin(url, target), None
-            if answer["status_code"] == 303 or (answer["status_code"] in (301, 302) and method == "POST"):
-                method, body = "GET", None
-            if _origin(before) != _origin(url):
-                headers = _without_credentials(headers)
-        else:
-            raise HttpRefused(f"more than {MAX_REDIRECTS} redirects, the last to {url}")
+    for _ in range(MAX_REDIRECTS + 1):
+        pinned, host, extensions = await _pin(url, policy, config.get("allow"))
+        try:
+            answer = await _send(client, method, pinned, host, extensions, headers, body, query, policy)
+        except httpx.ConnectError as exc:
+            raise HttpFailed(f"{method} {url}: cannot connect: {exc}") from exc
+        except httpx.HTTPError as exc:
+            unknown = method not in SAFE_TO_REPEAT
+            raise HttpFailed(f"{method} {url}: {type(exc).__name__}: {exc}", unknown=unknown) from exc
+        target = answer["headers"].get("location")
+        if answer["status_code"] not in (301, 302, 303, 307, 308) or not target:
+            break
+        before, url, query = url, urljoin(url, target), None
+        if answer["status_code"] == 303 or (answer["status_code"] in (301, 302) and method == "POST"):
+            method, body = "GET", None
+        if _origin(before) != _origin(url):
+            headers = _without_credentials(headers)
+    else:
+        raise HttpRefused(f"more than {MAX_REDIRECTS} redirects, the last to {url}")
     answer["url"], answer["method"] = url, method
     answer["duration_ms"] = int((time.monotonic() - began) * 1000)
     _expect(answer, config.get("expect_status"))

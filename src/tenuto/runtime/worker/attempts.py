@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from msgspec import Raw
@@ -310,11 +310,11 @@ class Attempt:
             except io.NeedValues as need:
                 await self.need(need)
 
-    async def render(self, template: Any) -> Any:
-        """Return a template of the node's config with its references filled in."""
+    async def render(self, template: Any, given: Mapping[str, Any] = {}) -> Any:
+        """Return a template of the node's config with its references filled in, from variables of its own as well."""
         while True:
             try:
-                return data.render(self.actor.st, self.actor.plan, self.actor.env, template, self.key)
+                return data.render(self.actor.st, self.actor.plan, self.actor.env, template, self.key, given)
             except io.NeedValues as need:
                 await self.need(need)
 

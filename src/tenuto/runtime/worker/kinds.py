@@ -22,6 +22,7 @@ from tenuto.runtime.agents.run import run_agent
 from tenuto.runtime.tools.call import call_tool, settled
 from tenuto.runtime.tools.catalog import Handler
 from tenuto.runtime.tools.http import run_http
+from tenuto.runtime.tools.requests import run_requests
 from tenuto.runtime.worker.aggregates import aggregate
 from tenuto.runtime.worker.attempts import Answered, Attempt
 from tenuto.runtime.worker.context import Context, SyncContext
@@ -137,9 +138,16 @@ async def _agent(attempt: Attempt, value: Any) -> Any:
 
 
 async def _http(attempt: Attempt, value: Any) -> Any:
-    config, node = await attempt.render(config_of(attempt)), attempt.node.node
+    config, node = config_of(attempt), attempt.node.node
+    several = "requests" in config
+    if not several:
+        config = await attempt.render(config)
     attempt.limit(node.timeout_s, node.heartbeat_s)
     ctx = Context(attempt, value)
+    if several:
+        return await run_requests(
+            ctx, config, attempt.render, attempt.worker.resources.http, effect=node.effect, on_unknown=node.on_unknown
+        )
     return await run_http(ctx, config, attempt.worker.resources.http, effect=node.effect, on_unknown=node.on_unknown)
 
 

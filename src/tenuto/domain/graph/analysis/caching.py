@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from tenuto.domain.graph.analysis.scene import Scene
 from tenuto.domain.graph.reading import pointer
+from tenuto.domain.graph.requests import SAFE, method_of, requests_of
 from tenuto.domain.graph.requirements import TOOL
 from tenuto.domain.graph.rules.subject import text_of
-
-_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 def find_cached_effects(scene: Scene) -> None:
@@ -18,11 +17,10 @@ def find_cached_effects(scene: Scene) -> None:
         policy = node.cache.get("policy", "read_through") if isinstance(node.cache, dict) else node.cache
         if policy in (None, "off"):
             continue
-        method = (text_of(node.config.get("method")) or "GET").upper()
         name = TOOL + text_of(node.config.get("tool")) if node.config.get("tool") else text_of(node.config.get("handler"))
         reason = ""
-        if node.kind == "http" and method not in _SAFE:
-            reason = f"it sends {method}"
+        if sent := [method_of(request) for request, _ in requests_of(node) if method_of(request) not in SAFE]:
+            reason = f"it sends {', '.join(sent)}"
         elif node.kind == "function" and known.get(name) == "effect":
             reason = f"{name.removeprefix(TOOL)!r} acts on the world"
         if reason:

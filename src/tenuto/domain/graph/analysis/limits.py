@@ -8,6 +8,7 @@ from tenuto.domain.graph.agents import tool_lists
 from tenuto.domain.graph.analysis.scene import Scene
 from tenuto.domain.graph.model import Node
 from tenuto.domain.graph.reading import pointer
+from tenuto.domain.graph.requests import method_of, requests_of
 from tenuto.domain.graph.rules.subject import Spot, text_of
 
 _KEYED = ("POST", "PATCH")
@@ -28,20 +29,24 @@ def find_missing_limits(scene: Scene) -> None:
 
 
 def _check_http(scene: Scene, spot: Spot) -> None:
-    node = spot.node
-    config, url = node.config, text_of(node.config.get("url"))
+    if spot.node.timeout_s is None:
+        scene.add("http.slow", spot.place, f"{spot.node.id!r} has no time limit of its own")
+    for request, place in requests_of(spot.node):
+        _check_request(scene, spot.node, request, spot.place + place)
+
+
+def _check_request(scene: Scene, node: Node, config: dict[str, Any], place: str) -> None:
+    url = text_of(config.get("url"))
     host = url.partition("://")[2].partition("/")[0] if "://" in url else url
     if "${" in host and not config.get("allow"):
         message = f"{node.id!r} calls whatever host the data names"
-        scene.add("http.open_host", pointer(spot.place, "config", "url"), message)
-    if node.timeout_s is None:
-        scene.add("http.slow", spot.place, f"{node.id!r} has no time limit of its own")
+        scene.add("http.open_host", pointer(place, "url"), message)
     headers: Any = config.get("headers")
     for name, value in (cast("dict[str, Any]", headers) if isinstance(headers, dict) else {}).items():
         constant = isinstance(value, str) and "${" not in value
-        if name.lower() == "idempotency-key" and constant and (text_of(config.get("method")) or "GET").upper() in _KEYED:
+        if name.lower() == "idempotency-key" and constant and method_of(config) in _KEYED:
             message = f"{node.id!r} sends the same idempotency key in every run"
-            scene.add("retry.constant_key", pointer(spot.place, "config", "headers", name), message)
+            scene.add("retry.constant_key", pointer(place, "headers", name), message)
 
 
 def _check_agent(scene: Scene, spot: Spot) -> None:

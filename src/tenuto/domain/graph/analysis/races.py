@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from typing import Any, cast
 
 from tenuto.domain.graph.analysis.locks import names_held
 from tenuto.domain.graph.analysis.scene import Scene
 from tenuto.domain.graph.model import Node
+from tenuto.domain.graph.requests import method_of, requests_of
 from tenuto.domain.graph.rules.subject import Spot, Subject, text_of
 
 _WRITERS: dict[str, tuple[str, ...]] = {"write_file": ("path",), "upload_file": ("destination", "path")}
@@ -21,8 +23,7 @@ def find_races(scene: Scene) -> None:
     s = scene.subject
     written: dict[tuple[int, str], list[Spot]] = {}
     for spot in s.spots:
-        what = _written(s, spot.node)
-        if what:
+        for what in dict.fromkeys(_written(s, spot.node)):
             _check_items(scene, spot, what)
             level = spot.level
             written.setdefault((level, what), []).append(spot)
@@ -75,19 +76,19 @@ def _held(s: Subject, spot: Spot) -> frozenset[str]:
     return held
 
 
-def _written(s: Subject, node: Node) -> str:
-    """Return what a node writes, if its definition says so in plain text; nothing if data decides."""
-    if node.kind == "http":
-        url, method = text_of(node.config.get("url")), text_of(node.config.get("method")).upper()
-        return f"{url!r}" if method in _OVERWRITES and url and "${" not in url and not node.config.get("query") else ""
+def _written(s: Subject, node: Node) -> Iterator[str]:
+    """Yield what a node writes, as far as its definition says so in plain text; nothing where data decides."""
+    for request, _ in requests_of(node):
+        url = text_of(request.get("url"))
+        if method_of(request) in _OVERWRITES and url and "${" not in url and not request.get("query"):
+            yield f"{url!r}"
     tool = text_of(node.config.get("tool")) if node.kind == "function" else ""
     if tool not in _WRITERS or (s.known.tools is not None and tool not in s.known.builtin):
-        return ""
+        return
     args: Any = node.config.get("args", node.input)
     if not isinstance(args, dict):
-        return ""
+        return
     given = [text_of(cast("dict[str, Any]", args).get(key)) for key in _WRITERS[tool]]
-    if not all(given) or any("${" in text for text in given):
-        return ""
-    return f"the file {given[0]!r}" if tool == "write_file" else f"{given[1]!r} at {given[0]!r}"
+    if all(given) and not any("${" in text for text in given):
+        yield f"the file {given[0]!r}" if tool == "write_file" else f"{given[1]!r} at {given[0]!r}"
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from tenuto.domain.graph.bodies import body_of
-from tenuto.domain.graph.kinds import CONFIG, METHODS
+from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.model import Budget, Node
 from tenuto.domain.graph.people import term_problems
 from tenuto.domain.graph.reading import Findings, nearest, pointer, read_field, read_struct
 from tenuto.domain.graph.rules.agents import check_agent
 from tenuto.domain.graph.rules.budgets import budget_problems
+from tenuto.domain.graph.rules.requests import check_http
 from tenuto.domain.graph.rules.subject import Spot, Subject, check_name, text_of
 from tenuto.domain.graph.rules.texts import expression_fault
 
@@ -69,18 +70,6 @@ def _check_function(s: Subject, spot: Spot, place: str) -> None:
         s.report(pointer(place, "args"), message, "graph.unknown_field")
 
 
-def _check_http(s: Subject, spot: Spot, place: str) -> None:
-    config = spot.node.config
-    url, method = text_of(config.get("url")), text_of(config.get("method")) or "GET"
-    if url and not url.startswith("${"):
-        scheme = url.partition("://")[0].lower() if "://" in url else ""
-        if scheme not in ("http", "https"):
-            s.report(pointer(place, "url"), f"{url!r} has the scheme {scheme!r}; allowed: http, https", "graph.url")
-    if method.upper() not in METHODS:
-        message = f"{method!r} is no method; allowed: {', '.join(METHODS)}"
-        s.report(pointer(place, "method"), message, "graph.method", nearest(method, METHODS))
-
-
 def _check_map(s: Subject, spot: Spot, place: str) -> None:
     config = spot.node.config
     if isinstance(config.get("body"), dict) and body_of(spot.node) is None:
@@ -131,7 +120,7 @@ def _check_subflow(s: Subject, spot: Spot, place: str) -> None:
 _BY_KIND: dict[str, Callable[[Subject, Spot, str], None]] = {
     "function": _check_function,
     "agent": check_agent,
-    "http": _check_http,
+    "http": check_http,
     "map": _check_map,
     "approval": _check_approval,
     "wait": _check_wait,

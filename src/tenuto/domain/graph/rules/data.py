@@ -11,6 +11,7 @@ from tenuto.domain.graph.cycles import depth_first_order
 from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.reading import nearest, pointer
 from tenuto.domain.graph.requirements import PREDICATE
+from tenuto.domain.graph.rules.requests import check_answer_read
 from tenuto.domain.graph.rules.subject import Shape, Spot, Subject
 from tenuto.domain.graph.rules.texts import nodes_read
 
@@ -27,6 +28,8 @@ def check_references(s: Subject) -> None:
                 continue
             for reference in references:
                 _check_reference(s, spot, reference, place + reference.place, upstream)
+                within = spot.node.kind == "http" and place == pointer(spot.place, "config", "requests")
+                check_answer_read(s, spot.node, reference, place + reference.place, within=within)
         _check_expressions(s, spot, upstream)
 
 

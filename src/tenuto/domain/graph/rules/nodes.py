@@ -6,6 +6,7 @@ import msgspec
 
 from tenuto.domain.graph.model import Node, Retry
 from tenuto.domain.graph.reading import nearest, pointer
+from tenuto.domain.graph.requests import only_reads
 from tenuto.domain.graph.requirements import TOOL
 from tenuto.domain.graph.rules.subject import Known, Spot, Subject, text_of
 from tenuto.domain.graph.schema import check_schema
@@ -37,8 +38,7 @@ def effect_of(known: Known, node: Node) -> str:
             return known.effects.get(TOOL + tool, "effect")
         return known.effects.get(text_of(node.config.get("handler")), "idempotent")
     if node.kind == "http":
-        safe = (text_of(node.config.get("method")) or "GET").upper() in ("GET", "HEAD", "OPTIONS")
-        return "idempotent" if safe else "effect"
+        return "idempotent" if only_reads(node) else "effect"
     return "pure" if node.kind in ("transform", "aggregate", "filter") else "idempotent"
 
 
