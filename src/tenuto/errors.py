@@ -119,6 +119,18 @@ class PatchMissing(Missing):
     code = "patch.unknown"
 
 
+class ProposalMissing(Missing):
+    """No workflow has a proposal of this id."""
+
+    code = "proposal.unknown"
+
+
+class OptimizerMissing(Missing):
+    """No optimizer has this name."""
+
+    code = "optimizer.unknown"
+
+
 class TicketMissing(Missing):
     """No ticket has this id."""
 

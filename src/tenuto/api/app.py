@@ -30,6 +30,7 @@ from tenuto.api.routers import (
     history,
     knowledge,
     patches,
+    proposals,
     readers,
     runs,
     session,
@@ -63,7 +64,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.assets = page.Assets()
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
     routers = (
-        runs, commands, history, streams, session, tickets, patches, workflows, budgets, readers, artifacts,
+        runs, commands, history, streams, session, tickets, patches, proposals, workflows, budgets, readers, artifacts,
         knowledge, findings, usage,
     )  # fmt: skip
     for module in routers:

@@ -236,6 +236,36 @@ class PatchDecisionIn(Strict):
     """The person the caller speaks for; without it, the decision is the caller's own."""
 
 
+class ProposalIn(Strict):
+    """A change of a workflow for the runs to come, for somebody to decide."""
+
+    operations: list[Any]
+    """JSON Patch (RFC 6902) on `/nodes` and `/edges`; nodes go by place or id, edges by place or `FROM->TO`."""
+    base: Name = "latest"
+    """Version they are made for, as a tag or digest; the tag has to point at it."""
+    tag: Name = "latest"
+    """The tag that is to be moved."""
+    author: Literal["person", "agent"] = "person"
+    """Who proposes it; policy may let some wait for a person and apply others at once."""
+    title: Text = ""
+    """What it is about, in a line."""
+    reason: Text = ""
+    """Why, for whoever decides."""
+    evidence: dict[str, Any] = {}
+    """What speaks for it, kept as it is."""
+
+
+class ProposalDecisionIn(Strict):
+    """Why a proposal is approved or turned down."""
+
+    reason: Text = ""
+    """Needed to reject."""
+    by: Name | None = None
+    """The person the caller speaks for; without it, the decision is the caller's own."""
+    digest: Name | None = None
+    """Of the version it leads to, as it was shown; the decision is refused when it leads elsewhere."""
+
+
 class VersionPatchIn(Strict):
     """A change of a workflow for the runs to come."""
 

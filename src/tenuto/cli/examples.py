@@ -49,6 +49,7 @@ EXAMPLES: dict[str, str] = {
     "workflow publish": "tenuto workflow publish refund.yaml",
     "workflow tag": "tenuto workflow tag refund prod latest",
     "workflow patch": "tenuto workflow patch refund faster.json --reason 'two requests in one'",
+    "workflow propose": "tenuto workflow propose refund faster.json --title 'two requests in one'",
     "workflow history": "tenuto workflow history refund",
     "workflow undo": "tenuto workflow undo refund --reason 'it was slower'",
     "workflow redo": "tenuto workflow redo refund",

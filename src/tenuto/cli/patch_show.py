@@ -36,6 +36,8 @@ def patch_lines(out: Out, patch: dict[str, Any]) -> Iterator[str]:
     by, step = f"{patch.get('by') or ''} ({patch.get('author')})".strip(), patch.get("step")
     head = [
         ("patch", clean(patch.get("id"))),
+        ("workflow", clean(f"{patch['workflow']}@{patch.get('tag')}") if patch.get("workflow") else ""),
+        ("what", clean(patch.get("title") or "")),
         ("status", show.status(out, patch.get("status"))),
         ("by", clean(by) + (f", step {clean(step)}" if step and patch.get("by") != f"step {step}" else "")),
         ("reason", clean(patch.get("reason") or "")),
@@ -44,6 +46,9 @@ def patch_lines(out: Out, patch: dict[str, Any]) -> Iterator[str]:
         ("leads to", clean(patch.get("digest") or "")),
         ("graph", clean(patch.get("number") or "")),
         ("asks", clean(patch.get("asks") or "")),
+        ("note", clean(patch.get("note") or "")),
+        ("expected", saving(patch.get("expected"))),
+        ("decided", decision_of(patch)),
         ("ticket", clean(patch.get("ticket") or "")),
         ("takes back or brings back", clean(patch.get("takes") or "")),
         ("evidence", show.brief(patch["evidence"], 500) if patch.get("evidence") else ""),
@@ -63,6 +68,28 @@ def patch_lines(out: Out, patch: dict[str, Any]) -> Iterator[str]:
         yield out.paint("why it cannot be applied", "red")
         for one in findings:
             yield from entry_lines(one)
+
+
+def decision_of(patch: dict[str, Any]) -> str:
+    """Return who decided a proposal, when and why."""
+    if not patch.get("decided_by"):
+        return ""
+    why = f": {patch['decision_reason']}" if patch.get("decision_reason") else ""
+    return clean(f"by {patch['decided_by']}, {show.ago(patch.get('decided_at'))}{why}")
+
+
+def saving(found: Any) -> str:
+    """Return what a run saves in words, `12 ms, 1 step`; what it takes more has a minus; empty when nothing is known."""
+    gain, parts = obj(found), list[str]()
+    for name, unit in (("ms", "ms"), ("steps", "step"), ("requests", "request")):
+        value = gain.get(name)
+        if isinstance(value, int | float) and value:
+            many = "s" if unit != "ms" and abs(value) != 1 else ""
+            parts.append(f"{value:.4g} {unit}{many}")
+    cost = gain.get("cost_usd_micros")
+    if isinstance(cost, int | float) and cost:
+        parts.append(f"{cost / 1_000_000:.6f} USD")
+    return ", ".join(parts)
 
 
 def difference_lines(out: Out, found: dict[str, Any]) -> Iterator[str]:

@@ -1,8 +1,11 @@
-"""`patch propose|list|show|approve|reject|undo|redo|graph`: changes of a run's graph while it runs."""
+"""`patch propose|list|show|approve|reject|undo|redo|graph`: changes of a run's graph while it runs.
+
+Proposals for the runs to come are listed, shown and decided by the same words (`proposals`); ids say which is which.
+"""
 
 from __future__ import annotations
 
-from tenuto.cli import show
+from tenuto.cli import proposals, show
 from tenuto.cli.client import path_of
 from tenuto.cli.context import items
 from tenuto.cli.control import given
@@ -45,13 +48,19 @@ def do_propose(context: Context) -> int:
 
 def args_list(parser: Parser) -> None:
     """Declare the options of `patch list`."""
-    parser.option("run", metavar="RUN", help="id of the run")
-    parser.option("--status", action="append", metavar="STATUS", help="open, invalid, applied or rejected; may be repeated")
+    parser.option("run", metavar="RUN", nargs="?", help="id of the run; without it, proposals for the runs to come")
+    parser.option("--workflow", metavar="NAME", help="proposals for the runs to come of this workflow")
+    parser.option("--status", action="append", metavar="STATUS",
+                  help="open, invalid, applied or rejected; of proposals: proposed, stale, …; may be repeated")
 
 
 def do_list(context: Context) -> int:
-    """List the patches of a run, oldest first, refused ones too."""
+    """List the patches of a run, oldest first, refused ones too; or proposals for the runs to come, newest first."""
     args, out = context.args, context.out
+    if not args.run:
+        return proposals.listed(context)
+    if args.workflow:
+        raise CliError("A run and --workflow exclude each other.", hint="Name one of the two.")
     page = context.client.get(path_of("runs", args.run, "patches"), {"status": args.status})
 
     def pretty() -> None:
@@ -68,8 +77,24 @@ def do_list(context: Context) -> int:
 
 
 def _one(parser: Parser) -> None:
-    parser.option("run", metavar="RUN", help="id of the run")
-    parser.option("patch", metavar="PATCH", help="id of the patch")
+    parser.option("run", metavar="RUN", help="id of the run; not needed for a proposal (pp-…), nor for a patch that is open")
+    parser.option("patch", metavar="PATCH", nargs="?", help="id of the patch or proposal")
+
+
+def _place(context: Context) -> tuple[str, str]:
+    """Return the run and the patch that are meant; the run of an open patch is found by its ticket.
+
+    Raises:
+        CliError: Nobody is asked about a patch of that name.
+    """
+    args = context.args
+    if args.patch:
+        return args.run, args.patch
+    page = context.client.get("/tickets", {"kind": "patch", "state": "open", "limit": 1000})
+    for ticket in map(obj, items(page)):
+        if obj(ticket.get("data")).get("patch") == args.run:
+            return str(ticket.get("run")), str(args.run)
+    raise CliError(f"No open patch has the id {args.run}.", hint=f"Name its run too:  RUN {args.run}")
 
 
 def args_show(parser: Parser) -> None:
@@ -80,13 +105,16 @@ def args_show(parser: Parser) -> None:
 def do_show(context: Context) -> int:
     """Show a patch: who, why, what it changes, and what is wrong with it."""
     args, out = context.args, context.out
-    patch = context.client.get(path_of("runs", args.run, "patches", args.patch))
+    if proposals.is_meant(args):
+        return proposals.shown(context)
+    run, name = _place(context)
+    patch = context.client.get(path_of("runs", run, "patches", name))
 
     def pretty() -> None:
         for line in patch_lines(out, patch):
             out.line(line)
         if patch.get("status") in ("open", "invalid"):
-            out.note(f"\nDecide it:  tenuto patch approve|reject {args.run} {args.patch}")
+            out.note(f"\nDecide it:  tenuto patch approve|reject {run} {name}")
 
     out.result(patch, pretty)
     return 0
@@ -97,6 +125,7 @@ def args_approve(parser: Parser) -> None:
     _one(parser)
     parser.option("--reason", help="why, for the journal")
     parser.option("--as", dest="person", metavar="NAME", help="decide as this person")
+    parser.option("--digest", metavar="DIGEST", help="of proposals: the version it was seen to lead to; refused if elsewhere")
 
 
 def do_approve(context: Context) -> int:
@@ -113,15 +142,19 @@ def do_reject(context: Context) -> int:
     """Turn a patch down; it has no effect."""
     args = context.args
     if not (args.reason or "").strip():
-        hint = f'For example  tenuto patch reject {args.run} {args.patch} --reason "too much at once"'
+        words = f"{args.run} {args.patch}" if args.patch else args.run
+        hint = f'For example  tenuto patch reject {words} --reason "too much at once"'
         raise CliError("A rejection needs a reason.", hint=hint)
     return _decided(context, "reject", args.reason)
 
 
 def _decided(context: Context, decision: str, reason: str | None) -> int:
     args = context.args
+    if proposals.is_meant(args):
+        return proposals.decided(context, decision, reason)
+    run, name = _place(context)
     body = {"decision": decision, **given(reason=reason, by=args.person)}
-    patch = context.client.post(path_of("runs", args.run, "patches", args.patch, "decision"), body)
+    patch = context.client.post(path_of("runs", run, "patches", name, "decision"), body)
     code = _told(context, patch)
     return 1 if decision == "approve" and obj(patch).get("status") == "rejected" else code
 

@@ -29,6 +29,7 @@ from tenuto.ports.lists import StepFilter as StepFilter
 from tenuto.ports.lists import StepRow as StepRow
 from tenuto.ports.lists import TailRow as TailRow
 from tenuto.ports.lists import WorkflowRow as WorkflowRow
+from tenuto.ports.plugins import Optimizing
 from tenuto.ports.services import Reports
 from tenuto.ports.starts import Starts
 from tenuto.ports.upkeep import Upkeep
@@ -285,7 +286,7 @@ SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
 class Store(
-    Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Starts, Protocol
+    Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Starts, Optimizing, Protocol
 ):
     """All that outlives a process.
 

@@ -68,6 +68,8 @@ def things(served: Served) -> dict[str, Any]:
     more, later = server.home / "more.json", server.home / "later.json"
     more.write_text(json.dumps(behind("w", "x")))
     later.write_text(json.dumps(behind("a", "z")))
+    proposed = server.home / "proposed.json"
+    proposed.write_text(json.dumps(behind("a", "y")))
     patched = client.post("/runs", json={"definition": PATCHED}).json()["id"]
     until("it waits", lambda: client.get(f"/runs/{patched}").json()["status"] == "waiting")
     base = client.get(f"/runs/{patched}/patches/graph").json()["digest"]
@@ -75,7 +77,7 @@ def things(served: Served) -> dict[str, Any]:
         client.post(f"/runs/{patched}/patches", json={"base_digest": base, "operations": behind("w", name)}).json()["id"]
         for name in ("p", "q")
     ]  # fmt: skip
-    return {"patched": patched, "patches": patches, "more": str(more), "patch": str(later), "done": done, "other": other, "broken": broken, "ticket": ticket, "letter": letter["id"], "step": letter["step"], "file": str(path),
+    return {"patched": patched, "patches": patches, "more": str(more), "patch": str(later), "proposed": str(proposed), "done": done, "other": other, "broken": broken, "ticket": ticket, "letter": letter["id"], "step": letter["step"], "file": str(path),
             "digest": digest, "large": large, "held": held}  # fmt: skip
 
 
@@ -92,6 +94,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "approve": [t["ticket"], "approve", "--reason", "yes"],
         "workflow list": [], "workflow show": ["formed"], "workflow validate": [t["file"]], "workflow publish": [t["file"]],
         "workflow tag": ["formed", "prod", "latest"], "workflow patch": ["formed", t["patch"]],
+        "workflow propose": ["formed", t["proposed"]],
         "workflow history": ["formed"], "workflow undo": ["formed"], "workflow redo": ["formed"],
         "workflow retire": ["formed"],
         "artifact list": [t["large"]], "artifact get": [t["digest"]], "artifact put": [t["file"]], "usage": [], "services": [], "run delete": [t["other"]],

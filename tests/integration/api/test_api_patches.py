@@ -263,3 +263,66 @@ async def test_the_command_line_goes_the_whole_way(
     assert "rejected" in await cli("patch", "reject", run, second["id"], "--reason", "enough")
     assert "409" in await cli("patch", "approve", run, second["id"], code=2)
     assert "patch.unknown" in await cli("patch", "show", run, "pt-none", code=2)
+
+
+OFFERED = {"name": "offered", "patches": {"approval": ["all"]}, **{key: HELD[key] for key in ("nodes", "edges")}}
+
+
+async def test_a_proposal_for_the_runs_to_come_over_http(client: httpx.AsyncClient) -> None:
+    """201 with its address; shown with the difference; decided once, on what was shown; filtered by status."""
+    await client.post("/workflows", json=OFFERED)
+    body = {"operations": behind("hold", "extra"), "title": "more", "author": "agent"}
+    made = await client.post("/workflows/offered/proposals", json=body)
+    assert (made.status_code, made.json()["status"], made.json()["author"]) == (201, "proposed", "agent"), made.text
+    place = made.headers["location"].removeprefix("/api/v1")
+    again = await client.post("/workflows/offered/proposals", json=body)
+    assert (again.json()["id"], again.headers["idempotent-replayed"]) == (made.json()["id"], "true")
+    shown = (await client.get(place)).json()
+    assert (shown["difference"]["nodes_added"], shown["gain"]) == (["extra"], None)
+    own = await client.post(f"{place}/approve")
+    assert (own.status_code, own.json()["code"]) == (403, "proposal.own")
+    elsewhere = await client.post(f"{place}/approve", json={"by": "grace", "digest": "sha256:0"})
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (409, "proposal.shown")
+    done = await client.post(f"{place}/approve", json={"by": "grace", "digest": shown["digest"]})
+    assert (done.status_code, done.json()["status"], done.json()["decided_by"]) == (200, "applied", "grace"), done.text
+    late = await client.post(f"{place}/reject", json={"by": "grace", "reason": "no"})
+    assert (late.status_code, late.json()["code"]) == (409, "proposal.decided")
+    assert (await client.get("/workflows/offered")).json()["version"] == shown["digest"]
+    assert [one["id"] for one in (await client.get("/proposals", params={"status": "applied"})).json()["items"]] == [shown["id"]]
+    assert (await client.get("/workflows/offered/proposals", params={"status": "stale"})).json()["items"] == []
+    bad = await client.post("/workflows/offered/proposals", json={"operations": [{"op": "remove", "path": "/nodes/none"}]})
+    assert (bad.status_code, bad.json()["code"]) == (422, "patch.invalid")
+    for path in ("/proposals/pp-none", "/workflows/none/proposals"):
+        assert (await client.get(path)).status_code == 404
+    assert (await client.post(f"{place}/aprove")).status_code == 422
+
+
+async def test_a_proposal_is_made_found_and_decided_on_the_command_line(
+    url: str, client: httpx.AsyncClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words for patches are those for proposals, and an open patch needs no run to be named."""
+
+    async def cli(*argv: str) -> tuple[int, str]:
+        code = await asyncio.to_thread(main, [*argv, "--api-url", url])
+        seen = capsys.readouterr()
+        return code, seen.out + seen.err
+
+    await client.post("/workflows", json=OFFERED)
+    file = tmp_path / "ops.json"
+    file.write_text(json.dumps(behind("hold", "extra")))
+    code, text = await cli("workflow", "propose", "offered", str(file), "--title", "one more", "--output", "json")
+    name = json.loads(text)["id"]
+    code, text = await cli("patch", "list", "--workflow", "offered")
+    assert code == 0 and name in text and "one more" in text and "proposed" in text
+    code, text = await cli("patch", "show", name)
+    assert code == 0 and "+ node extra (transform)" in text and f"patch approve|reject {name}" in text
+    code, text = await cli("patch", "reject", name)
+    assert code == 1 and "needs a reason" in text
+    code, text = await cli("patch", "approve", name, "--as", "grace")
+    assert code == 0 and "runs started from now on go by it" in text
+    run = await held(client, **ASKING)
+    patch = (await propose(client, run, behind("hold", "other"))).json()["id"]
+    code, text = await cli("patch", "reject", patch, "--reason", "no")
+    assert code == 0 and "rejected" in text
+    code, text = await cli("patch", "show", patch)
+    assert code == 1 and f"RUN {patch}" in text

@@ -22,6 +22,7 @@ from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.outside import Outside
 from tenuto.runtime.services.patches import Patches
+from tenuto.runtime.services.proposals import Proposals
 from tenuto.runtime.services.readers import Steps, Workers
 from tenuto.runtime.services.runs import Runs
 from tenuto.runtime.services.tickets import Tickets
@@ -67,6 +68,7 @@ class Engine:
         )
         self.workflows = Workflows(self.context)
         self.versions = Versions(self.context, self.workflows)
+        self.proposals = Proposals(self.context, self.workflows)
         self.runs = Runs(self.context, self.workflows, workspaces)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)

@@ -10,12 +10,8 @@ from typing import Any
 import msgspec
 
 from tenuto.domain.base.nearest import did_you_mean
-from tenuto.domain.graph.bodies import levels_of
-from tenuto.domain.graph.diff import diff_definitions
-from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.plan import Plan
-from tenuto.domain.overlays.operations import Bounds, apply, read_operations
-from tenuto.domain.overlays.overlay import document_of, overlay_of
+from tenuto.domain.overlays.overlay import overlay_of
 from tenuto.domain.runs import breaker
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import messages as msg
@@ -32,12 +28,12 @@ from tenuto.runtime.services.requests import ListEvents
 from tenuto.runtime.services.results import ProblemView
 from tenuto.runtime.services.sending import is_known, repeated, send
 from tenuto.runtime.services.tickets import Tickets
+from tenuto.runtime.services.verdicts import difference_by
 from tenuto.runtime.subflows import absent_workflows
 
 WAIT_S = 5.0
 """How long a caller waits for the run's owner; after that the patch is on its way and the answer says so."""
 _DECISIONS = ("approve", "reject")
-_READ_AS_THEY_ARE = Bounds(operations=1_000_000, bytes=1 << 40)
 
 
 class Patches:
@@ -248,22 +244,10 @@ class Patches:
 
     async def _difference(self, st: RunState, said: ev.PatchProposed) -> DifferenceView | None:
         """Return what the patch changes, also while it waits; `None` where its operations cannot be applied at all."""
-        operations, problems = read_operations(msgspec.json.decode(said.ops), _READ_AS_THEY_ARE)
-        if problems or said.base not in _graphs(st):
+        if said.base not in _graphs(st):
             return None
-        base = (await self._c.definitions.plan(self._c.ns, said.base)).definition
-        document, problems = apply(document_of(base), operations)
-        if problems:
-            return None
-        try:
-            after = msgspec.convert(document, Definition)
-        except msgspec.ValidationError:
-            return None
-        found = diff_definitions(base, after)
-        view = msgspec.convert(msgspec.to_builtins(found), DifferenceView)
-        nodes = {node.id: node for level in levels_of(after) for node in level.nodes}
-        view.nodes = {name: msgspec.to_builtins(nodes[name]) for name in found.nodes_added}
-        return view
+        base = await self._c.definitions.plan(self._c.ns, said.base)
+        return difference_by(base.definition, msgspec.json.decode(said.ops))
 
 
 def _of(st: RunState, name: str) -> tuple[str, Patch]:

@@ -8,6 +8,7 @@ import msgspec
 
 from tenuto.domain.graph.model import Budget, Definition
 from tenuto.domain.runs.events import Parent
+from tenuto.ports.optimizers import Gain
 from tenuto.ports.usage import UsageState
 
 Priority = Literal["high", "medium", "low"]
@@ -188,3 +189,25 @@ class ListEvents(msgspec.Struct, kw_only=True):
     step: str | None = None
     types: tuple[str, ...] = ()
     errors: bool = False
+
+
+class ProposePatch(msgspec.Struct, kw_only=True):
+    """A change of a workflow for the runs to come.
+
+    Attributes:
+        operations: JSON Patch operations on `/nodes` and `/edges`.
+        base: Version they are made for, by tag or digest; the tag has to point at it.
+        author: `agent`, `person` or `optimizer`; `by` names it, `optimizer` and `rule` say which pass of which one.
+    """
+
+    operations: Any
+    base: str = "latest"
+    tag: str = "latest"
+    author: str = "person"
+    by: str = ""
+    optimizer: str = ""
+    rule: str = ""
+    title: str = ""
+    reason: str = ""
+    gain: Gain = Gain()
+    evidence: dict[str, Any] = {}

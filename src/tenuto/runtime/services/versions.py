@@ -9,17 +9,15 @@ import msgspec
 
 from tenuto.domain.base.canonical import canonical_json
 from tenuto.domain.overlays.overlay import overlay_of
-from tenuto.domain.runs.patches import examine
-from tenuto.domain.runs.state import RunState
 from tenuto.domain.runs.views import instant
-from tenuto.errors import Conflict, InvalidPatch, Problem
+from tenuto.errors import Conflict
 from tenuto.ports.lineage import MoveKind, TagMove
 from tenuto.ports.store import WorkflowRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import version_row
 from tenuto.runtime.services.results import MoveView, WorkflowVersion
+from tenuto.runtime.services.verdicts import judged, refusal
 from tenuto.runtime.services.workflows import Workflows
-from tenuto.runtime.subflows import absent_workflows
 
 LATEST = "latest"
 
@@ -49,14 +47,9 @@ class Versions:
         """
         digest = await self._workflows.digest_of(name, base)
         plan = await self._c.definitions.plan(self._c.ns, digest)
-        nobody = RunState(id="")
-        absent = await absent_workflows(self._c.store, self._c.ns, plan.definition, operations)
-        verdict = examine(
-            nobody, plan, operations, base=digest, author=author, around=self._c.surroundings(), absent=absent
-        )
+        verdict = await judged(self._c, plan, operations, author)
         if verdict.plan is None:
-            problems = tuple(Problem(f.place, f.message, f.hint, f.code) for f in verdict.findings)
-            raise InvalidPatch(f"the patch of workflow {name!r} cannot be applied", workflow=name, problems=problems)
+            raise refusal(name, verdict)
         made = verdict.plan.definition
         row = version_row(self._c.ns, made, self._c.clock())
         move = TagMove(

@@ -21,6 +21,7 @@ from tenuto.testing.conformance.journal import JournalSuite
 from tenuto.testing.conformance.lists import ListSuite
 from tenuto.testing.conformance.messages import MessageSuite
 from tenuto.testing.conformance.ownership import OwnershipSuite
+from tenuto.testing.conformance.proposals import PluginSuite, ProposalSuite
 from tenuto.testing.conformance.races import RaceSuite
 from tenuto.testing.conformance.reports import ReportSuite
 from tenuto.testing.conformance.starts import StartSuite
@@ -33,6 +34,7 @@ MakeStore = Callable[[], Store]
 class StoreSuite(
     JournalSuite, ArtifactSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite,
     CheckpointSuite, RaceSuite, UsageSuite, ReportSuite, FindingSuite, StartSuite,
+    ProposalSuite, PluginSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

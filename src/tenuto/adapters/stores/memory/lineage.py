@@ -9,6 +9,19 @@ from tenuto.ports.lineage import TagMove
 from tenuto.ports.lists import WorkflowRow
 
 
+def moved(tables: Tables, move: TagMove, version: WorkflowRow | None) -> bool:
+    """Let a tag point at a version, if it still points at `former`, and remember the move."""
+    tag = (move.ns, move.name, move.tag)
+    if tables.tags.get(tag, "") != move.former:
+        return False
+    if version is not None:
+        tables.add_workflow(version)
+    tables.tags[tag] = move.digest
+    moves = tables.tag_moves.setdefault(tag, [])
+    moves.append(msgspec.structs.replace(move, n=len(moves) + 1, at=tables.clock()))
+    return True
+
+
 class Lineage:
     """The side of the store that moves tags."""
 
@@ -16,15 +29,7 @@ class Lineage:
 
     async def move_tag(self, move: TagMove, version: WorkflowRow | None = None) -> bool:
         """Let a tag point at a version, if it still points at `former`, and remember the move."""
-        tables, tag = self.tables, (move.ns, move.name, move.tag)
-        if tables.tags.get(tag, "") != move.former:
-            return False
-        if version is not None:
-            tables.add_workflow(version)
-        tables.tags[tag] = move.digest
-        moves = tables.tag_moves.setdefault(tag, [])
-        moves.append(msgspec.structs.replace(move, n=len(moves) + 1, at=tables.clock()))
-        return True
+        return moved(self.tables, move, version)
 
     async def tag_moves(self, ns: str, name: str, tag: str | None = None) -> list[TagMove]:
         """Return the moves of a workflow's tags, or of one, in the order of tags and moves."""

@@ -14,6 +14,8 @@ from tenuto.adapters.stores.memory.journal import Journal
 from tenuto.adapters.stores.memory.lineage import Lineage
 from tenuto.adapters.stores.memory.messages import Messages
 from tenuto.adapters.stores.memory.ownership import Ownership
+from tenuto.adapters.stores.memory.plugins import Plugins
+from tenuto.adapters.stores.memory.proposals import Proposals
 from tenuto.adapters.stores.memory.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.memory.reports import Reports
 from tenuto.adapters.stores.memory.starts import Starts
@@ -29,7 +31,7 @@ def wall_clock() -> int:
 
 class MemoryStore(
     Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage, Starts,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

@@ -17,6 +17,8 @@ from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
+from tenuto.ports.plugins import LookRow, OptimizerRow
+from tenuto.ports.proposals import ProposalRow
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     InboxRow,
@@ -117,6 +119,11 @@ class Tables:
     starts: dict[tuple[str, str, str], dict[str, int]] = field(
         default_factory=dict[tuple[str, str, str], dict[str, int]]
     )
+    proposals: dict[tuple[str, str], ProposalRow] = field(default_factory=dict[tuple[str, str], ProposalRow])
+    optimizers: dict[tuple[str, str], tuple[OptimizerRow, bytes]] = field(
+        default_factory=dict[tuple[str, str], tuple[OptimizerRow, bytes]]
+    )
+    looks: dict[tuple[str, str], LookRow] = field(default_factory=dict[tuple[str, str], LookRow])
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

@@ -1232,3 +1232,170 @@ on conflict (ns, caller, tier, id) do update set at = excluded.at
 -- name: start_drop
 -- Count a start no longer.
 delete from start_taken where ns = $1 and caller = $2 and tier = $3 and id = $4
+
+-- ================================================================================================ proposals
+
+-- part: proposal_columns
+ns, id, workflow, tag, base, digest, author, optimizer, rule, state, body, answer, at, decided_at
+
+-- name: proposal_known
+-- The newest proposal of the same change of the same version in some states.
+select {proposal_columns} from proposal
+where ns = $1 and workflow = $2 and tag = $3 and base = $4 and digest = $5 and state = any($6::text[])
+order by at desc, id desc limit 1
+
+-- name: proposal_put
+-- Keep a proposal, unless too many wait or somebody was faster with the same one.
+with waiting as (select count(*) as n from proposal where ns = $1 and workflow = $3 and state = 'proposed'),
+put as (
+  insert into proposal (ns, id, workflow, tag, base, digest, author, optimizer, rule, body, at, state, answer, decided_at)
+  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::bytea, {clock}, 'proposed', ''::bytea, 0
+  from waiting where n < $11::bigint
+  on conflict do nothing
+  returning id
+)
+select (select id from put) as id, n >= $11::bigint as full from waiting
+
+-- name: proposal_get
+-- One proposal.
+select {proposal_columns} from proposal where ns = $1 and id = $2
+
+-- name: proposal_list
+-- A page of proposals, newest first.
+select {proposal_columns} from proposal
+where ns = $1 and ($2::text is null or workflow = $2) and ($3::text is null or tag = $3)
+  and ($4::text is null or author = $4) and ($5::text[] is null or state = any($5))
+  and ($6::bigint is null or (at, id) < ($6, $7::text))
+order by at desc, id desc limit $8
+
+-- name: proposal_settle
+-- Say what became of a proposal that waits.
+with w as (
+  update proposal set state = $1, answer = $2, decided_at = {clock} where ns = $3 and id = $4 and state = 'proposed'
+  returning 1)
+select count(*) from w
+
+-- name: proposal_apply
+-- Move a tag as `move_tag` does and settle a proposal, both or neither; its row is held, so that nobody else decides it.
+with waits as (
+  select ns from proposal where ns = $1 and id = $14 and state = 'proposed' for update
+),
+moved as (
+  update tag set digest = $4
+  where ns = $1 and name = $2 and tag = $3 and digest = $5 and exists (select from waits)
+  returning ns
+),
+version as (
+  insert into workflow (ns, name, digest, body, created_at)
+  select $1, $2, $4, $12::bytea, case when $13::bigint > 0 then $13 else {now} end from moved
+  on conflict do nothing
+),
+noted as (
+  insert into tag_move (ns, name, tag, n, digest, former, kind, by, author, reason, ops, evidence, at)
+  select $1, $2, $3, 1 + coalesce((select max(n) from tag_move where ns = $1 and name = $2 and tag = $3), 0),
+         $4, $5, $6, $7, $8, $9, $10, $11, {now}
+  from moved
+),
+settled as (
+  update proposal set state = $15, answer = $16, decided_at = {now} from moved where proposal.ns = $1 and proposal.id = $14
+)
+select count(*) > 0 from moved
+
+-- =============================================================================================== optimizers
+
+-- part: optimizer_columns
+ns, name, digest, size, enabled, failures, error, by, added_at, quarantined_at
+
+-- name: optimizer_put
+-- Keep a plug-in; the same module again changes nothing, another one begins anew.
+insert into optimizer (ns, name, digest, size, by, module, added_at, enabled, failures, error, quarantined_at)
+values ($1, $2, $3, $4, $5, $6, {clock}, true, 0, '', 0)
+on conflict (ns, name) do update set
+  digest = excluded.digest, size = excluded.size, by = excluded.by, module = excluded.module,
+  added_at = excluded.added_at, enabled = true, failures = 0, error = '', quarantined_at = 0
+where optimizer.digest <> excluded.digest
+
+-- name: optimizer_get
+-- One plug-in without its module.
+select {optimizer_columns} from optimizer where ns = $1 and name = $2
+
+-- name: optimizer_list
+-- The plug-ins of a namespace without their modules.
+select {optimizer_columns} from optimizer where ns = $1 order by name
+
+-- name: optimizer_module
+-- The bytes of a plug-in.
+select module from optimizer where ns = $1 and name = $2
+
+-- name: optimizer_drop
+-- Forget a plug-in.
+with w as (delete from optimizer where ns = $1 and name = $2 returning 1) select count(*) from w
+
+-- name: optimizer_enable
+-- Let a plug-in be asked, or not.
+with w as (
+  update optimizer set enabled = $1, failures = 0, error = '', quarantined_at = 0 where ns = $2 and name = $3 returning 1)
+select count(*) from w
+
+-- name: optimizer_note
+-- Note what came of asking a plug-in.
+update optimizer set
+  failures = case when $1::text = '' then 0 else failures + 1 end, error = $1,
+  quarantined_at = case when $1 <> '' and failures + 1 >= $2::int and quarantined_at = 0 then {clock} else quarantined_at end
+where ns = $3 and name = $4 and digest = $5
+returning {optimizer_columns}
+
+-- part: observed
+with seen as (
+  select id, status, finished_at - started_at as ms from run
+  where ns = $1 and digest = $3 and workflow = $2 and state = 'done' and status in ('completed', 'failed')
+    and replay_of is null
+  order by created_at desc, id desc limit $4
+)
+
+-- name: observed_runs
+-- What the newest ended runs of a version took.
+{observed}
+select count(*) filter (where status = 'completed') as runs, count(*) filter (where status = 'failed') as failed,
+  max(ms) filter (where status = 'completed' and place = (n + 1) / 2)::float8 as p50,
+  max(ms) filter (where status = 'completed' and place = (n * 95 + 99) / 100)::float8 as p95
+from (select status, ms, row_number() over (partition by status order by ms) as place,
+             count(*) over (partition by status) as n from seen) s
+
+-- name: observed_steps
+-- What became of the steps of those runs, by node.
+{observed}
+select node, count(*) filter (where status = 'completed') as completed,
+  count(*) filter (where status in ('failed', 'dead_letter')) as failed,
+  count(*) filter (where status = 'skipped') as skipped, sum(greatest(attempt - 1, 0)) as retried,
+  count(*) filter (where status in ('completed', 'failed', 'dead_letter')) as executed,
+  max(ms) filter (where timed and place = (n + 1) / 2)::float8 as p50,
+  max(ms) filter (where timed and place = (n * 95 + 99) / 100)::float8 as p95
+from (select *, row_number() over (partition by node, timed order by ms) as place, count(*) over (partition by node, timed) as n
+      from (select node, s.status, attempt, finished_at - started_at as ms,
+                   s.status = 'completed' and attempt <= 1 and started_at > 0 as timed
+            from seen join step_view s on s.run_id = seen.id) t) u
+group by node order by node collate "C"
+
+-- name: observed_costs
+-- What the calls of those runs cost, by node.
+{observed}
+select agent, sum(cost_usd_micros)::bigint as cost from usage join seen on seen.id = usage.run_id
+where state <> 'unknown' group by agent
+
+-- name: ended_since
+-- How many ended runs of a version were created after a moment.
+select count(*) as n, coalesce(max(created_at), $4::bigint) as newest from (
+  select created_at from run
+  where ns = $1 and digest = $3 and workflow = $2 and created_at > $4 and state = 'done'
+    and status in ('completed', 'failed') and replay_of is null
+  limit $5) s
+
+-- name: look_list
+-- How far the runs of workflows have been looked at.
+select ns, workflow, version, mark from optimizer_look where ns = $1 order by workflow
+
+-- name: look_put
+-- Say how far the runs of a workflow have been looked at.
+insert into optimizer_look (ns, workflow, version, mark) values ($1, $2, $3, $4)
+on conflict (ns, workflow) do update set version = excluded.version, mark = excluded.mark

@@ -18,6 +18,8 @@ from tenuto.adapters.stores.postgres.link import Health, Link
 from tenuto.adapters.stores.postgres.messages import Messages
 from tenuto.adapters.stores.postgres.ownership import Ownership
 from tenuto.adapters.stores.postgres.parts import Parts
+from tenuto.adapters.stores.postgres.plugins import Plugins
+from tenuto.adapters.stores.postgres.proposals import Proposals
 from tenuto.adapters.stores.postgres.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.postgres.reports import Reports
 from tenuto.adapters.stores.postgres.starts import Starts
@@ -33,7 +35,7 @@ READERS = 3
 
 class PostgresStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage, Starts,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

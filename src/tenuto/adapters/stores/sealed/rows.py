@@ -18,6 +18,8 @@ from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
+from tenuto.ports.plugins import OptimizerRow
+from tenuto.ports.proposals import ProposalRow, Settled
 from tenuto.ports.services import ReportRow
 from tenuto.ports.store import (
     Commit,
@@ -313,6 +315,45 @@ class Rows:
             ops=self._e.open(move.ops, "move.ops", move.ns, place, ns=EVERYBODY),
             evidence=self._e.open(move.evidence, "move.evidence", move.ns, place, ns=EVERYBODY),
         )  # fmt: skip
+
+    # --- proposals and plug-ins, under a key that outlives every namespace ------------------------------------
+
+    def proposal(self, row: ProposalRow) -> ProposalRow:
+        """Seal what is proposed, why and by whom."""
+        return replace(row, body=self._e.seal(EVERYBODY, row.body, "proposal", row.ns, row.id))
+
+    def settled(self, settled: Settled) -> Settled:
+        """Seal who decided and why."""
+        return replace(settled, answer=self._e.seal(EVERYBODY, settled.answer, "proposal.answer", settled.ns, settled.id))
+
+    def open_proposal(self, row: ProposalRow) -> ProposalRow:
+        """Return a proposal as it was."""
+        answer = self._e.open(row.answer, "proposal.answer", row.ns, row.id, ns=EVERYBODY) if row.answer else b""
+        return replace(row, body=self._e.open(row.body, "proposal", row.ns, row.id, ns=EVERYBODY), answer=answer)
+
+    def optimizer(self, row: OptimizerRow) -> OptimizerRow:
+        """Seal who added a plug-in."""
+        return replace(row, by=self._e.seal_text(EVERYBODY, row.by, "optimizer.by", f"{row.ns}/{row.name}"))
+
+    def error(self, ns: str, name: str, error: str) -> str:
+        """Seal what went wrong with a plug-in."""
+        return self._e.seal_text(EVERYBODY, error, "optimizer.error", f"{ns}/{name}")
+
+    def open_optimizer(self, row: OptimizerRow) -> OptimizerRow:
+        """Return a plug-in's row as it was."""
+        place = f"{row.ns}/{row.name}"
+        return replace(
+            row, by=self._e.show(row.by, "optimizer.by", place, ns=EVERYBODY),
+            error=self._e.show(row.error, "optimizer.error", place, ns=EVERYBODY),
+        )  # fmt: skip
+
+    def module(self, ns: str, name: str, module: bytes) -> bytes:
+        """Seal a plug-in's module."""
+        return self._e.seal(EVERYBODY, module, "optimizer.module", ns, name)
+
+    def open_module(self, ns: str, name: str, module: bytes) -> bytes:
+        """Return a plug-in's module as it was."""
+        return self._e.open(module, "optimizer.module", ns, name, ns=EVERYBODY)
 
     def once(self, once: Once) -> Once:
         """Seal what is kept under an idempotency key."""

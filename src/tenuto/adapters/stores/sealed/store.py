@@ -23,6 +23,8 @@ from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Place, Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
+from tenuto.ports.plugins import OptimizerRow
+from tenuto.ports.proposals import ProposalFilter, ProposalRow, ProposalState, Settled
 from tenuto.ports.services import ReportRow
 from tenuto.ports.starts import Turn
 from tenuto.ports.store import (
@@ -376,6 +378,61 @@ class SealedStore:
         found = await self.inner.deleted_findings(ns, run_id)
         opened = await self._opened(lambda: [self._rows.open_finding(ns, row) for row in found])
         return sorted(opened, key=lambda row: (row.run_id, row.id))
+
+    # --- proposals --------------------------------------------------------------------------------------------
+
+    async def put_proposal(
+        self, row: ProposalRow, *, known: Sequence[ProposalState] = ("proposed",), most: int = 1000
+    ) -> ProposalRow | None:
+        """Keep a proposal, sealed but for what it is about."""
+        await self.ring.ready([EVERYBODY])
+        found = await self.inner.put_proposal(self._rows.proposal(row), known=known, most=most)
+        return await self._opened(lambda: found and self._rows.open_proposal(found))
+
+    async def get_proposal(self, ns: str, proposal: str) -> ProposalRow | None:
+        """Return one proposal."""
+        found = await self.inner.get_proposal(ns, proposal)
+        return await self._opened(lambda: found and self._rows.open_proposal(found))
+
+    async def list_proposals(self, where: ProposalFilter, *, after: str = "", limit: int = 100) -> list[ProposalRow]:
+        """Return proposals, newest first."""
+        found = await self.inner.list_proposals(where, after=after, limit=limit)
+        return await self._opened(lambda: [self._rows.open_proposal(row) for row in found])
+
+    async def settle_proposal(self, settled: Settled) -> bool:
+        """Say what became of a proposal; who decided and why is sealed."""
+        await self.ring.ready([EVERYBODY])
+        return await self.inner.settle_proposal(self._rows.settled(settled))
+
+    async def apply_proposal(self, move: TagMove, version: WorkflowRow, settled: Settled) -> bool:
+        """Move a tag and settle a proposal, each sealed as by itself."""
+        await self.ring.ready([EVERYBODY])
+        rows = self._rows
+        return await self.inner.apply_proposal(rows.tag_move(move), rows.workflow(version), rows.settled(settled))
+
+    # --- plug-ins ---------------------------------------------------------------------------------------------
+
+    async def put_optimizer(self, row: OptimizerRow, module: bytes) -> OptimizerRow:
+        """Keep a plug-in, its module sealed; its digest says nothing that its name does not."""
+        await self.ring.ready([EVERYBODY])
+        found = await self.inner.put_optimizer(self._rows.optimizer(row), self._rows.module(row.ns, row.name, module))
+        return await self._opened(lambda: self._rows.open_optimizer(found))
+
+    async def optimizers(self, ns: str) -> list[OptimizerRow]:
+        """Return the plug-ins of a namespace by name."""
+        found = await self.inner.optimizers(ns)
+        return await self._opened(lambda: [self._rows.open_optimizer(row) for row in found])
+
+    async def optimizer_module(self, ns: str, name: str) -> bytes | None:
+        """Return the bytes of a plug-in."""
+        found = await self.inner.optimizer_module(ns, name)
+        return await self._opened(lambda: None if found is None else self._rows.open_module(ns, name, found))
+
+    async def note_optimizer(self, ns: str, name: str, digest: str, error: str, most: int) -> OptimizerRow | None:
+        """Note what came of asking a plug-in; what went wrong is sealed."""
+        await self.ring.ready([EVERYBODY])
+        found = await self.inner.note_optimizer(ns, name, digest, error and self._rows.error(ns, name, error), most)
+        return await self._opened(lambda: found and self._rows.open_optimizer(found))
 
     # --- starts -----------------------------------------------------------------------------------------------
 

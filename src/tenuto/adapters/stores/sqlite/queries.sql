@@ -969,3 +969,134 @@ insert into start_taken (ns, caller, tier, id, at) values (?, ?, ?, ?, ?)
 -- name: start_drop
 -- Count a start no longer.
 delete from start_taken where ns = ? and caller = ? and tier = ? and id = ?
+
+-- ================================================================================================ proposals
+
+-- part: proposal_columns
+ns, id, workflow, tag, base, digest, author, optimizer, rule, state, body, answer, at, decided_at
+
+-- name: proposal_known
+-- The newest proposal of the same change of the same version in some states.
+select {proposal_columns} from proposal
+where ns = ?1 and workflow = ?2 and tag = ?3 and base = ?4 and digest = ?5
+  and state in (select value from json_each(?6))
+order by at desc, id desc limit 1
+
+-- name: proposals_waiting
+-- How many proposals of a workflow wait.
+select count(*) from proposal where ns = ? and workflow = ? and state = 'proposed'
+
+-- name: proposal_put
+-- Keep a proposal.
+insert into proposal (ns, id, workflow, tag, base, digest, author, optimizer, rule, body, at, state, answer, decided_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed', x'', 0)
+
+-- name: proposal_get
+-- One proposal.
+select {proposal_columns} from proposal where ns = ? and id = ?
+
+-- name: proposal_list
+-- A page of proposals, newest first.
+select {proposal_columns} from proposal
+where ns = ?1 and (?2 is null or workflow = ?2) and (?3 is null or tag = ?3) and (?4 is null or author = ?4)
+  and (?5 is null or state in (select value from json_each(?5)))
+  and (?6 is null or (at, id) < (?6, ?7))
+order by at desc, id desc limit ?8
+
+-- name: proposal_settle
+-- Say what became of a proposal that waits.
+update proposal set state = ?, answer = ?, decided_at = ? where ns = ? and id = ? and state = 'proposed'
+
+-- =============================================================================================== optimizers
+
+-- part: optimizer_columns
+ns, name, digest, size, enabled, failures, error, by, added_at, quarantined_at
+
+-- name: optimizer_put
+-- Keep a plug-in; the same module again changes nothing, another one begins anew.
+insert into optimizer (ns, name, digest, size, by, module, added_at, enabled, failures, error, quarantined_at)
+values (?, ?, ?, ?, ?, ?, ?, 1, 0, '', 0)
+on conflict (ns, name) do update set
+  digest = excluded.digest, size = excluded.size, by = excluded.by, module = excluded.module,
+  added_at = excluded.added_at, enabled = 1, failures = 0, error = '', quarantined_at = 0
+where optimizer.digest <> excluded.digest
+
+-- name: optimizer_get
+-- One plug-in without its module.
+select {optimizer_columns} from optimizer where ns = ? and name = ?
+
+-- name: optimizer_list
+-- The plug-ins of a namespace without their modules.
+select {optimizer_columns} from optimizer where ns = ? order by name
+
+-- name: optimizer_module
+-- The bytes of a plug-in.
+select module from optimizer where ns = ? and name = ?
+
+-- name: optimizer_drop
+-- Forget a plug-in.
+delete from optimizer where ns = ? and name = ?
+
+-- name: optimizer_enable
+-- Let a plug-in be asked, or not.
+update optimizer set enabled = ?, failures = 0, error = '', quarantined_at = 0 where ns = ? and name = ?
+
+-- name: optimizer_note
+-- Note what came of asking a plug-in.
+update optimizer set
+  failures = case when ?1 = '' then 0 else failures + 1 end, error = ?1,
+  quarantined_at = case when ?1 <> '' and failures + 1 >= ?2 and quarantined_at = 0 then ?3 else quarantined_at end
+where ns = ?4 and name = ?5 and digest = ?6
+
+-- part: observed
+with seen as (
+  select id, status, finished_at - started_at as ms from run
+  where ns = ?1 and digest = ?3 and workflow = ?2 and state = 'done' and status in ('completed', 'failed')
+    and replay_of is null
+  order by created_at desc, id desc limit ?4
+)
+
+-- name: observed_runs
+-- What the newest ended runs of a version took.
+{observed}
+select count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed'),
+  max(case when status = 'completed' and place = (n + 1) / 2 then ms end),
+  max(case when status = 'completed' and place = (n * 95 + 99) / 100 then ms end)
+from (select status, ms, row_number() over (partition by status order by ms) as place,
+             count(*) over (partition by status) as n from seen)
+
+-- name: observed_steps
+-- What became of the steps of those runs, by node.
+{observed}
+select node, count(*) filter (where status = 'completed'), count(*) filter (where status in ('failed', 'dead_letter')),
+  count(*) filter (where status = 'skipped'), sum(max(attempt - 1, 0)),
+  count(*) filter (where status in ('completed', 'failed', 'dead_letter')),
+  max(case when timed and place = (n + 1) / 2 then ms end),
+  max(case when timed and place = (n * 95 + 99) / 100 then ms end)
+from (select *, row_number() over (partition by node, timed order by ms) as place, count(*) over (partition by node, timed) as n
+      from (select node, s.status as status, attempt, finished_at - started_at as ms,
+                   s.status = 'completed' and attempt <= 1 and started_at > 0 as timed
+            from seen join step_view s on s.run_id = seen.id))
+group by node order by node
+
+-- name: observed_costs
+-- What the calls of those runs cost, by node.
+{observed}
+select agent, sum(cost_usd_micros) from usage join seen on seen.id = usage.run_id where state <> 'unknown' group by agent
+
+-- name: ended_since
+-- How many ended runs of a version were created after a moment.
+select count(*), coalesce(max(created_at), ?4) from (
+  select created_at from run
+  where ns = ?1 and digest = ?3 and workflow = ?2 and created_at > ?4 and state = 'done'
+    and status in ('completed', 'failed') and replay_of is null
+  limit ?5)
+
+-- name: look_list
+-- How far the runs of workflows have been looked at.
+select workflow, version, mark from optimizer_look where ns = ? order by workflow
+
+-- name: look_put
+-- Say how far the runs of a workflow have been looked at.
+insert into optimizer_look (ns, workflow, version, mark) values (?, ?, ?, ?)
+on conflict (ns, workflow) do update set version = excluded.version, mark = excluded.mark

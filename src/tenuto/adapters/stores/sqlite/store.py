@@ -28,6 +28,8 @@ from tenuto.adapters.stores.sqlite.lineage import Lineage
 from tenuto.adapters.stores.sqlite.messages import Messages
 from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
+from tenuto.adapters.stores.sqlite.plugins import Plugins
+from tenuto.adapters.stores.sqlite.proposals import Proposals
 from tenuto.adapters.stores.sqlite.reading import Definitions, Projections, Reading
 from tenuto.adapters.stores.sqlite.reports import Reports
 from tenuto.adapters.stores.sqlite.starts import Starts
@@ -47,7 +49,7 @@ def wall_clock() -> int:
 
 class SqliteStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage, Starts,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 
