@@ -17,6 +17,7 @@ from tenuto.domain.budgets.escrow import Escrow, Short, Warn
 from tenuto.domain.runs.takeover import MakeRecord
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.artifacts import ArtifactTable
+from tenuto.ports.cache import CacheTable
 from tenuto.ports.checkpoints import Checkpoints
 from tenuto.ports.data_keys import DataKeys
 from tenuto.ports.escrow import Funds
@@ -267,12 +268,11 @@ class Poll(msgspec.Struct, frozen=True):
 
 
 class Once(msgspec.Struct, frozen=True):
-    """An idempotency key, kept with the run it speaks to.
+    """An idempotency key, kept with the run it speaks to, which `answered` fills in.
 
     Attributes:
         digest: Of what was asked; the same key with another is somebody's mistake.
         answer: What whoever asks again is told.
-        run: The run it speaks to; filled by `answered`.
     """
 
     ns: str
@@ -286,7 +286,8 @@ SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 
 class Store(
-    Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Starts, Optimizing, Protocol
+    Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Starts, Optimizing,
+    CacheTable, Protocol
 ):
     """All that outlives a process.
 

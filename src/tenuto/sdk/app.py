@@ -56,7 +56,8 @@ class App:
         self, *, name: str = "", effect: Effect = "idempotent", retry: Retry | int | None = None,
         timeout_s: float | None = None, heartbeat_s: float | None = None, on_unknown: str = "",
         deterministic: bool = False, irreversible: bool = False,
-        isolation: Literal["inline", "process"] = "inline",
+        isolation: Literal["inline", "process"] = "inline", cache: str | dict[str, Any] | None = None,
+        version: str = "",
     ) -> Callable[[F], F]: ...
     def step(self, fn: F | None = None, *, name: str = "", **options: Any) -> F | Callable[[F], F]:
         """Let nodes use a function. Its parameters are filled from the node's input, by name.
@@ -67,7 +68,8 @@ class App:
         Args:
             name: How nodes call it; the function's own name when not given. A name that ends in `.*` serves every
                 name with that prefix.
-            options: Defaults for nodes that do not say otherwise; `retry` is a policy or a number of attempts.
+            options: Defaults for nodes that do not say otherwise; `retry` is a policy or a number of attempts. `version`
+                stands for the code in keys of the cache; without it that is a digest of the function's source.
 
         Raises:
             InvalidGraph: The function cannot be called with a JSON input, or the name is taken.

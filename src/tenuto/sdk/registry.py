@@ -39,7 +39,8 @@ class Registry:
         self, fn: Function, name: str = "", *, effect: Effect = "idempotent", on_unknown: str = "",
         timeout_s: float | None = None, heartbeat_s: float | None = None, retry: Policy = None,
         deterministic: bool = False, irreversible: bool = False,
-        isolation: Literal["inline", "process"] = "inline",
+        isolation: Literal["inline", "process"] = "inline", cache: str | dict[str, Any] | None = None,
+        version: str = "",
     ) -> str:
         """Register a function as a step and return its name.
 
@@ -51,7 +52,8 @@ class Registry:
         self.handlers[title] = Handler(
             name=title, fn=fn, bind=functions.bind_step(signature, title), effect=effect, on_unknown=on_unknown,
             timeout_s=timeout_s, heartbeat_s=heartbeat_s, retry=_policy(retry), wants_ctx=bool(signature.context),
-            is_async=signature.is_async, version=functions.version_of(fn), target=functions.target_of(fn),
+            is_async=signature.is_async, version=version or functions.version_of(fn),
+            target=functions.target_of(fn), cache=cache,
             schema=functions.schema_of(fn, signature, closed=False), description=functions.summary_of(fn),
             deterministic=deterministic or effect == "pure", irreversible=irreversible, isolation=isolation,
         )

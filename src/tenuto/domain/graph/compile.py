@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from tenuto.domain.graph.bodies import Level, levels_of
+from tenuto.domain.graph.caching import caching_of
 from tenuto.domain.graph.digests import digest_of_definition
 from tenuto.domain.graph.limits import UNBOUNDED
 from tenuto.domain.graph.loops import Loop, find_loops, is_back
@@ -174,6 +175,7 @@ def _plan_node(node: Node, region: int) -> PlanNode:
         node=node,
         region=region,
         need=need,
+        memo=caching_of(node),
         concurrency=int(config.get("concurrency") or 0),
         tolerate=_tolerated(config.get("on_failure", "fail_fast")),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from tenuto.domain.graph.caching import Caching
 from tenuto.domain.graph.limits import UNBOUNDED
 from tenuto.domain.graph.model import Definition, Node
 
@@ -51,6 +52,7 @@ class PlanNode:
         out: Outgoing edges in the author's order.
         plain: Whether every outgoing edge is a forward success edge without a condition inside one region.
         body: Region of a map's body, or `None`.
+        memo: What is to be looked up before an attempt; `None` for members of a group other than its head.
         map_config: `concurrency` (0 = no limit) and how failures of items count, for maps.
     """
 
@@ -64,6 +66,7 @@ class PlanNode:
     concurrency: int = 0
     tolerate: int = 0
     """Failed items a map survives: 0 = fail fast, -1 = any number (collect)."""
+    memo: Caching | None = None
 
     @property
     def id(self) -> str:

@@ -10,6 +10,7 @@ from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.parse import read_definition
 from tenuto.domain.graph.rules.approvals import check_approvals
 from tenuto.domain.graph.rules.budgets import budget_problems
+from tenuto.domain.graph.rules.caching import check_caching
 from tenuto.domain.graph.rules.configs import check_configs
 from tenuto.domain.graph.rules.data import check_references
 from tenuto.domain.graph.rules.edges import check_edges
@@ -33,6 +34,7 @@ def check(definition: Definition, known: Known | None = None) -> tuple[Problem, 
     s = Subject(definition, known or NOTHING_KNOWN)
     check_structure(s)
     check_nodes(s)
+    check_caching(s)
     check_configs(s)
     check_edges(s)
     check_references(s)

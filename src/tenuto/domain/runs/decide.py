@@ -28,7 +28,7 @@ from tenuto.domain.runs.failure import (
     step_failed,
     worker_lost,
 )
-from tenuto.domain.runs.settle import complete, settle
+from tenuto.domain.runs.settle import complete, recall, settle
 from tenuto.domain.runs.state import ENDED, RunState, suspended
 from tenuto.errors import TenutoError
 
@@ -144,7 +144,18 @@ def _succeeded(d: Draft, inp: io.Succeeded) -> None:
         d.store(blob_digest(inp.blob), inp.blob)
     if d.st.ledger.grants:
         lose_calls(d, inp.step, "its step ended without waiting for it")
-    complete(d, inp.step, inp.out, queued_ms=inp.queued_ms, took_ms=inp.took_ms)
+    complete(d, inp.step, inp.out, queued_ms=inp.queued_ms, took_ms=inp.took_ms, cache=inp.cache)
+
+
+def _recalled(d: Draft, inp: io.Recalled) -> None:
+    if calls.current(d, inp.step, inp.n) is None:
+        return
+    for kept in inp.kept.values():
+        if kept.blob is not None:
+            d.store(blob_digest(kept.blob), kept.blob)
+    if inp.group:
+        d.recalled = [*(d.recalled or ()), inp]
+    recall(d, inp.step, inp)
 
 
 def _errored(d: Draft, inp: io.Errored) -> None:
@@ -193,6 +204,7 @@ HANDLERS: dict[type[Any], Any] = {
     io.Release: _release,
     io.Tick: _tick,
     io.Succeeded: _succeeded,
+    io.Recalled: _recalled,
     io.Errored: _errored,
     io.Stopped: _stopped,
     io.MapItems: _map_items,

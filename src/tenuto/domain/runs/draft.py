@@ -9,14 +9,14 @@ from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.runs.events import Events, Failure, PatchApplied
 from tenuto.domain.runs.fold import FOLDS
 from tenuto.domain.runs.fold_patches import applied
-from tenuto.domain.runs.inputs import Decision, Env, Reply
+from tenuto.domain.runs.inputs import Decision, Env, Recalled, Reply
 from tenuto.domain.runs.state import RunState
 
 
 class Draft:
     """One decision on one run at one moment. `emit` and `patch` are the only ways anything changes."""
 
-    __slots__ = ("env", "failing", "out", "plan", "releasing", "shorts", "st", "t", "ticking")
+    __slots__ = ("env", "failing", "out", "plan", "recalled", "releasing", "shorts", "st", "t", "ticking")
 
     def __init__(self, st: RunState, plan: Plan, t: int, env: Env):
         """Begin with nothing decided."""
@@ -27,6 +27,7 @@ class Draft:
         self.failing: Failure | None = None
         self.releasing = False
         self.ticking = False
+        self.recalled: list[Recalled] | None = None
         self.shorts: dict[tuple[str, str], Short] | None = None
         self.out = Decision([], [], [], [], [], [], [], [], [], [], [])
 

@@ -26,6 +26,7 @@ from tenuto.domain.runs.events_tickets import TicketClosed as TicketClosed
 from tenuto.domain.runs.events_tickets import TicketDecided as TicketDecided
 from tenuto.domain.runs.events_tickets import TicketOpened as TicketOpened
 from tenuto.domain.runs.events_tickets import TicketVoted as TicketVoted
+from tenuto.domain.runs.facts import Cached as Cached
 from tenuto.domain.runs.facts import Charge as Charge
 from tenuto.domain.runs.facts import Event as Event
 from tenuto.domain.runs.facts import Failure as Failure
@@ -202,6 +203,7 @@ class StepCompleted(Event, frozen=True, tag="done"):
         queued_ms: From ready to the first line of its code.
         took_ms: Of the attempt that succeeded.
         worker: Who executed it, when that was not the run's owner.
+        cache: What the cache had to do with it; `None` for a step that has nothing to do with the cache.
     """
 
     step: str = msgspec.field(name="s")
@@ -211,6 +213,7 @@ class StepCompleted(Event, frozen=True, tag="done"):
     queued_ms: int = msgspec.field(default=0, name="q")
     took_ms: int = msgspec.field(default=0, name="d")
     worker: str = msgspec.field(default="", name="w")
+    cache: Cached | None = None
 
 
 class StepReused(Event, frozen=True, tag="step.reused"):

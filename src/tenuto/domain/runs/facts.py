@@ -32,6 +32,27 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
+class Cached(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the cache had to do with an outcome.
+
+    Attributes:
+        key: What the result is kept under, `sha256:` and 64 hex digits.
+        how: `hit` (kept before), `joined` (another step computed it meanwhile), `miss`, or `unread` (not looked for).
+        stored: Whether the computed result is kept; of a group it is once all of it is there.
+        why: Why a computed result is not kept, where its policy asks for it.
+        group: The group the step was looked up with.
+        saved_ms: What computing it took when it was computed, with `saved_usd_micros`.
+    """
+
+    key: str
+    how: str
+    stored: bool = False
+    why: str = ""
+    group: str = ""
+    saved_ms: int = 0
+    saved_usd_micros: int = 0
+
+
 class Charge(Amounts, frozen=True, omit_defaults=True):
     """An amount of a run's budget, either asked for or used; `tool` names the tool whose own cap counts it."""
 

@@ -238,6 +238,7 @@ def _completed(st: RunState, plan: Plan, e: ev.StepCompleted, t: int) -> None:
     step.doubt = False
     step.queued_ms = e.queued_ms
     step.took_ms = e.took_ms
+    step.cache = e.cache
     fold_graph.resolve_out(st, plan, key, step, e.taken, t)
 
 

@@ -13,7 +13,7 @@ from tenuto.domain.graph.limits import Most
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.overlays.terms import Surroundings
-from tenuto.domain.runs.events import Charge, Events, Failure, Parent, Reused
+from tenuto.domain.runs.events import Cached, Charge, Events, Failure, Parent, Reused
 from tenuto.domain.runs.messages import Messages
 from tenuto.domain.runs.state import Step
 
@@ -80,6 +80,31 @@ class Succeeded(msgspec.Struct, frozen=True):
     blob: bytes | None = None
     queued_ms: int = 0
     took_ms: int = 0
+    cache: Cached | None = None
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A result the cache had, and what it once took."""
+
+    out: Raw
+    blob: bytes | None = None
+    ms: int = 0
+    usd_micros: int = 0
+
+
+class Recalled(msgspec.Struct, frozen=True):
+    """The cache had the outcome of an attempt; of a group, those of its members by node, whose head the step is.
+
+    Attributes:
+        joined: Whether another step computed it while this one waited.
+    """
+
+    step: str
+    n: int
+    key: str
+    kept: dict[str, Kept]
+    group: str = ""
+    joined: bool = False
 
 
 class Errored(msgspec.Struct, frozen=True):
@@ -246,8 +271,8 @@ class Warned(msgspec.Struct, frozen=True):
 
 Input = (
     Refused | Warned
-    | Begin | Release | Tick | Succeeded | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked | PatchAsked
-    | CallDone | CallBroke | CallSettled | Arrived
+    | Begin | Release | Tick | Succeeded | Recalled | Errored | Stopped | MapItems | ChildAsked | CallAsked | WaitAsked
+    | PatchAsked | CallDone | CallBroke | CallSettled | Arrived
 )
 
 

@@ -104,8 +104,8 @@ TABLE: dict[type[ev.Event], Public] = {
         "The try ended without an outcome, given back by its worker or cut off; another follows.",
     ),
     ev.StepCompleted: Public(
-        "step.completed", _same("queued_ms", "took_ms", "worker", out="output", n="attempt", taken="edges_taken"),
-        "The step's outcome stands.",
+        "step.completed", _same("queued_ms", "took_ms", "worker", "cache", out="output", n="attempt", taken="edges_taken"),
+        "The step's outcome stands; `cache` says what the cache had to do with it.",
     ),
     ev.StepReused: Public(
         "step.replayed",
@@ -265,6 +265,8 @@ def public_event(
     entry = TABLE[type(event)]
     step = step_of(event)
     data = {public: _plain(field, getattr(event, field)) for field, public in entry.fields.items()}
+    if type(event) is ev.StepCompleted and event.cache is None:
+        del data["cache"]
     if type(event) is ev.RunCreated:
         data["priority"] = PRIORITY_NAMES[event.priority]
         data["replay_of"] = event.fork.run if event.fork is not None else None

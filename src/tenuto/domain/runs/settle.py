@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -32,20 +31,21 @@ from tenuto.domain.runs.failure import (
     ticket_id,
 )
 from tenuto.domain.runs.fold_graph import forget_marks, item_scope, open_items
+from tenuto.domain.runs.inputs import Recalled
+from tenuto.domain.runs.moments import moment_ms
+from tenuto.domain.runs.origin import UNENDED, UNRECORDED, where_origin_stands
 from tenuto.domain.runs.outputs import leaf_outputs, run_output
 from tenuto.domain.runs.retry import delay_ms, may_retry
 from tenuto.domain.runs.routing import PUSHED_BACK, route
 from tenuto.domain.runs.runaway import may_step
-from tenuto.domain.runs.state import ACTIVE_STEP, RunState, in_shadow
+from tenuto.domain.runs.state import ACTIVE_STEP, in_shadow
 from tenuto.errors import InputMissing, RoutingFailed
 
 UNREACHABLE = ev.Failure(
     code="join.unreachable", type="JoinUnreachable", retryable=False,
     message="too many incoming edges are dead for the quorum to be reached",
 )
-UNRECORDED = ev.Failure(code="replay.unrecorded", message="the origin recorded no failure", retryable=False)
 LOOP_LIMIT = "loop.limit"
-UNENDED = "origin unended"
 
 
 def settle(d: Draft) -> None:
@@ -217,6 +217,8 @@ def start(d: Draft, key: str) -> None:
     fork = st.fork
     if fork is not None and _take_over(d, key, fork.mode):
         return
+    if d.recalled and any(recall(d, key, found) for found in d.recalled):
+        return
     node = d.node(key)
     kind = node.node.kind
     if in_shadow(st) and effect_of(node) == "effect":
@@ -352,20 +354,6 @@ def _wait(d: Draft, key: str, node: PlanNode) -> None:
     d.emit(ev.WaitStarted(step=key, kind="timer", until=max(until, d.t)))
 
 
-def moment_ms(value: Any) -> int:
-    """Return a moment given as milliseconds since 1970 or as RFC 3339 text.
-
-    Raises:
-        ValueError: The text is not a date and time with an offset.
-    """
-    if isinstance(value, (int, float)):
-        return int(value)
-    moment = msgspec.convert(value, datetime)
-    if moment.tzinfo is None:
-        raise ValueError(f"{value!r} has no offset; write it as 2026-01-31T12:00:00Z")
-    return int(moment.timestamp() * 1000)
-
-
 def deliver(d: Draft, name: str) -> None:
     """Give queued signals of a name to those who wait for it, first come first served."""
     st = d.st
@@ -388,6 +376,7 @@ def _signalled(d: Draft, name: str, payload: Raw) -> Raw:
 
 def complete(
     d: Draft, key: str, out: Raw, *, outcome: str = "success", queued_ms: int = 0, took_ms: int = 0, worker: str = "",
+    cache: ev.Cached | None = None,
 ) -> None:
     """Let a step's outcome stand and route on; a condition that cannot be evaluated fails the step instead."""
     step = d.st.steps[key]
@@ -402,12 +391,26 @@ def complete(
     d.emit(
         ev.StepCompleted(
             step=key, out=out, n=step.attempt or 1, taken=taken, queued_ms=queued_ms, took_ms=took_ms,
-            worker=worker if worker != d.st.worker else "",
+            worker=worker if worker != d.st.worker else "", cache=cache,
         )
     )
     if d.plan.cancels_losers:
         for edge in node.out if taken is None else [d.plan.edges[index] for index in taken]:
             _cancel_losers(d, edge.dst, key)
+
+
+def recall(d: Draft, key: str, found: Recalled) -> bool:
+    """Let what the cache had of a step stand as its outcome; return whether it had anything of it."""
+    node, scope = split_key(key)
+    kept = found.kept.get(node)
+    if kept is None or scope != split_key(found.step)[1]:
+        return False
+    cache = ev.Cached(
+        key=found.key, how="joined" if found.joined else "hit", group=found.group, saved_ms=kept.ms,
+        saved_usd_micros=kept.usd_micros,
+    )
+    complete(d, key, kept.out, cache=cache)
+    return True
 
 
 def _cancel_losers(d: Draft, target: str, source: str) -> None:
@@ -452,29 +455,13 @@ def _end_run(d: Draft) -> None:
             )
             d.emit(ev.RunFailed(failure=failure))
         elif st.fork is not None and st.fork.mode == "freeze":
-            d.emit(ev.RunFailed(failure=_where_origin_stands(st, st.fork)))
+            d.emit(ev.RunFailed(failure=where_origin_stands(st, st.fork)))
         else:
             failure = ev.Failure(
                 code="run.no_progress", type="NoProgress", retryable=False,
                 message="steps are left, but nothing is ready, running or waiting",
             )
             d.emit(ev.RunFailed(failure=failure))
-
-
-def _where_origin_stands(st: RunState, fork: ev.Fork) -> ev.Failure:
-    """Say how far a frozen replay came: to where its origin was stopped, or had come to when it was replayed."""
-    unended = [key for key, step in st.steps.items() if step.status == "cancelled" and step.how == UNENDED]
-    if unended:
-        return ev.Failure(
-            code="replay.unended", type="ReplayUnended", retryable=False,
-            message=f"run {fork.run} had not ended at record {fork.seq}: all it had decided by then is verified, with "
-            f"{st.divergences} divergences; it ends at {', '.join(unended[:5])}, which had no outcome yet",
-        )
-    stopped = [key for key, step in st.steps.items() if step.status == "cancelled"]
-    return ev.Failure(
-        code="replay.stopped", type="ReplayStopped", retryable=False,
-        message=f"run {fork.run} was stopped here too, at {', '.join(stopped[:5]) or 'its first step'}",
-    )
 
 
 def _run_again(d: Draft, failure: ev.Failure) -> bool:

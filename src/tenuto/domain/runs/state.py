@@ -15,7 +15,7 @@ from tenuto.domain.base.values import MaybeRaw
 from tenuto.domain.budgets.ledger import Amounts
 from tenuto.domain.graph.model import Budget
 from tenuto.domain.graph.people import Terms
-from tenuto.domain.runs.events import Charge, Failure, Fork, Parent
+from tenuto.domain.runs.events import Cached, Charge, Failure, Fork, Parent
 from tenuto.domain.runs.events_tickets import Vote
 
 RunStatus = Literal[
@@ -90,6 +90,7 @@ class Step(msgspec.Struct, omit_defaults=True):
         retry_at: When the next attempt is due, for `retrying`.
         isolate: An attempt took its worker down with it; the next runs in a process of its own.
         task: The current attempt is executed by any worker, apart from the owner.
+        cache: What the cache had to do with the outcome.
         doubt: An earlier attempt may have taken effect, and nobody has said yet whether it did.
     """
 
@@ -116,6 +117,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     isolate: bool = False
     task: bool = False
     doubt: bool = False
+    cache: Cached | None = None
 
 
 class Join(msgspec.Struct, omit_defaults=True):

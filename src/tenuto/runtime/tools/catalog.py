@@ -138,6 +138,8 @@ def _with_defaults(node: Node, handler: Handler) -> Node:
     for name in ("timeout_s", "heartbeat_s", "retry", "on_unknown"):
         if not getattr(node, name) and getattr(handler, name):
             changes[name] = getattr(handler, name)
+    if node.cache is None and handler.cache is not None:
+        changes["cache"] = handler.cache
     if node.isolation == "inline" and handler.isolation != "inline":
         changes["isolation"] = handler.isolation
     for name in ("deterministic", "irreversible"):

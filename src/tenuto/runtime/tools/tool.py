@@ -86,6 +86,7 @@ class Handler:
         schema: JSON Schema of the input; `None` means that anything goes.
         deterministic: Whether equal inputs always give equal outputs, so that results may be cached.
         irreversible: Whether the work needs an approval upstream.
+        cache: What nodes want of the cache that do not say otherwise.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Handler:
     deterministic: bool = False
     irreversible: bool = False
     isolation: Literal["inline", "process"] = "inline"
+    cache: str | dict[str, Any] | None = None
 
 
 class Serving(Protocol):

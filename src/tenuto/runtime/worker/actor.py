@@ -396,7 +396,10 @@ class Actor:
     def _attempt(self, key: str) -> None:
         """Let a step's code run, now or when there is room."""
         attempt = self.attempts[key] = Attempt(self, key)
-        self.worker.slots.enter(attempt)
+        if attempt.node.memo is None:
+            self.worker.slots.enter(attempt)
+        else:
+            self.worker.memo.enter(attempt)
 
     def _wake(self, step: str, call: str) -> None:
         """Give a durable wait's value to the code that waits, or run that code again from the top."""

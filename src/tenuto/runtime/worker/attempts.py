@@ -14,8 +14,8 @@ from tenuto.domain.graph.plan import Plan, PlanNode
 from tenuto.domain.routing import Routing
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
-from tenuto.domain.runs.events import Failure
-from tenuto.domain.runs.failure import status_hook
+from tenuto.domain.runs.events import Cached, Failure
+from tenuto.domain.runs.failure import LOST, status_hook
 from tenuto.domain.runs.inputs import NeedValues
 from tenuto.domain.runs.present import step_idempotency_key
 from tenuto.domain.runs.sensitive import Hidden, known_in, marks_of
@@ -45,6 +45,22 @@ class Answered:
         self.input = inp
 
 
+class Keeper(Protocol):
+    """What an attempt needs of the cache."""
+
+    def enter(self, attempt: Attempt) -> None:
+        """Look for its result; let its code run only if it has to."""
+        ...
+
+    async def keep(self, attempt: Attempt, out: Raw, blob: bytes | None, took_ms: int) -> Cached | None:
+        """Keep its result for others; return what the journal says of it."""
+        ...
+
+    def ended(self, attempt: Attempt) -> None:
+        """Hear that it is over."""
+        ...
+
+
 class Host(Protocol):
     """What an attempt needs of the worker its code runs on.
 
@@ -56,6 +72,11 @@ class Host(Protocol):
     lease: Lease
     slots: Slots
     execute: Callable[[Attempt], Awaitable[Any]]
+
+    @property
+    def memo(self) -> Keeper:
+        """Return what keeps results for others."""
+        ...
 
 
 class Run(Protocol):
@@ -97,6 +118,8 @@ class Attempt:
     _beat: asyncio.TimerHandle | None = None
     _limit = 0.0
     _hidden: Hidden | None = None
+    asked: Any = None
+    cost_usd_micros = 0
 
     def __init__(self, actor: Run, key: str) -> None:
         """Prepare the try that the journal says has begun."""
@@ -153,6 +176,10 @@ class Attempt:
                 self._end(result.input)
                 return
             out, blob = pack(result)
+            cache = None
+            if self.asked is not None:
+                took = max(0, self.worker.resources.clock.now() - self.began)
+                cache = await self.worker.memo.keep(self, out, blob, took)
         except asyncio.CancelledError:
             if self.stopping and not self.evicted:
                 await self._find_out()
@@ -170,7 +197,7 @@ class Attempt:
         else:
             now = self.worker.resources.clock.now()
             queued = max(0, self.began - self.ready_at) if self.n == 1 else 0
-            self._end(io.Succeeded(self.key, self.n, out, blob, queued, max(0, now - self.began)))
+            self._end(io.Succeeded(self.key, self.n, out, blob, queued, max(0, now - self.began), cache))
 
     def _cancelled(self) -> None:
         if self.evicted:
@@ -205,7 +232,7 @@ class Attempt:
             self._end(io.Stopped(self.key, self.n, begun=False))
 
     def _failed(self, failure: Failure) -> None:
-        self._end(io.Errored(self.key, self.n, failure))
+        self._end(io.Errored(self.key, self.n, failure, lost=failure.code == LOST.code))
 
     def _end(self, inp: io.Input) -> None:
         self._forget()
@@ -222,6 +249,8 @@ class Attempt:
         if attempts.get(self.key) is self:
             del attempts[self.key]
         self.worker.slots.leave(self)
+        if self.asked is not None:
+            self.worker.memo.ended(self)
         # The task's context names the attempt; a ring of the two would wait for the cycle collector.
         self.task = None
 
@@ -231,6 +260,10 @@ class Attempt:
         """End the code on request; its outcome no longer counts, but that it ended does."""
         self.stopping = True
         self._cancel()
+
+    def answered(self, inp: io.Input) -> None:
+        """End without having begun: somebody else has its outcome."""
+        self._end(inp)
 
     def evict(self) -> None:
         """Take the code off the worker without a trace; it runs again from the top when the run goes on."""
@@ -253,6 +286,8 @@ class Attempt:
 
     async def ask(self, inp: Any, token: Token) -> io.Reply:
         """Hand an input to the actor and wait until its consequences are durable."""
+        if isinstance(inp, io.CallDone) and inp.used is not None:
+            self.cost_usd_micros += inp.used.cost_usd_micros
         self.actor.push(inp)
         return await token.future
 

@@ -16,11 +16,12 @@ class Background:
         """Begin with none."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
         """Run something beside the rest until it ends or the worker stops."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._reaped)
+        return task
 
     def cancel(self) -> None:
         """End whatever still runs."""

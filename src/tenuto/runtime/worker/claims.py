@@ -59,6 +59,7 @@ class Claims:
     async def _look(self) -> bool:
         """Do what one poll finds; return whether there may be more right away."""
         runs, lease, owner = self._runs, self._runs.lease, self._runs.lease.id
+        runs.memo.poke()  # what was kept or given up elsewhere comes with the same hints
         if not lease.holds():
             return False
         if not runs.draining:

@@ -17,7 +17,8 @@ from tenuto.domain.graph.requirements import tools_of
 from tenuto.domain.runs import data
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.failure import status_hook
-from tenuto.errors import Permanent, TenutoError
+from tenuto.errors import Permanent, StepError, TenutoError
+from tenuto.ports.pool import PoolFailed
 from tenuto.runtime.agents.run import run_agent
 from tenuto.runtime.tools.call import call_tool, settled
 from tenuto.runtime.tools.catalog import Handler
@@ -57,7 +58,7 @@ async def execute(attempt: Attempt) -> Any:
         value = await attempt.input()
     if node.kind == "function":
         handler = attempt.worker.resources.catalog.handlers.get(node.config.get("handler", ""))
-        if handler is not None and _is_plain(attempt, handler):
+        if handler is not None and attempt.node.memo is None and _is_plain(attempt, handler):
             args, kwargs = handler.bind(None, value)
             return await handler.fn(*args, **kwargs)
     return await KINDS[node.kind](attempt, value)
@@ -114,8 +115,22 @@ async def _function(attempt: Attempt, value: Any) -> Any:
     handler = attempt.worker.resources.catalog.handler(config["handler"])
     if handler is None:
         raise Permanent(f"this worker has no handler {config['handler']!r}", code="handler.unknown")
+    if attempt.node.memo is not None and attempt.worker.resources.isolates(attempt.node, attempt.st.steps[attempt.key]):
+        return await _isolated(attempt, handler, value)
     attempt.limit(attempt.node.node.timeout_s or handler.timeout_s, attempt.node.node.heartbeat_s)
     return await run_handler(attempt, handler, value)
+
+
+async def _isolated(attempt: Attempt, handler: Handler, value: Any) -> Any:
+    """Call a handler in a process of this worker: a result that others wait for is computed by who holds its flight."""
+    resources = attempt.worker.resources
+    assert resources.pool is not None and resources.children is not None
+    timeout = attempt.node.node.timeout_s or handler.timeout_s
+    try:
+        async with resources.children:
+            return await resources.pool.call(handler.target, value, key=attempt.step_key, timeout_s=timeout)
+    except PoolFailed as exc:
+        raise StepError(exc.failure.message, failure=exc.failure) from None
 
 
 async def run_handler(attempt: Attempt, handler: Handler, value: Any) -> Any:

@@ -7,6 +7,7 @@ import msgspec
 from tenuto.domain.graph.limits import Most
 from tenuto.domain.overlays.terms import Terms
 from tenuto.domain.routing import Routing
+from tenuto.ports.cache import CacheOptions
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         routing: Which models do what agents leave open.
         terms: On what terms the graph of a run may be patched.
         most: What a run may do before a person is asked whether it is to go on.
+        cache: How results are kept where nodes do not say otherwise.
     """
 
     lease_ms: int = 10_000
@@ -33,3 +35,4 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     routing: Routing = msgspec.field(default_factory=Routing)
     terms: Terms = Terms()
     most: Most = Most()
+    cache: CacheOptions = CacheOptions()

@@ -12,6 +12,7 @@ from tenuto.domain.overlays.terms import Surroundings
 from tenuto.domain.runs.events import Reused
 from tenuto.domain.runs.state import RunState, Step
 from tenuto.errors import TenutoError
+from tenuto.ports.cache import CacheEntries
 from tenuto.ports.clock import Clock
 from tenuto.ports.model import Model
 from tenuto.ports.pool import Pool
@@ -33,6 +34,8 @@ class Resources:
         models: Serves the models that no provider is registered for.
         shelf: Artifacts that steps put and read.
         pool: Processes for isolated steps; without one those run in this process.
+        cache: Where results of steps are kept; the store, unless told otherwise.
+        children: Bounds the isolated attempts of our own runs that use the pool.
         threads: For steps written as plain functions.
         values: Stored values at hand, for all runs.
         traceparent: Makes the header that a call carries (state, step, try, call); `None` while nothing is traced.
@@ -41,6 +44,7 @@ class Resources:
     def __init__(
         self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
         bus: Bus, options: WorkerOptions, models: Model | None, http: HttpPolicy, pool: Pool | None, shelf: Shelf,
+        cache: CacheEntries | None = None,
     ) -> None:
         """Hold what a worker is given, and make what its parts share."""
         self.store = store
@@ -54,6 +58,8 @@ class Resources:
         self.http = http
         self.shelf = shelf
         self.pool: Pool | None = pool
+        self.cache: CacheEntries = cache or store
+        self.children = asyncio.Semaphore(max(1, pool.free)) if pool is not None else None
         self.values = Values()
         self.traceparent: Callable[[RunState, str, int, str], str] | None = None
         self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="tenuto-step")
@@ -74,6 +80,10 @@ class Resources:
 
     def is_remote(self, node: PlanNode, step: Step) -> bool:
         """Return whether an attempt goes to a process of its own, on whichever worker has room for it."""
+        return node.memo is None and self.isolates(node, step)
+
+    def isolates(self, node: PlanNode, step: Step) -> bool:
+        """Return whether an attempt runs in a process of its own."""
         if node.node.isolation != "process" and not step.isolate:
             return False
         if node.node.kind != "function" or self.pool is None:

@@ -18,6 +18,7 @@ from tenuto.runtime.worker.halt import Exits
 from tenuto.runtime.worker.inbox import Inbox
 from tenuto.runtime.worker.kinds import execute
 from tenuto.runtime.worker.lease import Lease
+from tenuto.runtime.worker.memo import Memo
 from tenuto.runtime.worker.redo import Redo
 from tenuto.runtime.worker.resources import Resources
 from tenuto.runtime.worker.slots import Slots
@@ -51,6 +52,7 @@ class Runs:
         self.room = False
         self.execute: Callable[[Attempt], Awaitable[Any]] = execute
         self.slots = Slots(resources.options.concurrency, self.nudge)
+        self.memo = Memo(resources, lease, self.slots, background)
         self.timers = Timers(resources.clock)
         self.inbox = Inbox(resources.store, background, self._unreadable)
         self.redo = Redo(self, resources, self.inbox, background)
@@ -68,6 +70,7 @@ class Runs:
         """Take no run and begin no attempt any more."""
         self.draining = True
         self.slots.close()
+        self.memo.close()
 
     def release(self) -> None:
         """Give back what has not ended, each run with its next record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from tenuto.ports.cache import CacheEntries
 from tenuto.ports.clock import Clock
 from tenuto.ports.liveness import Liveness
 from tenuto.ports.model import Model
@@ -36,12 +37,12 @@ class Worker:
         self, store: Store, committer: Committer, definitions: Definitions, catalog: Catalog, clock: Clock, *,
         bus: Bus | None = None, options: WorkerOptions | None = None, models: Model | None = None,
         http: HttpPolicy | None = None, pool: Pool | None = None, liveness: Liveness | None = None,
-        shelf: Shelf | None = None,
+        shelf: Shelf | None = None, cache: CacheEntries | None = None,
     ) -> None:
         """Assemble a worker; nothing happens before `start`."""
         self._resources = Resources(
             store, committer, definitions, catalog, clock, bus=bus or Bus(), options=options or WorkerOptions(),
-            models=models, http=http or HttpPolicy(), pool=pool, shelf=shelf or Shelf(store),
+            models=models, http=http or HttpPolicy(), pool=pool, shelf=shelf or Shelf(store), cache=cache,
         )
         self._background = Background()
         self._lease = Lease(self._resources, self._background, liveness)

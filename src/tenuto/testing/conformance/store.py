@@ -13,6 +13,7 @@ import pytest
 from tenuto.ports.store import Store
 from tenuto.testing.conformance import kit
 from tenuto.testing.conformance.artifacts import ArtifactSuite
+from tenuto.testing.conformance.cache import BoundsSuite, CacheSuite, FlightSuite
 from tenuto.testing.conformance.checkpoints import CheckpointSuite
 from tenuto.testing.conformance.definitions import DefinitionSuite
 from tenuto.testing.conformance.findings import FindingSuite
@@ -35,6 +36,7 @@ class StoreSuite(
     JournalSuite, ArtifactSuite, FundsSuite, OwnershipSuite, MessageSuite, ListSuite, DefinitionSuite, UpkeepSuite,
     CheckpointSuite, RaceSuite, UsageSuite, ReportSuite, FindingSuite, StartSuite,
     ProposalSuite, PluginSuite,
+    CacheSuite, BoundsSuite, FlightSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

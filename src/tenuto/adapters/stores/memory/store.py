@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from tenuto.adapters.stores.memory.artifacts import Artifacts
+from tenuto.adapters.stores.memory.cache import Cache
 from tenuto.adapters.stores.memory.checkpoints import Checkpoints
 from tenuto.adapters.stores.memory.data_keys import DataKeys
 from tenuto.adapters.stores.memory.findings import Findings
@@ -31,7 +32,7 @@ def wall_clock() -> int:
 
 class MemoryStore(
     Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins, Cache,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

@@ -13,6 +13,7 @@ import msgspec
 from tenuto.domain.budgets.escrow import Balance, Cap, Hold, Place, Waiter
 from tenuto.domain.runs.wire import Record
 from tenuto.ports.artifacts import ArtifactRow
+from tenuto.ports.cache import CacheEntry
 from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.findings import DeletedFinding
@@ -58,6 +59,7 @@ class Tables:
         unheard: Tickets somebody decided whose runs have not yet said so.
         orphans: Blobs nothing seemed to use, and since when; `unused_artifacts` likewise.
         places: Of artifacts not known yet, and since when; 0 for those that are nobody's.
+        cache: Kept results and when they expire, 0 = never, in the order they were put.
         wanting: Calls that wait for room under a shared cap.
         waiters: Events of views that wait for something to do.
     """
@@ -124,6 +126,11 @@ class Tables:
         default_factory=dict[tuple[str, str], tuple[OptimizerRow, bytes]]
     )
     looks: dict[tuple[str, str], LookRow] = field(default_factory=dict[tuple[str, str], LookRow])
+    cache: dict[tuple[str, str], tuple[CacheEntry, int]] = field(
+        default_factory=dict[tuple[str, str], tuple[CacheEntry, int]]
+    )
+    cache_stamps: dict[str, int] = field(default_factory=dict[str, int])
+    flights: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

@@ -47,6 +47,7 @@ class Upkeep:
             moving = [held.row.body for held in tables.outbox.values()]
             moving += [task.body for task in tables.tasks.values()]
             moving += [row.body for box in tables.inbox.values() for row in box.values()]
+            moving += [",".join(entry.names).encode() for entry, _ in tables.cache.values()]
             return [body for body in moving if _MARK in body], "-"
         if after.startswith(_BLOBS):
             naming = sorted(digest for digest, body in tables.blobs.items() if digest > after and _MARK in body)[:limit]

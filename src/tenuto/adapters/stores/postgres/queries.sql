@@ -732,6 +732,7 @@ position('sha256:'::bytea in body) > 0
 select body from outbox where {names_blob}
 union all select body from task where {names_blob}
 union all select body from inbox where {names_blob}
+union all select convert_to(names, 'UTF8') from cache_entry where names <> ''
 
 -- name: naming
 -- Records of some runs that may name blobs.
@@ -1399,3 +1400,93 @@ select ns, workflow, version, mark from optimizer_look where ns = $1 order by wo
 -- Say how far the runs of a workflow have been looked at.
 insert into optimizer_look (ns, workflow, version, mark) values ($1, $2, $3, $4)
 on conflict (ns, workflow) do update set version = excluded.version, mark = excluded.mark
+
+-- ==================================================================================================== cache
+
+-- name: cache_lock_shared
+-- Let nothing of a namespace be invalidated while a result is put; the lock ends with the transaction.
+select pg_advisory_xact_lock_shared(hashtextextended($1, 7222))
+
+-- name: cache_lock
+-- Let no result of a namespace be put while something of it is invalidated.
+select pg_advisory_xact_lock(hashtextextended($1, 7222))
+
+-- name: cache_get
+-- Results under some keys that have not expired.
+select key, workflow, node, body, size, took_ms, cost_usd_micros, created_at from cache_entry
+where ns = $1 and key = any($2::text[]) and (expires_at = 0 or expires_at > {now})
+
+-- name: cache_stamp
+-- How often something of a namespace was invalidated.
+select n from cache_stamp where ns = $1
+
+-- name: cache_stamp_next
+-- Let nothing be kept any more that was computed before now.
+insert into cache_stamp as s (ns, n) values ($1, 1) on conflict (ns) do update set n = s.n + 1
+
+-- name: cache_put
+-- Keep a result.
+insert into cache_entry (ns, key, workflow, node, body, size, took_ms, cost_usd_micros, created_at, expires_at, names)
+select $1, $2, $3, $4, $5, $6, $7, $8, t, case when $9::bigint = 0 then 0 else t + $9::bigint end, $10
+from (select {clock} as t) as c
+on conflict (ns, key) do update set
+  workflow = excluded.workflow, node = excluded.node, body = excluded.body, size = excluded.size,
+  took_ms = excluded.took_ms, cost_usd_micros = excluded.cost_usd_micros, created_at = excluded.created_at,
+  expires_at = excluded.expires_at, names = excluded.names
+
+-- name: cache_expire
+-- Forget results whose time is over; those that another transaction forgets are left to it.
+delete from cache_entry where (ns, key) in (
+  select ns, key from cache_entry where expires_at between 1 and {now} limit 1000 for update skip locked
+)
+
+-- name: cache_total
+-- How much a namespace keeps.
+select count(*) as entries, coalesce(sum(size), 0)::bigint as bytes from cache_entry where ns = $1
+
+-- name: cache_evict
+-- Forget the results put first, until a namespace keeps no more than it may.
+delete from cache_entry where (ns, key) in (
+  select ns, key from cache_entry where ns = $1 and key in (
+    select key from (
+      select key, row_number() over age as n, sum(size) over age as total from cache_entry where ns = $1
+      window age as (order by created_at desc, key desc rows unbounded preceding)
+    ) as aged where n > $2 or total > $3
+  ) for update skip locked
+)
+
+-- name: cache_drop
+-- Forget results by what was computed.
+delete from cache_entry
+where ns = $1 and ($2 = '' or key = $2) and ($3 = '' or workflow = $3) and ($4 = '' or node = $4)
+returning key
+
+-- name: cache_sizes
+-- What is kept, by node.
+select workflow, node, count(*) as entries, sum(size)::bigint as bytes from cache_entry
+where ns = $1 and (expires_at = 0 or expires_at > {now}) group by workflow, node order by workflow, node
+
+-- name: flight_take
+-- Take what nobody with a living lease computes.
+insert into cache_flight as f (ns, key, worker)
+select x.ns, x.key, $3 from unnest($1::text[], $2::text[]) as x(ns, key)
+where exists (select from worker w where w.id = $3 and w.lease_until > {clock})
+order by x.ns, x.key
+on conflict (ns, key) do update set worker = excluded.worker
+where f.worker = excluded.worker
+  or not exists (select from worker w where w.id = f.worker and w.lease_until > {clock})
+returning ns, key
+
+-- name: flights
+-- What somebody with a living lease computes of some keys.
+select f.ns, f.key from cache_flight f join unnest($1::text[], $2::text[]) as x(ns, key) on x.ns = f.ns and x.key = f.key
+where exists (select from worker w where w.id = f.worker and w.lease_until > {clock})
+
+-- name: flight_end
+-- Compute some of what we computed no more, and forget what nobody alive computes.
+delete from cache_flight where (ns, key) in (
+  select f.ns, f.key from cache_flight f
+  where (f.worker = $3 and (f.ns, f.key) in (select x.ns, x.key from unnest($1::text[], $2::text[]) as x(ns, key)))
+    or not exists (select from worker w where w.id = f.worker and w.lease_until > {clock})
+  for update skip locked
+)

@@ -8,6 +8,7 @@ import asyncpg
 
 from tenuto.adapters.stores.postgres import faults, schema
 from tenuto.adapters.stores.postgres.artifacts import Artifacts
+from tenuto.adapters.stores.postgres.cache import Cache
 from tenuto.adapters.stores.postgres.checkpoints import Checkpoints
 from tenuto.adapters.stores.postgres.data_keys import DataKeys
 from tenuto.adapters.stores.postgres.findings import Findings
@@ -35,7 +36,7 @@ READERS = 3
 
 class PostgresStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins, Cache,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

@@ -528,6 +528,10 @@ select body from task where {names_blob}
 -- Unread messages that may name blobs.
 select body from inbox where {names_blob}
 
+-- name: moving_cache
+-- Artifacts that kept results speak of.
+select cast(names as blob) from cache_entry where names <> ''
+
 -- name: naming
 -- Records of some runs that may name blobs.
 select body from rec where run_id between ? and ? and {names_blob}
@@ -1100,3 +1104,74 @@ select workflow, version, mark from optimizer_look where ns = ? order by workflo
 -- Say how far the runs of a workflow have been looked at.
 insert into optimizer_look (ns, workflow, version, mark) values (?, ?, ?, ?)
 on conflict (ns, workflow) do update set version = excluded.version, mark = excluded.mark
+
+-- ==================================================================================================== cache
+
+-- name: cache_get
+-- Results under some keys that have not expired.
+select key, workflow, node, body, size, took_ms, cost_usd_micros, created_at from cache_entry
+where ns = ?1 and key in (select value from json_each(?2)) and (expires_at = 0 or expires_at > ?3)
+
+-- name: cache_stamp
+-- How often something of a namespace was invalidated.
+select n from cache_stamp where ns = ?
+
+-- name: cache_stamp_next
+-- Let nothing be kept any more that was computed before now.
+insert into cache_stamp (ns, n) values (?, 1) on conflict (ns) do update set n = n + 1
+
+-- name: cache_put
+-- Keep a result.
+insert or replace into cache_entry
+  (ns, key, workflow, node, body, size, took_ms, cost_usd_micros, created_at, expires_at, names)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: cache_expire
+-- Forget results whose time is over.
+delete from cache_entry where expires_at between 1 and ?
+
+-- name: cache_total
+-- How much a namespace keeps.
+select count(*), coalesce(sum(size), 0) from cache_entry where ns = ?
+
+-- name: cache_evict
+-- Forget the results put first, until a namespace keeps no more than it may.
+delete from cache_entry where ns = ?1 and key in (
+  select key from (
+    select key, row_number() over age as n, sum(size) over age as total from cache_entry where ns = ?1
+    window age as (order by created_at desc, key desc rows unbounded preceding)
+  ) where n > ?2 or total > ?3
+)
+
+-- name: cache_drop
+-- Forget results by what was computed.
+delete from cache_entry
+where ns = ?1 and (?2 = '' or key = ?2) and (?3 = '' or workflow = ?3) and (?4 = '' or node = ?4)
+
+-- name: cache_sizes
+-- What is kept, by node.
+select workflow, node, count(*), sum(size) from cache_entry
+where ns = ?1 and (expires_at = 0 or expires_at > ?2) group by workflow, node order by workflow, node
+
+-- name: flight_take
+-- Take what nobody with a living lease computes.
+insert into cache_flight (ns, key, worker)
+select ?1, ?2, ?3 where exists (select 1 from worker where id = ?3 and lease_until > ?4)
+on conflict (ns, key) do update set worker = excluded.worker
+where worker = excluded.worker
+  or not exists (select 1 from worker w where w.id = cache_flight.worker and w.lease_until > ?4)
+
+-- name: flights
+-- What somebody with a living lease computes of some keys.
+select ns, key from cache_flight f
+where (ns, key) in (select value ->> 0, value ->> 1 from json_each(?1))
+  and exists (select 1 from worker w where w.id = f.worker and w.lease_until > ?2)
+
+-- name: flight_end
+-- Compute it no more.
+delete from cache_flight where ns = ? and key = ? and worker = ?
+
+-- name: flights_of_dead
+-- Forget what nobody alive computes.
+delete from cache_flight
+where not exists (select 1 from worker w where w.id = cache_flight.worker and w.lease_until > ?)

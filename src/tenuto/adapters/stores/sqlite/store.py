@@ -11,6 +11,7 @@ from typing import Any
 
 from tenuto.adapters.stores.sqlite import schema, sql
 from tenuto.adapters.stores.sqlite.artifacts import Artifacts
+from tenuto.adapters.stores.sqlite.cache import Cache
 from tenuto.adapters.stores.sqlite.checkpoints import Checkpoints
 from tenuto.adapters.stores.sqlite.connection import (
     Connect,
@@ -49,7 +50,7 @@ def wall_clock() -> int:
 
 class SqliteStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
-    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins,
+    DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins, Cache,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 

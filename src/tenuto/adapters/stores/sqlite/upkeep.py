@@ -16,7 +16,7 @@ from tenuto.adapters.stores.sqlite.transaction import Tx
 _MOVING = "-"
 _BLOBS = "sha256:"
 _digests = re.compile(rb"sha256:[0-9a-f]{64}").findall
-_moving = ("moving_outbox", "moving_task", "moving_inbox")
+_moving = ("moving_outbox", "moving_task", "moving_inbox", "moving_cache")
 
 
 class Upkeep(Part):

@@ -1,4 +1,4 @@
-"""Rules of a node's own fields: joins, retries, limits, failures, effects and the cache."""
+"""Rules of a node's own fields: joins, retries, limits, failures and effects."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from tenuto.domain.graph.requirements import TOOL
 from tenuto.domain.graph.rules.subject import Known, Spot, Subject, text_of
 from tenuto.domain.graph.schema import check_schema
 
-CACHE_POLICIES = ("off", "read_only", "read_through", "write_only")
-_CACHE_FIELDS = ("policy", "ttl_s", "key")
 _RUNS_NOTHING = ("switch", "join", "map", "approval", "wait", "subflow")
 
 
@@ -23,7 +21,6 @@ def check_nodes(s: Subject) -> None:
         _check_limits(s, spot)
         _check_on_error(s, spot)
         _check_effect(s, spot)
-        _check_cache(s, spot)
         if spot.node.output_schema is not None:
             s.found.items.extend(check_schema(spot.node.output_schema, pointer(spot.place, "output_schema")))
 
@@ -118,36 +115,3 @@ def _check_effect(s: Subject, spot: Spot) -> None:
         message = f"there is no status hook {node.on_unknown!r}; allowed: 'retry', 'ask' or the name of a hook"
         hint = nearest(node.on_unknown, {"retry", "ask", *hooks})
         s.report(pointer(spot.place, "on_unknown"), message, "graph.unknown_hook", hint)
-
-
-def _check_cache(s: Subject, spot: Spot) -> None:
-    node, place = spot.node, pointer(spot.place, "cache")
-    cache = node.cache
-    if cache is None:
-        return
-    fields = cache if isinstance(cache, dict) else {"policy": cache}
-    for key in fields:
-        if key not in _CACHE_FIELDS:
-            s.found.unknown_field(place, key, _CACHE_FIELDS, "a cache policy")
-    policy = fields.get("policy", "read_through")
-    if policy not in CACHE_POLICIES:
-        message = f"{policy!r} is no cache policy; allowed: {', '.join(CACHE_POLICIES)}"
-        s.report(place, message, "graph.cache", nearest(str(policy), CACHE_POLICIES))
-    if policy == "off":
-        return
-    reason = _why_not_cacheable(s, node)
-    if reason:
-        hint = "leave 'cache' out, or declare the node 'pure', or 'idempotent' and 'deterministic'"
-        s.report(place, f"{node.id!r} cannot be cached: {reason}", "graph.cache", hint)
-
-
-def _why_not_cacheable(s: Subject, node: Node) -> str:
-    if node.kind in _RUNS_NOTHING:
-        return f"a node of kind {node.kind!r} has no result of its own"
-    effect = effect_of(s.known, node)
-    if effect == "effect":
-        return "it has an effect, which a cached result would leave out"
-    handler = text_of(node.config.get("handler"))
-    if effect == "idempotent" and not node.deterministic and handler not in s.known.deterministic:
-        return "it is idempotent, which does not mean that its result is always the same"
-    return ""

@@ -1,0 +1,135 @@
+"""The key a step's result is kept under: a digest of all that the result follows from, and of nothing else.
+
+In it, for a step by itself:
+
+- the node: `kind`, its `config` with what a redrive changed and with references filled in, and `output_schema`;
+- the code: whatever the worker says identifies the handler, the tools and the models (`code`);
+- the input: what the step is given, as canonical JSON;
+- `reads`: every variable and output that an expression of the config names, with its value;
+- for agents also what they may look at: the goal and labels of the run, the outputs of the steps before, and what agents of
+  the run have found so far; for a redriven step the guidance a person gave.
+
+Not in it: the node's id, description, `name`, retries, timeouts, joins, effect class, isolation, error handling, resources and
+its cache policy; the workflow and its version; the run, the moment and the worker. So equal work in two workflows has one key.
+The namespace is not in it either: keys are compared within one.
+
+For a group: the same of each member, but in place of inputs that come from inside the group, how its members are connected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tenuto.domain.base.canonical import digest
+from tenuto.domain.base.expressions import compile_value
+from tenuto.domain.graph.kinds import CONFIG
+from tenuto.domain.graph.model import Node
+from tenuto.domain.graph.plan import Plan, PlanNode
+from tenuto.domain.runs import data
+from tenuto.domain.runs.inputs import Env
+from tenuto.domain.runs.state import RunState, Step
+
+FORMAT = 1
+"""Counts changes of what is in a key; entries under keys of another format are never found."""
+
+_COSMETIC = ("name",)
+
+
+def key_of(st: RunState, plan: Plan, env: Env, key: str, code: Mapping[str, Any]) -> str:
+    """Return what the result of a step is kept under, `sha256:` and 64 hex digits.
+
+    Args:
+        code: What identifies the code, tools and models that would compute it.
+
+    Raises:
+        InputMissing: What the step is given does not exist.
+        NeedValues: A value is not at hand.
+        Unserialisable: Something in it has no JSON form.
+    """
+    found = plan.node_of(key)
+    node, step = found.node, st.steps[key]
+    parts = _definition(node, step.config)
+    parts["config"] = {**parts["config"], **_rendered(st, plan, env, node, parts["config"], key)}
+    parts["reads"] = _reads(st, plan, env, node, parts["config"], key)
+    parts["input"] = data.step_input(st, plan, env, key)
+    if node.kind == "agent":
+        parts["sees"] = _seen_by_agents(st, plan, env, found, key)
+    if step.guidance:
+        parts["guidance"] = step.guidance
+    return digest({"format": FORMAT, "step": parts, "code": code})
+
+
+def _definition(node: Node, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what of a node can change its result."""
+    merged = {**node.config, **(config or {})}
+    return {
+        "kind": node.kind, "config": {name: value for name, value in merged.items() if name not in _COSMETIC},
+        "output_schema": node.output_schema,
+    }
+
+
+def _rendered(st: RunState, plan: Plan, env: Env, node: Node, config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {
+        name: data.render(st, plan, env, config[name], key)
+        for name in CONFIG[node.kind].templates if name in config and not _is_expression(node, name, config[name])
+    }
+
+
+def _is_expression(node: Node, name: str, value: Any) -> bool:
+    """Say whether a field is CEL: some always are, and the list that filters and aggregates go over may be."""
+    return name in CONFIG[node.kind].conditions or (name == "over" and isinstance(value, str) and "$" not in value)
+
+
+def expressions_of(node: Node, config: Mapping[str, Any]) -> list[str]:
+    """Return the CEL texts of a node's config."""
+    names = dict.fromkeys((*CONFIG[node.kind].conditions, "over"))
+    return [config[name] for name in names if isinstance(config.get(name), str) and _is_expression(node, name, config[name])]
+
+
+def _reads(st: RunState, plan: Plan, env: Env, node: Node, config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    reads: set[str] = set()
+    for text in expressions_of(node, config):
+        reads |= compile_value(text).reads
+    names = frozenset(reads - {"input", "output"})
+    return data.bindings(st, plan, env, key, names, None) if names else {}
+
+
+def _seen_by_agents(st: RunState, plan: Plan, env: Env, node: PlanNode, key: str) -> dict[str, Any]:
+    return {
+        "goal": st.goal, "labels": st.labels, "before": data.predecessors(st, plan, env, key),
+        "found": [
+            [plan.title(name), env.load(step.out)] for name, step in sorted(st.steps.items(), key=_finished)
+            if step.status == "completed" and step.out is not None and plan.node_of(name).node.kind == "agent"
+        ],
+    }  # fmt: skip
+
+
+def _finished(item: tuple[str, Step]) -> tuple[int, str]:
+    return item[1].finished_at, item[0]
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One kept result: JSON, and what it took."""
+
+    value: msgspec.Raw
+    ms: int = 0
+    usd_micros: int = 0
+
+
+class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept under one key.
+
+    Attributes:
+        results: By node, or under an empty name for a step by itself.
+        artifacts: Digests of artifacts that the results speak of; without one of them the bundle is worth nothing.
+    """
+
+    results: dict[str, Result]
+    artifacts: tuple[str, ...] = ()
+
+
+encode_bundle = msgspec.json.Encoder().encode
+decode_bundle = msgspec.json.Decoder(Bundle).decode

@@ -1,0 +1,374 @@
+"""Results kept for others, as one worker sees them: looked up before an attempt begins, kept when it has ended.
+
+An attempt that has to wait because another step computes the same holds no slot, no task and no connection; it is in a line
+here. Whoever computes has a flight in the store, which lasts as long as this worker's lease, so a dead worker's flights are
+free. There is one attempt of this worker in the air for each key; the others stand behind it. A flight of ours that ends
+wakes our own line at once and the others' through the store; whoever was not woken looks again with the next poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from msgspec import Raw
+
+from tenuto.domain.base.canonical import digest
+from tenuto.domain.base.values import pack_bytes
+from tenuto.domain.graph.caching import Caching
+from tenuto.domain.graph.requirements import tools_of
+from tenuto.domain.runs import inputs as io
+from tenuto.domain.runs.events import Cached
+from tenuto.domain.runs.memo import Bundle, Result, decode_bundle, encode_bundle, key_of
+from tenuto.domain.runs.state import in_shadow
+from tenuto.ports.cache import CacheEntries, CacheEntry, Place
+from tenuto.runtime.worker.attempts import Attempt
+from tenuto.runtime.worker.background import Background
+from tenuto.runtime.worker.lease import Lease
+from tenuto.runtime.worker.resources import Resources
+from tenuto.runtime.worker.slots import Slots
+
+log = logging.getLogger("tenuto.cache")
+STALE = "something was invalidated while it was computed"
+_artifacts = re.compile(rb"sha256:[0-9a-f]{64}").findall
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """What an attempt wants of the cache.
+
+    Attributes:
+        stamp: Of the look before it computes; a result is kept only if nothing was invalidated since.
+        flight: The worker id under which it holds the flight; empty when it holds none.
+        looked: Whether it was looked for already; found later, it was computed meanwhile.
+    """
+
+    place: Place
+    policy: Caching
+    reads: bool
+    writes: bool
+    stamp: str = ""
+    flight: str = ""
+    looked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """Attempts that want the result of one key; the one in the air is not in it."""
+
+    waiting: deque[Attempt] = field(default_factory=deque[Attempt])
+    flying: Attempt | None = None
+
+
+class Memo:
+    """The cache of one worker. Everything happens on its event loop."""
+
+    def __init__(self, resources: Resources, lease: Lease, slots: Slots, background: Background) -> None:
+        """Look up for the attempts of a worker."""
+        self._resources = resources
+        self._lease = lease
+        self._slots = slots
+        self._background = background
+        self._entered: list[Attempt] = []
+        self._lines: dict[Place, Line] = {}
+        self._wake = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+        self._codes: dict[str, str] = {}
+        self._closed = False
+
+    @property
+    def _entries(self) -> CacheEntries:
+        return self._resources.cache
+
+    def enter(self, attempt: Attempt) -> None:
+        """Look for the result of an attempt; let its code run only if it has to."""
+        if not self._resources.options.cache.enabled:
+            self._slots.enter(attempt)
+            return
+        self._entered.append(attempt)
+        self.poke()
+        if self._serving is None or self._serving.done():
+            self._serving = self._background.spawn(self._serve())
+
+    def close(self) -> None:
+        """Let nobody compute any more: the worker shuts down, and what waits is given back with its runs."""
+        self._closed = True
+
+    def poke(self) -> None:
+        """Look again: something may have been kept, or given up, elsewhere."""
+        self._wake.set()
+
+    async def _serve(self) -> None:
+        """Serve until nobody waits any more."""
+        while not self._closed and (self._entered or self._lines):
+            self._wake.clear()
+            entered, self._entered = self._entered, []
+            try:
+                await self._look(await self._prepared(entered))
+            except Exception:
+                # The cache may fail; steps do not fail with it.
+                log.exception("the cache failed; what waited for it is computed")
+                self._give_up(entered)
+            if not self._entered and self._lines:
+                await self._wake.wait()
+
+    def _give_up(self, entered: Iterable[Attempt]) -> None:
+        for attempt in entered:
+            self._go(attempt, None)
+        for place, line in list(self._lines.items()):
+            if line.flying is None:
+                del self._lines[place]
+                for attempt in line.waiting:
+                    self._go(attempt, None)
+
+    # --- looking up -------------------------------------------------------------------------------------------
+
+    async def _prepared(self, entered: list[Attempt]) -> list[tuple[Attempt, Asked]]:
+        """Return what attempts want; those whose key cannot be made compute."""
+        found: list[tuple[Attempt, Asked]] = []
+        for attempt in entered:
+            if _gone(attempt):
+                continue
+            try:
+                found.append((attempt, await self._asked(attempt)))
+            except Exception as exc:
+                # Whatever is wrong with its input, the attempt itself says better.
+                log.debug("step %s is not looked up: %s", attempt.key, exc, extra={"run": attempt.st.id})
+                self._go(attempt, None)
+        return found
+
+    async def _asked(self, attempt: Attempt) -> Asked:
+        policy, actor = attempt.node.memo, attempt.actor
+        assert policy is not None
+        while True:
+            try:
+                key = key_of(actor.st, actor.plan, actor.env, attempt.key, self._code(attempt))
+                break
+            except io.NeedValues as need:
+                await attempt.need(need)
+        fresh = actor.st.steps[attempt.key].group > 0
+        return Asked(
+            (actor.st.ns, key), policy, reads=policy.reads and not fresh, writes=policy.writes and not in_shadow(actor.st)
+        )
+
+    def _code(self, attempt: Attempt) -> dict[str, str]:
+        """Return what identifies the code that would compute a result."""
+        node, catalog = attempt.node.node, self._resources.catalog
+        found: dict[str, str] = {}
+        if node.kind == "function" and "handler" in node.config:
+            handler = catalog.handler(node.config["handler"])
+            found["handler"] = handler.version if handler is not None else ""
+        for name in tools_of(node):
+            tool = catalog.tool(name)
+            found[f"tool:{name}"] = "" if tool is None else self._known(f"{tool.version}\n{tool.description}\n{tool.schema}")
+        if node.kind == "agent" and not node.config.get("model"):
+            found["routing"] = self._known(repr(self._resources.options.routing))
+        return found
+
+    def _known(self, text: str) -> str:
+        known = self._codes.get(text)
+        if known is None:
+            known = self._codes[text] = digest(text)
+        return known
+
+    async def _look(self, fresh: list[tuple[Attempt, Asked]]) -> None:
+        """Serve those who came in, and those who wait behind a flight of somebody else."""
+        alone: list[tuple[Attempt, Asked]] = []
+        places: dict[Place, None] = {}
+        for attempt, asked in fresh:
+            attempt.asked = asked
+            if asked.reads and asked.writes:
+                self._lines.setdefault(asked.place, Line()).waiting.append(attempt)
+            else:
+                alone.append((attempt, asked))
+                places[asked.place] = None
+        for place, line in list(self._lines.items()):
+            self._thin(place, line)
+            if place in self._lines and line.flying is None:
+                places[place] = None
+        stamps, found = await self._get(places)
+        for attempt, asked in alone:
+            asked.stamp = stamps[asked.place[0]]
+            bundle = found.get(asked.place) if asked.reads else None
+            if bundle is None:
+                self._go(attempt, asked)
+            else:
+                self._recall(attempt, asked, _kept(bundle))
+        await self._fly([place for place in places if place in self._lines], found)
+
+    async def _fly(self, places: list[Place], found: dict[Place, Bundle]) -> None:
+        """Give lines what was found, and let the first of each other one compute, if nobody elsewhere does."""
+        missing: list[Place] = []
+        for place in places:
+            line = self._lines[place]
+            if place in found:
+                self._serve_line(place, found[place])
+            elif line.flying is None:
+                missing.append(place)
+        again = [place for place in missing if any(one.asked and one.asked.looked for one in self._lines[place].waiting)]
+        busy = await self._resources.store.busy_flights(again) if again else set[Place]()
+        for place in missing:
+            for attempt in self._lines[place].waiting:
+                if attempt.asked is not None:
+                    attempt.asked.looked = True
+        wanted = [place for place in missing if place not in busy]
+        if not wanted or self._closed:
+            return
+        worker = self._lease.id
+        taken = await self._resources.store.take_flights(worker, wanted)
+        # Whoever had a flight before us has kept the result before ending it, so now is the time to look again.
+        stamps, late = await self._get(dict.fromkeys(taken))
+        over: list[Place] = []
+        for place in taken:
+            line = self._lines.get(place)
+            if line is not None and place in late:
+                self._serve_line(place, late[place])
+            if line is None or place in late or not self._depart(place, line, worker, stamps[place[0]]):
+                over.append(place)
+        if over:
+            await self._resources.store.end_flights(worker, over)
+
+    def _thin(self, place: Place, line: Line) -> None:
+        """Forget those who want nothing any more: cancelled, evicted, or of a run that is somebody else's."""
+        line.waiting = deque(attempt for attempt in line.waiting if not _gone(attempt))
+        if not line.waiting and line.flying is None:
+            self._lines.pop(place, None)
+
+    def _depart(self, place: Place, line: Line, worker: str, stamp: str) -> bool:
+        """Let the first of a line compute under our flight; return whether there was one."""
+        self._thin(place, line)
+        if not line.waiting:
+            return False
+        attempt = line.flying = line.waiting.popleft()
+        asked = attempt.asked
+        assert asked is not None
+        asked.flight, asked.stamp = worker, stamp
+        self._go(attempt, asked)
+        return True
+
+    async def _get(self, places: Iterable[Place]) -> tuple[dict[str, str], dict[Place, Bundle]]:
+        """Return a stamp for each namespace, and what is kept under some keys and still whole."""
+        keys: dict[str, list[str]] = {}
+        for ns, key in places:
+            keys.setdefault(ns, []).append(key)
+        stamps: dict[str, str] = {}
+        found: dict[Place, Bundle] = {}
+        for ns, wanted in keys.items():
+            stamps[ns], entries = await self._entries.cache_get(ns, wanted)
+            for key, entry in entries.items():
+                bundle = await self._opened(entry)
+                if bundle is not None:
+                    found[ns, key] = bundle
+        return stamps, found
+
+    async def _opened(self, entry: CacheEntry) -> Bundle | None:
+        """Return what an entry holds; `None` when it cannot be read or speaks of artifacts that are gone."""
+        try:
+            bundle = decode_bundle(entry.body)
+            for name in bundle.artifacts:
+                if await self._resources.store.renew_artifact(entry.ns, name) is None:
+                    return None
+        except Exception as exc:
+            log.warning("a kept result of node %r is not used: %s", entry.node, exc)
+            return None
+        return bundle
+
+    # --- what follows -----------------------------------------------------------------------------------------
+
+    def _go(self, attempt: Attempt, asked: Asked | None) -> None:
+        """Let the code of an attempt run."""
+        attempt.asked = asked
+        if not _gone(attempt):
+            self._slots.enter(attempt)
+
+    def _serve_line(self, place: Place, bundle: Bundle) -> None:
+        line, kept = self._lines.pop(place, None), _kept(bundle)
+        for attempt in line.waiting if line is not None else ():
+            if attempt.asked is not None:
+                self._recall(attempt, attempt.asked, kept)
+
+    def _recall(self, attempt: Attempt, asked: Asked, kept: dict[str, io.Kept]) -> None:
+        """Let what is kept be the outcome of an attempt, without its code."""
+        if not _gone(attempt):
+            named = {name or attempt.node.id: result for name, result in kept.items()}
+            group = asked.policy.group
+            attempt.answered(io.Recalled(attempt.key, attempt.n, asked.place[1], named, group=group, joined=asked.looked))
+
+    async def keep(self, attempt: Attempt, out: Raw, blob: bytes | None, took_ms: int) -> Cached | None:
+        """Keep what an attempt computed, if its policy says so, and give it to those who wait for it here."""
+        asked = attempt.asked
+        if asked is None:
+            return None
+        how = "miss" if asked.reads else "unread"
+        if not asked.writes:
+            return Cached(key=asked.place[1], how=how)
+        bundle = Bundle({"": Result(Raw(blob) if blob is not None else out, took_ms, attempt.cost_usd_micros)})
+        stored, why = await self._put(attempt, asked, bundle)
+        line = self._lines.get(asked.place)
+        if why != STALE and line is not None and line.flying is attempt:
+            # Also what is too large to keep, or finds the cache away, is a result: those who wait here need no other.
+            self._serve_line(asked.place, bundle)
+            self._land(asked)
+        return Cached(key=asked.place[1], how=how, stored=stored, why=why)
+
+    async def _put(self, attempt: Attempt, asked: Asked, bundle: Bundle) -> tuple[bool, str]:
+        """Put results in the cache; return whether they are kept, and why not."""
+        options, (ns, key) = self._resources.options.cache, asked.place
+        try:
+            body = encode_bundle(bundle)
+            names = [name.decode() for name in dict.fromkeys(_artifacts(body))]
+            artifacts = tuple([name for name in names if await self._resources.store.artifact(ns, name) is not None])
+            if artifacts:
+                body = encode_bundle(Bundle(bundle.results, artifacts))
+            most = asked.policy.max_bytes or options.max_bytes
+            if len(body) > most:
+                return False, f"it has {len(body):,} bytes; at most {most:,} are kept"
+            ttl = options.ttl_s if asked.policy.ttl_s is None else asked.policy.ttl_s
+            entry = CacheEntry(
+                ns=ns, key=key, workflow=attempt.st.workflow, node=attempt.node.id, body=body, size=len(body), names=artifacts,
+                took_ms=sum(result.ms for result in bundle.results.values()),
+                cost_usd_micros=sum(result.usd_micros for result in bundle.results.values()),
+            )
+            stored = await self._entries.cache_put(entry, asked.stamp, round(ttl * 1000), options.bounds)
+        except Exception as exc:
+            log.warning("the result of step %s is not kept: %s", attempt.key, exc, extra={"run": attempt.st.id})
+            return False, "the cache failed"
+        return stored, "" if stored else STALE
+
+    def ended(self, attempt: Attempt) -> None:
+        """Hear that an attempt is over, however it ended; if it was in the air, the next one takes its place."""
+        asked, attempt.asked = attempt.asked, None
+        if asked is None or not asked.flight:
+            return
+        line = self._lines.get(asked.place)
+        if line is None or line.flying is not attempt:
+            return
+        line.flying = None
+        self._land(asked)
+
+    def _land(self, asked: Asked) -> None:
+        worker, asked.flight = asked.flight, ""
+        self._background.spawn(self._give_back(worker, asked.place))
+
+    async def _give_back(self, worker: str, place: Place) -> None:
+        """Give a flight back, so that whoever waits, here or elsewhere, looks again."""
+        await self._resources.store.end_flights(worker, [place])
+        self.poke()
+
+
+def _gone(attempt: Attempt) -> bool:
+    """Say whether an attempt wants nothing any more: cancelled, evicted, replaced, or of a run that is somebody else's."""
+    return attempt.over or attempt.actor.attempts.get(attempt.key) is not attempt
+
+
+def _kept(bundle: Bundle) -> dict[str, io.Kept]:
+    """Return results as outcomes, made once for everybody who waits for them."""
+    found: dict[str, io.Kept] = {}
+    for name, result in bundle.results.items():
+        out, blob = pack_bytes(bytes(result.value))
+        found[name] = io.Kept(out, blob, result.ms, result.usd_micros)
+    return found
