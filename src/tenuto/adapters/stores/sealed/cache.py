@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
+from tenuto.adapters.stores.sealed.envelope import Envelopes
+from tenuto.adapters.stores.sealed.ring import KeyRing
 from tenuto.errors import TenutoError
-from tenuto.ports.cache import CacheBounds, CacheEntries, CacheEntry, CacheSize
+from tenuto.ports.cache import CacheBounds, CacheEntries, CacheEntry, CacheSize, Place
+from tenuto.ports.store import Store
 
+T = TypeVar("T")
 log = logging.getLogger("tenuto.cache")
 
 
@@ -77,3 +81,60 @@ class SealedCache:
     async def cache_sizes(self, ns: str) -> list[CacheSize]:
         """Return what is kept, by workflow and node."""
         return await self.inner.cache_sizes(ns)
+
+
+class SealedResults:
+    """The side of a sealed store that keeps results and knows who computes them."""
+
+    inner: Store
+    ring: KeyRing
+    _envelopes: Envelopes
+
+    def name(self, ns: str, digest: str) -> str:
+        """Return the name under which a value is kept."""
+        raise NotImplementedError
+
+    async def _opened(self, work: Callable[[], T]) -> T:
+        raise NotImplementedError
+
+    async def cache_name(self, ns: str, key: str) -> str:
+        """Return the name under which a result is kept, which does not tell what its step was given."""
+        await self.ring.ready([ns])
+        return self.name(ns, key)
+
+    def seal_result(self, ns: str, name: str, body: bytes) -> bytes:
+        """Seal a result for its name."""
+        return self._envelopes.seal(ns, body, "cache", name)
+
+    async def open_result(self, ns: str, name: str, body: bytes) -> bytes:
+        """Return a result that was sealed for a name."""
+        return await self._opened(lambda: self._envelopes.open(body, "cache", name, ns=ns))
+
+    async def cache_get(self, ns: str, keys: Sequence[str]) -> tuple[str, dict[str, CacheEntry]]:
+        """Return what is kept under some keys, and a stamp."""
+        return await SealedCache(self.inner, self).cache_get(ns, keys)
+
+    async def cache_put(self, entry: CacheEntry, stamp: str, ttl_ms: int, bounds: CacheBounds) -> bool:
+        """Keep a sealed result."""
+        return await SealedCache(self.inner, self).cache_put(entry, stamp, ttl_ms, bounds)
+
+    async def cache_drop(self, ns: str, *, key: str = "", workflow: str = "", node: str = "") -> int:
+        """Forget results."""
+        return await SealedCache(self.inner, self).cache_drop(ns, key=key, workflow=workflow, node=node)
+
+    async def take_flights(self, worker: str, places: Sequence[Place]) -> set[Place]:
+        """Take what nobody with a living lease computes."""
+        names = await self._flights(places)
+        return {names[place] for place in await self.inner.take_flights(worker, list(names))}
+
+    async def busy_flights(self, places: Sequence[Place]) -> set[Place]:
+        """Return what somebody with a living lease computes."""
+        names = await self._flights(places)
+        return {names[place] for place in await self.inner.busy_flights(list(names))}
+
+    async def end_flights(self, worker: str, places: Sequence[Place]) -> None:
+        """Give back what is ours."""
+        await self.inner.end_flights(worker, list(await self._flights(places)))
+
+    async def _flights(self, places: Sequence[Place]) -> dict[Place, Place]:
+        return {(ns, await self.cache_name(ns, key)): (ns, key) for ns, key in places}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from tenuto.adapters.stores.sealed.cache import SealedCache
+from tenuto.adapters.stores.sealed.cache import SealedResults
 from tenuto.adapters.stores.sealed.envelope import Envelopes
 from tenuto.adapters.stores.sealed.masters import Masters
 from tenuto.adapters.stores.sealed.ring import EVERYBODY, KeyRing
@@ -21,8 +21,6 @@ from tenuto.adapters.stores.sealed.rows import Rows, UnknownKey
 from tenuto.domain.runs.wire import Record
 from tenuto.errors import Corrupt, InvalidSettings
 from tenuto.ports.artifacts import ArtifactRow
-from tenuto.ports.cache import CacheBounds, CacheEntry
-from tenuto.ports.cache import Place as Flight
 from tenuto.ports.checkpoints import Place, Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
@@ -54,7 +52,7 @@ NAMESPACES_KNOWN = 100_000
 SEARCHED_AT_ONCE = 500
 
 
-class SealedStore:
+class SealedStore(SealedResults):
     """Seals on the way in and opens on the way out; methods without payloads are those of the store inside.
 
     Args:
@@ -68,7 +66,6 @@ class SealedStore:
         self._envelopes = Envelopes(self.ring)
         self._rows = Rows(self.ring, self._envelopes)
         self._namespaces: OrderedDict[str, str] = OrderedDict()
-        self._cache = SealedCache(inner, self)
         inner.make_taken = self._rows.taken
 
     def __getattr__(self, name: str) -> Any:
@@ -357,50 +354,6 @@ class SealedStore:
         if not self.ring.has(ns):
             await self.ring.refresh()
         return self.ring.has(ns)
-
-    # --- the cache --------------------------------------------------------------------------------------------
-
-    async def cache_name(self, ns: str, key: str) -> str:
-        """Return the name under which a result is kept, which does not tell what its step was given."""
-        await self.ring.ready([ns])
-        return self.name(ns, key)
-
-    def seal_result(self, ns: str, name: str, body: bytes) -> bytes:
-        """Seal a result for its name."""
-        return self._envelopes.seal(ns, body, "cache", name)
-
-    async def open_result(self, ns: str, name: str, body: bytes) -> bytes:
-        """Return a result that was sealed for a name."""
-        return await self._opened(lambda: self._envelopes.open(body, "cache", name, ns=ns))
-
-    async def cache_get(self, ns: str, keys: Sequence[str]) -> tuple[str, dict[str, CacheEntry]]:
-        """Return what is kept under some keys, and a stamp."""
-        return await self._cache.cache_get(ns, keys)
-
-    async def cache_put(self, entry: CacheEntry, stamp: str, ttl_ms: int, bounds: CacheBounds) -> bool:
-        """Keep a sealed result."""
-        return await self._cache.cache_put(entry, stamp, ttl_ms, bounds)
-
-    async def cache_drop(self, ns: str, *, key: str = "", workflow: str = "", node: str = "") -> int:
-        """Forget results."""
-        return await self._cache.cache_drop(ns, key=key, workflow=workflow, node=node)
-
-    async def take_flights(self, worker: str, places: Sequence[Flight]) -> set[Flight]:
-        """Take what nobody with a living lease computes."""
-        names = await self._flights(places)
-        return {names[place] for place in await self.inner.take_flights(worker, list(names))}
-
-    async def busy_flights(self, places: Sequence[Flight]) -> set[Flight]:
-        """Return what somebody with a living lease computes."""
-        names = await self._flights(places)
-        return {names[place] for place in await self.inner.busy_flights(list(names))}
-
-    async def end_flights(self, worker: str, places: Sequence[Flight]) -> None:
-        """Give back what is ours."""
-        await self.inner.end_flights(worker, list(await self._flights(places)))
-
-    async def _flights(self, places: Sequence[Flight]) -> dict[Flight, Flight]:
-        return {(ns, await self.cache_name(ns, key)): (ns, key) for ns, key in places}
 
     # --- reports ----------------------------------------------------------------------------------------------
 
