@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import msgspec
@@ -43,7 +43,7 @@ class Api:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
         self.connections += 1
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError), closing(writer):
             while True:
                 lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 method, path, _ = lines[0].split(" ")
@@ -53,7 +53,6 @@ class Api:
                 head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(answer)}\r\ncontent-type: application/json\r\n\r\n"
                 writer.write(head.encode() + answer)
                 await writer.drain()
-        writer.close()
 
     async def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Return status and body."""

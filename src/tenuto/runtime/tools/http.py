@@ -18,6 +18,8 @@ from tenuto.runtime.tools.tracing import traceparent
 if TYPE_CHECKING:
     import httpx
 
+    from tenuto.runtime.tools.connections import Connections
+
 MAX_REDIRECTS = 5
 SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "idempotency-key"})
@@ -62,13 +64,13 @@ class HttpStatus(Permanent):
 
 async def run_http(
     ctx: Journaled, config: dict[str, Any], policy: HttpPolicy, *, effect: str | None = None, on_unknown: str = "",
-    key: str | None = None, client: httpx.AsyncClient | None = None, timeout_s: float | None = None,
+    key: str | None = None, connections: Connections | None = None, timeout_s: float | None = None,
 ) -> dict[str, Any]:
     """Make a node's request once; its answer is recorded.
 
     Args:
         key: Identity of the call among those of its step.
-        client: Its connections are used, and left open.
+        connections: Are used and left open; `None` makes some.
         timeout_s: For the request with all its redirects; `None` is what the policy says.
         effect: What a repeat does, as the author says; `None` goes by the method.
         on_unknown: What to do when it is not known whether an effect happened; empty asks a person.
@@ -80,13 +82,13 @@ async def run_http(
     effect = effect or ("idempotent" if method in SAFE_TO_REPEAT else "effect")
 
     async def make(key: str) -> dict[str, Any]:
-        return await request(method, config, policy, key, client, timeout_s)
+        return await request(method, config, policy, key, connections, timeout_s)
 
     return await ctx.perform("tool", "http", config, make, key=key, effect=effect, on_unknown=on_unknown or "ask")
 
 
 async def request(
-    method: str, config: dict[str, Any], policy: HttpPolicy, key: str, client: httpx.AsyncClient | None = None,
+    method: str, config: dict[str, Any], policy: HttpPolicy, key: str, connections: Connections | None = None,
     timeout_s: float | None = None,
 ) -> dict[str, Any]:
     """Make one request, following redirects under the same rules.
@@ -96,24 +98,23 @@ async def request(
         HttpFailed: No answer, or a 429 or 5xx; trying again may help.
         HttpStatus: Another unexpected status.
     """
+    from tenuto.runtime.tools.connections import open_client
+
     most = min(policy.longest_s, timeout_s or policy.longest_s)
     try:
-        async with asyncio.timeout(most):
-            if client is not None:
-                return await _request(method, config, policy, key, client)
-            async with open_client(policy) as own:
-                return await _request(method, config, policy, key, own)
+        async with asyncio.timeout(most), open_client(policy.timeout_s, connections) as client:
+            return await _request(method, config, policy, key, client)
     except TimeoutError:
         unknown = method not in SAFE_TO_REPEAT
         message = f"{method} {config['url']}: no whole answer within {most:g} s"
         raise HttpFailed(message, unknown=unknown) from None
 
 
-def open_client(policy: HttpPolicy) -> httpx.AsyncClient:
-    """Return connections for requests under a policy; whoever opens them closes them."""
-    import httpx
+def open_connections() -> Connections:
+    """Return connections for several requests; whoever opens them closes them."""
+    from tenuto.runtime.tools.connections import Connections
 
-    return httpx.AsyncClient(timeout=httpx.Timeout(policy.timeout_s), follow_redirects=False, trust_env=False)
+    return Connections()
 
 
 async def status_of(url: str, policy: HttpPolicy) -> int:
@@ -125,8 +126,10 @@ async def status_of(url: str, policy: HttpPolicy) -> int:
     """
     import httpx
 
+    from tenuto.runtime.tools.connections import open_client
+
     pinned, host, extensions = await _pin(url, policy, None)
-    async with open_client(policy) as client:
+    async with open_client(policy.timeout_s) as client:
         try:
             answer = await _send(client, "HEAD", pinned, host, extensions, {}, None, None, policy)
         except httpx.ConnectError as exc:
@@ -165,6 +168,7 @@ async def _request(
             method, body = "GET", None
         if _origin(before) != _origin(url):
             headers = _without_credentials(headers)
+            client.cookies.clear()  # they are kept by address, which the next host may share
     else:
         raise HttpRefused(f"more than {MAX_REDIRECTS} redirects, the last to {url}")
     answer["url"], answer["method"] = url, method

@@ -11,10 +11,10 @@ from tenuto.domain.graph.requests import in_order
 from tenuto.domain.runs.events import Failure
 from tenuto.errors import TenutoError
 from tenuto.runtime.tools.call import Journaled
-from tenuto.runtime.tools.http import HttpPolicy, open_client, run_http
+from tenuto.runtime.tools.http import HttpPolicy, open_connections, run_http
 
 if TYPE_CHECKING:
-    import httpx
+    from tenuto.runtime.tools.connections import Connections
 
 
 class Render(Protocol):
@@ -44,7 +44,7 @@ async def run_requests(
     answers: dict[str, Any] = {}
     making: dict[str, asyncio.Task[None]] = {}
 
-    async def make(request: dict[str, Any], needs: tuple[str, ...], client: httpx.AsyncClient) -> None:
+    async def make(request: dict[str, Any], needs: tuple[str, ...], connections: Connections) -> None:
         if needs:
             await asyncio.wait([making[name] for name in needs])
         if any(name not in answers for name in needs):
@@ -53,15 +53,15 @@ async def run_requests(
         name = str(request["id"])
         sent = {key: value for key, value in rendered.items() if key not in ("id", "after", "timeout_s")}
         answers[name] = await run_http(
-            ctx, sent, policy, effect=effect, on_unknown=on_unknown, key=f"http:{name}", client=client,
+            ctx, sent, policy, effect=effect, on_unknown=on_unknown, key=f"http:{name}", connections=connections,
             timeout_s=request.get("timeout_s"),
         )
 
     requests: list[dict[str, Any]] = config[REQUESTS]
     names = [str(request["id"]) for request in requests]
-    async with open_client(policy) as client:
+    async with open_connections() as connections:
         for request, needs in in_order(requests):
-            making[str(request["id"])] = asyncio.ensure_future(make(request, needs, client))
+            making[str(request["id"])] = asyncio.ensure_future(make(request, needs, connections))
         await _over([making[name] for name in names])
     result = config.get("result")
     return answers[result] if result else {name: answers[name] for name in names}
