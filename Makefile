@@ -11,11 +11,11 @@ SEEDS ?= 10000
 RUNS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint imports types dev bench docs soak clean
+.PHONY: help demo test check lint imports types dev bench docs soak optimizers clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/run $(if $(findstring --postgres,$(ARGS)),$(VENV)/postgres) ## run, kill, resume, fork, compare; then look around (ARGS=--exit, ARGS=--postgres)
 	@$(BIN)/tenuto demo $(ARGS)
@@ -48,6 +48,9 @@ soak: $(VENV)/dev ## long: SEEDS simulations, every place to kill an agent at, R
 	@TENUTO_TEST_KILLS_STRIDE=1 $(BIN)/python -m pytest -q -s tests/chaos/test_kills.py
 	@$(BIN)/tenuto chaos --runs $(RUNS) --workers 3 --store sqlite
 	@$(BIN)/tenuto chaos --runs $(RUNS) --workers 3 --store postgres
+
+optimizers: $(VENV)/dev ## build the WebAssembly modules again; an error if unchanged sources come to other bytes
+	@$(BIN)/python scripts/build_optimizers.py
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) site .pytest_cache .ruff_cache .import_linter_cache .hypothesis

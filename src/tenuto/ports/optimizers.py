@@ -133,6 +133,19 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     reply: int = 1024 * 1024
 
 
+class Builtin(msgspec.Struct, frozen=True, kw_only=True):
+    """An optimizer that ships with Tenuto, as a module like any other.
+
+    Attributes:
+        digest: SHA-256 of the module, in hex.
+    """
+
+    name: str
+    description: str
+    digest: str
+    module: bytes
+
+
 class OptimizerStopped(Exception):
     """A plug-in gave no answer.
 

@@ -20,6 +20,7 @@ from tenuto.adapters.objects.places import ArtifactPlace as ArtifactPlace
 from tenuto.adapters.objects.places import open_artifacts as open_artifacts
 from tenuto.adapters.objects.places import open_depot as open_depot
 from tenuto.adapters.objects.places import open_objects as open_objects
+from tenuto.adapters.optimizers.builtin import builtin_optimizers as builtin_optimizers
 from tenuto.adapters.processes import ProcessPool
 from tenuto.domain.budgets.escrow import Cap
 from tenuto.domain.graph.requirements import models_of

@@ -78,9 +78,10 @@ class Api:
 @asynccontextmanager
 async def api() -> AsyncIterator[Api]:
     """Serve on loopback."""
-    made, tasks = Api(), set[asyncio.Task[None]]()
+    made, tasks, writers = Api(), set[asyncio.Task[None]](), list[asyncio.StreamWriter]()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         task = asyncio.ensure_future(made.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -94,3 +95,5 @@ async def api() -> AsyncIterator[Api]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.close()

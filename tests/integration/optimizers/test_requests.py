@@ -163,3 +163,15 @@ async def test_a_replay_makes_every_request_again() -> None:
         again = await runtime.engine.runs.replay(view.id, Replay(from_step=0))
         await runtime.engine.runs.result(again.id, timeout_s=LONG_S)
     assert server.count() == {"GET /a": 2, "GET /b": 2}
+
+
+async def test_a_kept_result_goes_by_all_requests_and_by_what_reads_what() -> None:
+    """The second run reads the same, so nothing is asked; the third reads another part of the first answer."""
+    async with api() as server, running("memory:", App("t").catalog(), http_allow=["127.0.0.1"]) as runtime:
+        outputs: list[Any] = []
+        for part in ("n", "n", "method"):
+            requests = [{"id": "a", "url": f"{server.url}/a"}, {"id": "b", "url": f"{server.url}/b/${{requests.a.body.{part}}}"}]
+            fields = {"effect": "pure", "cache": "read_through"}
+            outputs.append((await ran(runtime.engine, document("", requests, **fields))).output)
+    assert outputs[0] == outputs[1] != outputs[2]
+    assert server.count() == {"GET /a": 2, "GET /b/2": 1, "GET /b/GET": 1}

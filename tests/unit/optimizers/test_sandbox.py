@@ -192,11 +192,13 @@ async def test_check_runs_no_task_and_says_the_same(sandbox: WasmSandbox) -> Non
 
 
 async def test_closing_ends_every_thread() -> None:
+    before = set(threading.enumerate())
     made = WasmSandbox()
     await made.check(replying(b"{}"))
-    assert any(thread.name.startswith("tenuto-optimizer") for thread in threading.enumerate())
+    names = {thread.name for thread in set(threading.enumerate()) - before}
+    assert names == {"tenuto-optimizer-clock", "tenuto-optimizer_0"}
     await asyncio.to_thread(made.close)
-    assert not any(thread.name.startswith("tenuto-optimizer") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("tenuto-optimizer") for thread in set(threading.enumerate()) - before)
 
 
 async def test_wiring_opens_a_sandbox() -> None:

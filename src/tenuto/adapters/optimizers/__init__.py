@@ -1,1 +1,1 @@
-"""Optimizers as WebAssembly: the sandbox they run in (`sandbox`, which needs the extra `optimizers`)."""
+"""Optimizers as WebAssembly: those that ship (`builtin`), and the sandbox (`sandbox`), which needs the extra `optimizers`."""

@@ -15,6 +15,23 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that only read."""
 
 
+class Unanswered(dict[str, Any]):
+    """Stands for answers that are not there yet, and for whatever is inside them: in JSON, the path that leads there."""
+
+    def __init__(self, path: str = "") -> None:
+        """Stand for what is at a path."""
+        super().__init__({REQUESTS: path})
+        self._path = path
+
+    def __contains__(self, key: object) -> bool:
+        """Say that everything will be there."""
+        return True
+
+    def __getitem__(self, key: str) -> Unanswered:
+        """Return what stands for a member."""
+        return Unanswered(f"{self._path}/{key}")
+
+
 def requests_of(node: Node) -> list[tuple[dict[str, Any], str]]:
     """Return the config of each request an `http` node makes, with its place below the node; none of other kinds."""
     if node.kind != "http":

@@ -25,9 +25,11 @@ import msgspec
 
 from tenuto.domain.base.canonical import digest
 from tenuto.domain.base.expressions import compile_value
+from tenuto.domain.base.references import REQUESTS
 from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.model import Node
 from tenuto.domain.graph.plan import Plan, PlanNode
+from tenuto.domain.graph.requests import Unanswered
 from tenuto.domain.runs import data
 from tenuto.domain.runs.inputs import Env
 from tenuto.domain.runs.state import RunState, Step
@@ -73,7 +75,7 @@ def _definition(node: Node, config: Mapping[str, Any] | None = None) -> dict[str
 
 def _rendered(st: RunState, plan: Plan, env: Env, node: Node, config: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {
-        name: data.render(st, plan, env, config[name], key)
+        name: data.render(st, plan, env, config[name], key, {REQUESTS: Unanswered()})
         for name in CONFIG[node.kind].templates if name in config and not _is_expression(node, name, config[name])
     }
 
