@@ -29,6 +29,7 @@ from tenuto.api.routers import (
     health,
     history,
     knowledge,
+    notifications,
     patches,
     proposals,
     readers,
@@ -65,7 +66,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
     routers = (
         runs, commands, history, streams, session, tickets, patches, proposals, workflows, budgets, readers, artifacts,
-        knowledge, findings, usage,
+        knowledge, findings, usage, notifications,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)

@@ -316,6 +316,9 @@ def _backlog(facts: dict[str, Any]) -> Check:
     names = ("inbox", "outbox", "tasks", "open_tickets")
     found = {name: facts[name] for name in names if name in facts}
     says = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.items()) or "not counted"
+    if failed := facts.get("failed_notifications"):
+        hint = "see tenuto notifications list --state failed, and send them again by tenuto notifications resend"
+        return Check("backlog", "warn", f"{says}; people were not told of {failed:,}", hint)
     if found.get("open_tickets"):
         return Check("backlog", "warn", says, "people are asked something: tenuto tickets")
     return Check("backlog", "ok", says)

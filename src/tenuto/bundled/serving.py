@@ -27,6 +27,10 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
     alone = settings.workers == 1
     runtime = await start_runtime(settings.database, catalog, worker=alone, **configured(settings))
     try:
+        if settings.notify:
+            from tenuto.sdk.notify import tell_people  # its templates take their time to load
+
+            tell_people(runtime, settings)
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
         try:
             await serve(runtime.engine, settings)

@@ -27,6 +27,8 @@ EXAMPLES: dict[str, str] = {
     "watch": "tenuto watch RUN",
     "replay": "tenuto replay RUN --from pay --mode shadow --wait",
     "approve": "tenuto approve TICKET approve --reason 'goods came back'",
+    "notifications list": "tenuto notifications list --state failed",
+    "notifications resend": "tenuto notifications resend ntf-5c0f6a2b9d3e417c8a90b1d2",
     "tickets list": "tenuto tickets list --state open",
     "budget list": "tenuto budget list",
     "budget set": "tenuto budget set day 20 --project alpha",

@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "watch": ("watch", "watch", "Watch a run's steps change, live"),
     "replay": ("replay", "replay", "Run a run again from a step or node, with edits if wanted"),
     "approve": ("tickets", "approve", "Decide a ticket; alone, show it and ask"),
+    "notifications list": ("notifications", "list", "List messages that tell people of questions"),
+    "notifications resend": ("notifications", "resend", "Send a message again"),
     "tickets list": ("tickets", "list", "List open questions to people"),
     "patch propose": ("patches", "propose", "Propose a change of a run's graph while it runs"),
     "patch list": ("patches", "list", "List the patches of a run, or proposals for the runs to come"),
@@ -85,7 +87,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Start here", ("demo", "serve", "worker")),
     ("Runs", ("run", "logs", "watch", "replay", "patch", "deadletter")),
-    ("People", ("approve", "tickets")),
+    ("People", ("approve", "tickets", "notifications")),
     ("Definitions and values", ("workflow", "artifact", "knowledge", "findings")),
     ("Operation", ("mcp", "services", "budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit",
                    "keys", "version")),
@@ -94,6 +96,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 GROUPS: dict[str, str] = {
     "run": "Start, inspect and control runs",
     "logs": "Follow a run",
+    "notifications": "Messages that tell people of questions",
     "tickets": "Questions to people",
     "patch": "Changes of a run's graph while it runs, and of workflows for the runs to come",
     "deadletter": "Steps that failed for good",

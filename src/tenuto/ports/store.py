@@ -30,6 +30,7 @@ from tenuto.ports.lists import StepFilter as StepFilter
 from tenuto.ports.lists import StepRow as StepRow
 from tenuto.ports.lists import TailRow as TailRow
 from tenuto.ports.lists import WorkflowRow as WorkflowRow
+from tenuto.ports.notifications import Notifications
 from tenuto.ports.plugins import Optimizing
 from tenuto.ports.services import Reports
 from tenuto.ports.starts import Starts
@@ -79,8 +80,7 @@ class RunRow(msgspec.Struct, kw_only=True):
 class RowChange(msgspec.Struct, kw_only=True, frozen=True):
     """A change of ownership that rides with a record (or alone).
 
-    Applied only while the run still has the epoch of the commit and `inbox_seq == inbox_seen`; otherwise it is
-    left out, which is normal: a message arrived and the owner keeps the run.
+    Applied only while the run has the commit's epoch and `inbox_seq == inbox_seen`; else a message came, and its owner keeps it.
 
     Attributes:
         state: `waiting` (parked until `wake_at`, 0 = only a message), `ready` (released), `done`.
@@ -287,7 +287,7 @@ SendOutcome = Literal["accepted", "duplicate", "terminal", "missing"]
 
 class Store(
     Upkeep, ArtifactTable, Checkpoints, Funds, DataKeys, UsageTable, Reports, Findings, Lineage, Starts, Optimizing,
-    CacheTable, Protocol
+    CacheTable, Notifications, Protocol
 ):
     """All that outlives a process.
 

@@ -33,6 +33,7 @@ from tenuto.settings.models import (
     model_problems,
 )
 from tenuto.settings.money import Caps
+from tenuto.settings.notify import Links, Notifications, Notify
 from tenuto.settings.patches import Patches
 from tenuto.settings.people import Group
 from tenuto.settings.services import Services
@@ -147,6 +148,9 @@ class Settings:
     patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")
     limits: Limits = section(Limits, "what one run may do before a person is asked whether it is to go on")
     groups: Mapping[str, Group] = table(Group, "people who may decide as `group:NAME`")
+    notify: Mapping[str, Notify] = table(Notify, "channels by which people are told of questions")
+    notifications: Notifications = section(Notifications, "how patiently people are told")
+    links: Links = section(Links, "links by which a person decides")
     telemetry: Telemetry = section(Telemetry, "spans and metrics")
     retention_days: float = key(0.0, "days an ended run is kept; 0 keeps it for ever", between(0, 36_500, " days"))
     usage_days: float = key(0.0, "days it is kept what calls cost, also when their runs are gone; 0 keeps it for ever",

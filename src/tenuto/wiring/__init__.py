@@ -85,6 +85,7 @@ class Runtime:
     Attributes:
         lost: Set when the store or the worker failed for good.
         outlets: What sends spans and metrics.
+        endings: What else is to be ended, before what it was doing is cancelled.
     """
 
     store: Store
@@ -99,6 +100,9 @@ class Runtime:
     watch: Watch | None = None
     outlets: list[Outlet] = field(default_factory=list["Outlet"])
     tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
+    endings: list[Callable[[], Coroutine[Any, Any, None]]] = field(
+        default_factory=list[Callable[[], Coroutine[Any, Any, None]]]
+    )
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do something beside all else until the runtime is closed."""
@@ -108,6 +112,8 @@ class Runtime:
         """Stop the worker gracefully, commit what is queued, and close the store."""
         if self.worker is not None:
             await self.worker.stop(grace_s)
+        for end in self.endings:
+            await end()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -29,8 +29,9 @@ from tenuto.cli.table import COMMANDS
 Served = tuple[Program, httpx.Client]
 
 WITHOUT_RESULT = {"mcp", "serve", "worker", "demo", "chaos"}  # they run, tell a person what they do, and have no result
-ELSEWHERE = {"keys generate", "keys list", "keys rotate", "keys rewrap", "keys shred", "budget settle", "findings delete"}
-# they need a sealed database, a call whose outcome was lost, and an agent that found something; the tests of those have them
+ELSEWHERE = {"keys generate", "keys list", "keys rotate", "keys rewrap", "keys shred", "budget settle", "findings delete",
+             "notifications resend"}
+# they need a sealed database, a call whose outcome was lost, an agent that found something, and a message to people; the tests of those have them
 LOCAL = {"migrate", "rebuild", "doctor", "audit verify", "audit export"}
 GRAPH = {"name": "formed", "nodes": [{"id": "a", "kind": "transform", "config": {"value": "1"}}], "edges": []}
 
@@ -90,7 +91,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "logs stream": [done], "watch": [done], "replay": [done, "--from", "a", "--wait"],
         "run signal": [held[0], "go", "--data", "1"], "run pause": [held[1]], "run resume": [held[1]],
         "run cancel": [held[2]], "run retry": [t["broken"][1], t["step"]],
-        "deadletter list": [], "deadletter redrive": [t["letter"]], "tickets list": [],
+        "deadletter list": [], "deadletter redrive": [t["letter"]], "tickets list": [], "notifications list": [],
         "approve": [t["ticket"], "approve", "--reason", "yes"],
         "workflow list": [], "workflow show": ["formed"], "workflow validate": [t["file"]], "workflow publish": [t["file"]],
         "workflow tag": ["formed", "prod", "latest"], "workflow patch": ["formed", t["patch"]],

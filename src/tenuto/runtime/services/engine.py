@@ -20,6 +20,7 @@ from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.findings import Findings
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
+from tenuto.runtime.services.notifications import Notifications
 from tenuto.runtime.services.outside import Outside
 from tenuto.runtime.services.patches import Patches
 from tenuto.runtime.services.proposals import Proposals
@@ -72,6 +73,7 @@ class Engine:
         self.runs = Runs(self.context, self.workflows, workspaces)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)
+        self.notifications = Notifications(self.context)
         self.patches = Patches(self.context, self.tickets, self.history)
         self.dead_letters = DeadLetters(self.context, self.runs)
         self.artifacts = Artifacts(self.context)

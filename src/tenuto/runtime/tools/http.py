@@ -89,7 +89,7 @@ async def run_http(
 
 async def request(
     method: str, config: dict[str, Any], policy: HttpPolicy, key: str, connections: Connections | None = None,
-    timeout_s: float | None = None,
+    timeout_s: float | None = None, redirects: int = MAX_REDIRECTS,
 ) -> dict[str, Any]:
     """Make one request, following redirects under the same rules.
 
@@ -103,7 +103,7 @@ async def request(
     most = min(policy.longest_s, timeout_s or policy.longest_s)
     try:
         async with asyncio.timeout(most), open_client(policy.timeout_s, connections) as client:
-            return await _request(method, config, policy, key, client)
+            return await _request(method, config, policy, key, client, redirects)
     except TimeoutError:
         unknown = method not in SAFE_TO_REPEAT
         message = f"{method} {config['url']}: no whole answer within {most:g} s"
@@ -140,7 +140,7 @@ async def status_of(url: str, policy: HttpPolicy) -> int:
 
 
 async def _request(
-    method: str, config: dict[str, Any], policy: HttpPolicy, key: str, client: httpx.AsyncClient
+    method: str, config: dict[str, Any], policy: HttpPolicy, key: str, client: httpx.AsyncClient, redirects: int
 ) -> dict[str, Any]:
     import httpx
 
@@ -151,7 +151,7 @@ async def _request(
     if context := traceparent.get():
         headers.setdefault("traceparent", context)
     began = time.monotonic()
-    for _ in range(MAX_REDIRECTS + 1):
+    for _ in range(redirects + 1):
         pinned, host, extensions = await _pin(url, policy, config.get("allow"))
         try:
             answer = await _send(client, method, pinned, host, extensions, headers, body, query, policy)
@@ -170,7 +170,7 @@ async def _request(
             headers = _without_credentials(headers)
             client.cookies.clear()  # they are kept by address, which the next host may share
     else:
-        raise HttpRefused(f"more than {MAX_REDIRECTS} redirects, the last to {url}")
+        raise HttpRefused(f"more than {redirects} redirects, the last to {url}")
     answer["url"], answer["method"] = url, method
     answer["duration_ms"] = int((time.monotonic() - began) * 1000)
     _expect(answer, config.get("expect_status"))

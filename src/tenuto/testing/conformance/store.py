@@ -21,6 +21,7 @@ from tenuto.testing.conformance.funds import FundsSuite
 from tenuto.testing.conformance.journal import JournalSuite
 from tenuto.testing.conformance.lists import ListSuite
 from tenuto.testing.conformance.messages import MessageSuite
+from tenuto.testing.conformance.notifications import NotificationSuite
 from tenuto.testing.conformance.ownership import OwnershipSuite
 from tenuto.testing.conformance.proposals import PluginSuite, ProposalSuite
 from tenuto.testing.conformance.races import RaceSuite
@@ -37,6 +38,7 @@ class StoreSuite(
     CheckpointSuite, RaceSuite, UsageSuite, ReportSuite, FindingSuite, StartSuite,
     ProposalSuite, PluginSuite,
     CacheSuite, BoundsSuite, FlightSuite,
+    NotificationSuite,
 ):  # fmt: skip
     """What a store promises, as tests. A subclass provides the fixture `make_store`."""
 

@@ -110,6 +110,8 @@ class Reading:
             table.pop(run_id, None)
         tables.tickets = {key: row for key, row in tables.tickets.items() if row.run_id != run_id}
         tables.unheard &= tables.tickets.keys()
+        tables.notifications = {key: row for key, row in tables.notifications.items() if row.run_id != run_id}
+        tables.held = {key: until for key, until in tables.held.items() if key in tables.notifications}
         tables.tasks = {key: row for key, row in tables.tasks.items() if row.run_id != run_id}
         tables.keys = {key: made for key, made in tables.keys.items() if made[0] != run_id}
         tables.steps = {key: row for key, row in tables.steps.items() if key[0] != run_id}
@@ -124,6 +126,7 @@ class Reading:
             "records_estimated": records, "inbox": sum(map(len, tables.inbox.values())),
             "outbox": len(tables.outbox), "tasks": len(tables.tasks), "workers": len(tables.workers),
             "open_tickets": sum(row.state == "open" for row in tables.tickets.values()),
+            "failed_notifications": sum(row.state == "failed" for row in tables.notifications.values()),
             "bytes": sum(len(r.body) for journal in tables.records.values() for r in journal),
         }  # fmt: skip
 

@@ -14,6 +14,7 @@ from tenuto.adapters.stores.memory.findings import Findings
 from tenuto.adapters.stores.memory.journal import Journal
 from tenuto.adapters.stores.memory.lineage import Lineage
 from tenuto.adapters.stores.memory.messages import Messages
+from tenuto.adapters.stores.memory.notifications import Notifications
 from tenuto.adapters.stores.memory.ownership import Ownership
 from tenuto.adapters.stores.memory.plugins import Plugins
 from tenuto.adapters.stores.memory.proposals import Proposals
@@ -33,6 +34,7 @@ def wall_clock() -> int:
 class MemoryStore(
     Journal, Messages, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
     DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins, Cache,
+    Notifications,
 ):  # fmt: skip
     """All that would outlive a process, lost with this one. No threads, and no real time but by the given clock.
 

@@ -18,6 +18,7 @@ from tenuto.ports.checkpoints import CheckpointRow, ValueRow, WriteRow
 from tenuto.ports.data_keys import DataKeyRow
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
+from tenuto.ports.notifications import NotificationRow, Told
 from tenuto.ports.plugins import LookRow, OptimizerRow
 from tenuto.ports.proposals import ProposalRow
 from tenuto.ports.services import ReportRow
@@ -131,6 +132,11 @@ class Tables:
     )
     cache_stamps: dict[str, int] = field(default_factory=dict[str, int])
     flights: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    told: dict[tuple[str, str], tuple[int, Told]] = field(default_factory=dict[tuple[str, str], tuple[int, Told]])
+    notifications: dict[tuple[str, str], NotificationRow] = field(
+        default_factory=dict[tuple[str, str], NotificationRow]
+    )
+    held: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     views: int = 0
     waiters: list[asyncio.Event] = field(default_factory=list[asyncio.Event])
 

@@ -214,6 +214,7 @@ tickets as (
     answer = case when excluded.state = 'open' or ticket.state = 'open' or ticket.answer = '' then excluded.answer
                   else ticket.answer end,
     votes = case when excluded.state = 'open' then 0 else ticket.votes end,
+    told = case when excluded.state = 'open' and excluded.created_at <> ticket.created_at then '' else ticket.told end,
     decided_at = case when excluded.state = 'open' or ticket.decided_at = 0 then excluded.decided_at
                       else ticket.decided_at end,
     unheard = false
@@ -343,6 +344,7 @@ r as (delete from rec where run_id = any(array(select id from gone))),
 i as (delete from inbox where run_id = any(array(select id from gone))),
 s as (delete from snapshot where run_id = any(array(select id from gone))),
 t as (delete from ticket where run_id = any(array(select id from gone))),
+n as (delete from notification where run_id = any(array(select id from gone))),
 k as (delete from task where run_id = any(array(select id from gone))),
 d as (delete from idempotency where run_id = any(array(select id from gone))),
 v as (delete from step_view where run_id = any(array(select id from gone))),
@@ -367,6 +369,7 @@ select current_setting('server_version') as version,
        (select count(*) from outbox) as outbox,
        (select count(*) from task) as tasks,
        (select count(*) from ticket where state = 'open') as open_tickets,
+       (select count(*) from notification where state = 'failed') as failed_notifications,
        (select count(*) from worker) as workers
 
 -- =========================================================================================== definitions
@@ -661,6 +664,74 @@ r as (
 ),
 i as (insert into inbox (run_id, n, key, body) select r.id, r.inbox_seq, $4, $5 from r)
 select id, ns, run_id, step, kind, state, message, body, answer, created_at, expires_at, decided_at, votes from t
+
+-- name: ticket_news
+-- Tickets of which something is to be told, with what was planned and what is next.
+select id as ticket, created_at as asked, told,
+       case when state <> 'open' then state when told = '' then 'opened' else 'expiring' end as next
+from ticket
+where ns = $1 and told not in ('decided', 'closed')
+  and (state <> 'open' or told = ''
+       or (told = 'opened' and expires_at > 0
+           and expires_at - least($2::bigint, (expires_at - created_at) / 4) <= {now}))
+order by created_at, id limit $3
+
+-- name: ticket_told
+-- Note what was planned to be told of a ticket and keep the messages, unless others did or it was asked anew.
+with t as (
+  update ticket set told = $5 where ns = $1 and id = $2 and created_at = $3 and told = $4 returning id
+),
+i as (
+  insert into notification (ns, id, ticket, run_id, asked, event, channel, lane, body, state, attempts, due_at, held_until,
+                            error, created_at, ended_at)
+  select $1, x.id, x.ticket, x.run_id, x.asked, x.event, x.channel, x.lane, x.body, 'due', 0, {now}, 0, '', {now}, 0
+  from unnest($6::text[], $7::text[], $8::uuid[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bytea[])
+       with ordinality as x(id, ticket, run_id, asked, event, channel, lane, body, place)
+  where exists (select from t)
+  order by x.place
+  on conflict do nothing
+)
+select count(*) from t
+
+-- part: notification_columns
+id, ns, ticket, run_id, asked, event, channel, lane, body, state, attempts, due_at, error, created_at, ended_at
+
+-- name: take_notifications
+-- Messages to be sent now, the first of each lane only, held so that others pass them over.
+update notification set held_until = {now} + $3, attempts = attempts + 1
+where n in (
+  select n from notification q
+  where ns = $1 and state = 'due' and due_at <= {now} and held_until <= {now}
+    and not exists (select from notification p where p.ns = q.ns and p.lane = q.lane and p.state = 'due' and p.n < q.n)
+  order by n limit $2 for update skip locked
+)
+returning n, {notification_columns}
+
+-- name: settle_notification
+-- Note what came of a try, unless others try by now.
+update notification set state = $4, due_at = {now} + $5, error = $6, held_until = 0,
+                        ended_at = case when $4 = 'due' then 0 else {now} end
+where ns = $1 and id = $2 and state = 'due' and attempts = $3
+returning n
+
+-- name: notifications
+-- A page of messages to people, newest first.
+select {notification_columns} from notification
+where ns = $1 and ($2::text is null or state = $2) and ($3::text is null or ticket = $3)
+  and ($4 = '' or n < (select p.n from notification p where p.ns = $1 and p.id = $4))
+order by n desc limit $5
+
+-- name: resend_notification
+-- Make a message due that was sent or given up, and return it as it then is.
+with again as (
+  update notification set state = 'due', attempts = 0, due_at = {now}, held_until = 0, error = '', ended_at = 0
+  where ns = $1 and id = $2 and state <> 'due'
+  returning {notification_columns}
+)
+select * from again
+union all
+select {notification_columns} from notification
+where ns = $1 and id = $2 and state = 'due'
 
 -- name: take_tasks
 -- Take attempts that wait, or whose executor's lease has ended; name that executor.

@@ -17,6 +17,7 @@ from tenuto.adapters.stores.postgres.journal import Journal
 from tenuto.adapters.stores.postgres.lineage import Lineage
 from tenuto.adapters.stores.postgres.link import Health, Link
 from tenuto.adapters.stores.postgres.messages import Messages
+from tenuto.adapters.stores.postgres.notifications import Notifications
 from tenuto.adapters.stores.postgres.ownership import Ownership
 from tenuto.adapters.stores.postgres.parts import Parts
 from tenuto.adapters.stores.postgres.plugins import Plugins
@@ -37,6 +38,7 @@ READERS = 3
 class PostgresStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
     DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins, Cache,
+    Notifications,
 ):  # fmt: skip
     """All that outlives a process, in one PostgreSQL database (15 or newer), shared by any number of processes.
 

@@ -18,6 +18,7 @@ from tenuto.ports.artifacts import ArtifactRow
 from tenuto.ports.checkpoints import Saved
 from tenuto.ports.findings import DeletedFinding
 from tenuto.ports.lineage import TagMove
+from tenuto.ports.notifications import NotificationRow
 from tenuto.ports.plugins import OptimizerRow
 from tenuto.ports.proposals import ProposalRow, Settled
 from tenuto.ports.services import ReportRow
@@ -240,6 +241,22 @@ class Rows:
         except TenutoError as error:
             return replace(row, message=f"(unreadable: {error.message})", body=b"{}", answer=b"")
         return replace(row, message=message, body=body, answer=answer)
+
+    def notification(self, row: NotificationRow) -> NotificationRow:
+        """Seal to whom a message goes."""
+        return replace(row, body=self._e.seal(row.ns, row.body, "notification", row.id))
+
+    def notification_error(self, row: NotificationRow, error: str) -> str:
+        """Seal why a message could not be sent."""
+        return self._e.seal_text(row.ns, error, "notification.error", row.id)
+
+    def open_notification(self, row: NotificationRow) -> NotificationRow:
+        """Return a message to people as it was; of one that cannot be opened it is not known to whom it goes."""
+        error = self._e.show(row.error, "notification.error", row.id, ns=row.ns)
+        try:
+            return replace(row, body=self._e.open(row.body, "notification", row.id, ns=row.ns), error=error)
+        except TenutoError as fault:
+            return replace(row, body=b"{}", error=f"(unreadable: {fault.message})")
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from tenuto.adapters.stores.sealed.cache import SealedResults
 from tenuto.adapters.stores.sealed.envelope import Envelopes
 from tenuto.adapters.stores.sealed.masters import Masters
+from tenuto.adapters.stores.sealed.notifications import SealedNotifications
 from tenuto.adapters.stores.sealed.ring import EVERYBODY, KeyRing
 from tenuto.adapters.stores.sealed.rows import Rows, UnknownKey
 from tenuto.domain.runs.wire import Record
@@ -52,7 +53,7 @@ NAMESPACES_KNOWN = 100_000
 SEARCHED_AT_ONCE = 500
 
 
-class SealedStore(SealedResults):
+class SealedStore(SealedResults, SealedNotifications):
     """Seals on the way in and opens on the way out; methods without payloads are those of the store inside.
 
     Args:

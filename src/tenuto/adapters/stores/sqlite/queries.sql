@@ -123,6 +123,7 @@ on conflict (ns, id) do update set
   expires_at = case when excluded.state = 'open' then excluded.expires_at else expires_at end,
   answer = case when excluded.state = 'open' or state = 'open' or answer = x'' then excluded.answer else answer end,
   votes = case when excluded.state = 'open' then 0 else votes end,
+  told = case when excluded.state = 'open' and excluded.created_at <> created_at then '' else told end,
   decided_at = case when excluded.state = 'open' or decided_at = 0 then excluded.decided_at else decided_at end,
   unheard = 0
 where excluded.state <> 'open' or not unheard
@@ -223,6 +224,10 @@ delete from snapshot where run_id = ?
 -- Delete a run's tickets.
 delete from ticket where run_id = ?
 
+-- name: notification_delete
+-- Delete a run's messages to people.
+delete from notification where run_id = ?
+
 -- name: task_delete
 -- Delete a run's attempts.
 delete from task where run_id = ?
@@ -248,6 +253,7 @@ select sqlite_version() as version,
        (select count(*) from outbox) as outbox,
        (select count(*) from task) as tasks,
        (select count(*) from ticket where state = 'open') as open_tickets,
+       (select count(*) from notification where state = 'failed') as failed_notifications,
        (select count(*) from worker) as workers,
        (select count(*) from writer) as writers
 
@@ -469,6 +475,61 @@ update ticket set state = 'decided', answer = ?3, decided_at = ?4, unheard = 1, 
 -- name: ticket_vote
 -- Keep an answer that does not decide a ticket.
 update ticket set answer = ?3, votes = votes + 1 where ns = ?1 and id = ?2
+
+-- name: ticket_news
+-- Tickets of which something is to be told, with what was planned and what is next.
+select id, created_at, told,
+       case when state <> 'open' then state when told = '' then 'opened' else 'expiring' end
+from ticket
+where ns = ?1 and told not in ('decided', 'closed')
+  and (state <> 'open' or told = ''
+       or (told = 'opened' and expires_at > 0 and expires_at - min(?3, (expires_at - created_at) / 4) <= ?2))
+order by created_at, id limit ?4
+
+-- name: ticket_told
+-- Note what was planned to be told of a ticket, unless others did or it was asked anew.
+update ticket set told = ? where ns = ? and id = ? and created_at = ? and told = ?
+
+-- part: notification_columns
+id, ns, ticket, run_id, asked, event, channel, lane, body, state, attempts, due_at, error, created_at, ended_at
+
+-- name: notification_add
+-- Keep a message to people.
+insert into notification (ns, id, ticket, run_id, asked, event, channel, lane, body, state, attempts, due_at, held_until, error,
+                          created_at, ended_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'due', 0, ?, 0, '', ?, 0) on conflict do nothing
+
+-- name: notification_due
+-- Messages to be sent now, the first of each lane only.
+select {notification_columns} from notification q
+where ns = ?1 and state = 'due' and due_at <= ?2 and held_until <= ?2
+  and not exists (select 1 from notification p where p.ns = q.ns and p.lane = q.lane and p.state = 'due' and p.n < q.n)
+order by n limit ?3
+
+-- name: notification_hold
+-- Keep others off a message while it is sent.
+update notification set held_until = ?, attempts = attempts + 1 where ns = ? and id = ?
+
+-- name: notification_settle
+-- Note what came of a try, unless others try by now.
+update notification set state = ?, due_at = ?, error = ?, ended_at = ?, held_until = 0
+where ns = ? and id = ? and state = 'due' and attempts = ?
+
+-- name: notification_list
+-- A page of messages to people, newest first.
+select {notification_columns} from notification
+where ns = ?1 and (?2 is null or state = ?2) and (?3 is null or ticket = ?3)
+  and (?4 = '' or n < (select p.n from notification p where p.ns = ?1 and p.id = ?4))
+order by n desc limit ?5
+
+-- name: notification_get
+-- One message to people.
+select {notification_columns} from notification where ns = ? and id = ?
+
+-- name: notification_again
+-- Make a message due that was sent or given up.
+update notification set state = 'due', attempts = 0, due_at = ?, held_until = 0, error = '', ended_at = 0
+where ns = ? and id = ? and state <> 'due'
 
 -- name: task_free
 -- Attempts that wait, or whose executor's lease has ended, with that executor.

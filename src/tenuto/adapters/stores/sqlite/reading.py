@@ -15,8 +15,8 @@ from tenuto.adapters.stores.sqlite.transaction import Tx
 from tenuto.ports.store import RunFilter, RunRow, StepFilter, StepRow, TailRow, WorkflowRow
 
 _OWNED = (
-    "rec_delete", "inbox_delete", "snapshot_delete", "ticket_delete", "task_delete", "key_delete", "view_delete",
-    "findings_forget", "run_delete",
+    "rec_delete", "inbox_delete", "snapshot_delete", "ticket_delete", "notification_delete", "task_delete",
+    "key_delete", "view_delete", "findings_forget", "run_delete",
 )  # fmt: skip
 
 _ids = Ids()

@@ -27,6 +27,7 @@ from tenuto.adapters.stores.sqlite.funds import Funds
 from tenuto.adapters.stores.sqlite.journal import Journal
 from tenuto.adapters.stores.sqlite.lineage import Lineage
 from tenuto.adapters.stores.sqlite.messages import Messages
+from tenuto.adapters.stores.sqlite.notifications import Notifications
 from tenuto.adapters.stores.sqlite.ownership import Ownership
 from tenuto.adapters.stores.sqlite.parts import Parts
 from tenuto.adapters.stores.sqlite.plugins import Plugins
@@ -51,6 +52,7 @@ def wall_clock() -> int:
 class SqliteStore(
     Journal, Messages, Funds, Ownership, Definitions, Reading, Projections, Upkeep, Artifacts, Checkpoints,
     DataKeys, Usage, Reports, Findings, Lineage, Starts, Proposals, Plugins, Cache,
+    Notifications,
 ):  # fmt: skip
     """All that outlives a process, in one file, safe for several processes of one machine.
 

@@ -15,6 +15,7 @@ from tenuto.ports.objects import Objects
 from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.tools.catalog import Arguments, CallInfo, Tool
 from tenuto.runtime.tools.http import HttpPolicy
+from tenuto.runtime.tools.mail import MailServer as MailServer
 from tenuto.runtime.tools.tool import Later
 from tenuto.runtime.tools.workspace import Workspaces
 
@@ -25,26 +26,6 @@ class ToolNotSetUp(Permanent):
     """The tool is there, but a setting it needs is missing or switches it off."""
 
     code = "tool.not_set_up"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailServer:
-    """Where e-mail is handed over.
-
-    Attributes:
-        security: `none`, `starttls` or `tls`.
-        password_env: Environment variable that holds the password.
-        allowed: Addresses, or domains as `@example.org`, that may be written to; empty allows all.
-    """
-
-    host: str
-    port: int
-    sender: str
-    security: str = "starttls"
-    user: str = ""
-    password_env: str = field(default="", repr=False)
-    allowed: tuple[str, ...] = ()
-    timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
