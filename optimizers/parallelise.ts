@@ -98,6 +98,8 @@ function followers(graph: Graph, first: Node, then: Node): bool {
   for (let i = 0; i < then.out.length; i++) {
     const edge = then.out[i], after = graph.node(edge.to);
     if (!edge.isPlain || !after.joinsAll || graph.isFixed(after.id) || graph.looped.has(after.id)) return false;
+    // An edge there already has to keep it waiting as well, and the first step from being the end of a way.
+    for (let k = 0; k < first.out.length; k++) if (first.out[k].to == after.id && !first.out[k].isPlain) return false;
     // It would be given one output more than before.
     if (!after.json.has("input") && after.takesInput) return false;
   }

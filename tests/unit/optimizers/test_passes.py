@@ -191,6 +191,7 @@ def test_what_no_run_can_reach_is_taken_out_with_what_follows_it() -> None:
         graph(calc("a", route="first"), calc("x"), calc("y"), calc("b"), edges="a>x a>y x>b y>b", a_x={"when": "output > 1"}),
         graph(calc("a"), {"id": "ok", "kind": "approval", "config": {"message": "?"}}, calc("b"), edges="a>ok ok>b", a_ok={"when": "false"}),
         graph(calc("a"), fn("x"), calc("b", "${nodes.x.output}"), edges="a>x a>b x>b", a_x={"when": "false"}),
+        graph(calc("a"), calc("x"), calc("b"), edges="a>b x>b", a_b={"when": "output > 1"}),
     ],
 )  # fmt: skip
 def test_what_is_read_checked_or_acts_stays(document: dict[str, Any]) -> None:
@@ -235,6 +236,7 @@ def test_what_is_declared_to_give_the_same_again_may_run_at_once_too() -> None:
         graph(calc("a"), calc("b"), fn("c"), edges="a>b b>c"),
         graph(calc("a", resources=["lock"]), calc("b"), calc("c", "${nodes.b.output}"), edges="a>b b>c"),
         graph(calc("a", on_error="skip"), calc("b"), calc("c", "${nodes.b.output}"), edges="a>b b>c"),
+        graph(calc("a"), calc("b"), calc("c", "${nodes.b.output}"), edges="a>b b>c a>c", a_c={"when": "output > 1"}),
     ],
 )  # fmt: skip
 def test_an_order_that_something_depends_on_stays(document: dict[str, Any]) -> None:
