@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
+from tests.integration.optimizers.loopback import Api, api
+from tests.unit.optimizers.passes import patched, suggestions
 
 from tenuto import App
 from tenuto.adapters.optimizers.sandbox import WasmSandbox
 from tenuto.wiring import Runtime, running
-from tests.integration.optimizers.loopback import Api, api
-from tests.unit.optimizers.passes import patched, suggestions
 
 FUSING = ("fuse_http",)
 ALL = ("fuse_http", "prune", "parallelise")
