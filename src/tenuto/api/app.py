@@ -30,6 +30,7 @@ from tenuto.api.routers import (
     history,
     knowledge,
     notifications,
+    optimizers,
     patches,
     proposals,
     readers,
@@ -65,8 +66,8 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.assets = page.Assets()
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
     routers = (
-        runs, commands, history, streams, session, tickets, patches, proposals, workflows, budgets, readers, artifacts,
-        knowledge, findings, usage, notifications,
+        runs, commands, history, streams, session, tickets, patches, proposals, optimizers, workflows, budgets, readers,
+        artifacts, knowledge, findings, usage, notifications,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)

@@ -266,6 +266,26 @@ class ProposalDecisionIn(Strict):
     """Of the version it leads to, as it was shown; the decision is refused when it leads elsewhere."""
 
 
+class OptimizeIn(Strict):
+    """What optimizers are asked."""
+
+    tag: Name = "latest"
+    """Which version of the workflow, and the tag that proposals are to move."""
+    dry_run: bool = False
+    """Only show what they suggest; nothing is stored."""
+    optimizers: list[Name] = []
+    """Only these; none is all of them."""
+
+
+class OptimizeRunIn(Strict):
+    """What optimizers are asked about a run that goes on."""
+
+    dry_run: bool = False
+    """Only show what they suggest; nothing is proposed."""
+    optimizers: list[Name] = []
+    """Only these; none is all of them."""
+
+
 class VersionPatchIn(Strict):
     """A change of a workflow for the runs to come."""
 

@@ -62,6 +62,10 @@ def patch_lines(out: Out, patch: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield out.paint("operations", "dim")
         yield from (f"  {show.brief(one, _WIDE)}" for one in seq(patch["operations"]))
+    if is_object(patch.get("gain")):
+        yield ""
+        yield out.paint("what it saved", "dim")
+        yield from (f"  {line}" for line in gain_lines(out, obj(patch["gain"])))
     findings = seq(patch.get("findings"))
     if findings:
         yield ""
@@ -90,6 +94,29 @@ def saving(found: Any) -> str:
     if isinstance(cost, int | float) and cost:
         parts.append(f"{cost / 1_000_000:.6f} USD")
     return ", ".join(parts)
+
+
+def gain_lines(out: Out, gain: dict[str, Any]) -> Iterator[str]:
+    """Yield what a change saved: expected beside measured, or why nobody can tell yet; and how to undo what got worse."""
+    yield f"expected {saving(gain.get('expected')) or 'nothing that is known'}"
+    if gain.get("status") == "measured":
+        before, after = obj(gain.get("before")), obj(gain.get("after"))
+        yield f"measured {saving(gain.get('measured')) or 'no difference'}  {out.paint(clean(gain.get('note')), 'dim')}"
+        yield f"a run took {_took(before)}, and now takes {_took(after)}"
+    else:
+        yield clean(gain.get("note"))
+    if not gain.get("in_force"):
+        yield "taken back since"
+    if gain.get("worse"):
+        yield out.paint(f"it made things worse: {clean(gain['worse'])}", "red")
+    if gain.get("undo"):
+        yield f"undo it:  {clean(gain['undo'])}"
+
+
+def _took(measured: dict[str, Any]) -> str:
+    ms = measured.get("p50_ms")
+    time = f"{ms:.0f} ms" if isinstance(ms, int | float) else "an unknown time"
+    return f"{time} in {measured.get('steps') or 0:.3g} steps"
 
 
 def difference_lines(out: Out, found: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from tenuto.cli.complain import entry_lines
 from tenuto.cli.context import cursor, items
 from tenuto.cli.control import given
 from tenuto.cli.out import clean
+from tenuto.cli.patch_show import gain_lines
 from tenuto.cli.values import is_object, obj, seq
 
 TYPE_CHECKING = False
@@ -223,6 +224,11 @@ def do_history(context: Context) -> int:
             for move in items(page)
         ]  # fmt: skip
         show.table(out, ("TAG", "MOVE", "HOW", "VERSION", "BY", "WHEN", "WHY"), rows)
+        for move in items(page):
+            if is_object(move.get("gain")):
+                out.line(f"\n{clean(move.get('tag'))} {move.get('n')}: {clean(obj(move['gain']).get('title'))}")
+                for line in gain_lines(out, obj(move["gain"])):
+                    out.line(f"  {line}")
         if not rows:
             out.note("No tag was moved since moves are remembered.")
 

@@ -24,6 +24,7 @@ class StepRow(msgspec.Struct, kw_only=True):
 
     Attributes:
         as_of: The record the row was last made from; an older one never replaces a newer.
+        reused: Whether its result came from the cache.
     """
 
     ns: str
@@ -37,6 +38,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     finished_at: int = 0
     error: str = ""
     as_of: int = 0
+    reused: bool = False
     cursor: str = ""
 
 

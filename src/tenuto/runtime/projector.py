@@ -311,6 +311,7 @@ def _child(row: StepRow, event: ev.ChildStarted, t: int) -> None:
 def _completed(row: StepRow, event: ev.StepCompleted, t: int) -> None:
     row.status, row.finished_at, row.error = "completed", t, ""
     row.attempt = max(row.attempt, event.n)
+    row.reused = event.cache is not None and event.cache.how in ("hit", "joined")
     row.started_at = row.started_at or t
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tenuto.domain.budgets.escrow import Cap
 from tenuto.ports.providers import Providers
+from tenuto.runtime.optimizer.options import Optimizing
 from tenuto.runtime.services.caps import provider_limits
 from tenuto.runtime.telemetry.options import TelemetryOptions
 from tenuto.runtime.tools.servers import McpServer
@@ -16,6 +17,7 @@ from tenuto.sdk.toolbox import artifacts_of, kit_of
 from tenuto.settings import Settings
 from tenuto.settings.models import providers_of, routing_of
 from tenuto.settings.money import Caps, declared
+from tenuto.settings.optimizers import Optimizers
 from tenuto.wiring import WorkerOptions
 
 
@@ -35,6 +37,7 @@ def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:
         "providers": providers(settings), "master_keys": settings.encryption.references(),
         "telemetry": telemetry_options(settings), "artifacts": artifacts_of(settings),
         "groups": {name: group.members for name, group in settings.groups.items()},
+        "optimizing": optimizing(settings.optimizers),
         "check_s": settings.services.check_s, "check_timeout_s": settings.services.timeout_s,
     }  # fmt: skip
 
@@ -45,6 +48,15 @@ def worker_options(settings: Settings) -> WorkerOptions:
         lease_ms=int(settings.lease_s * 1000), concurrency=settings.concurrency, max_runs=settings.max_runs,
         grace_s=settings.stop_grace_s, routing=routing_of(settings.tiers, settings.routes),
         terms=settings.patches.terms(), most=settings.limits.most(),
+    )
+
+
+def optimizing(asked: Optimizers) -> Optimizing:
+    """Return how optimizers are asked under these settings."""
+    return Optimizing(
+        enabled=asked.enabled, chosen=asked.builtin, bounds=asked.bounds(), window=asked.window, min_runs=asked.min_runs,
+        every_s=asked.every_s, auto="propose" if asked.auto == "propose" else "off",
+        live="propose" if asked.live == "propose" else "off", max_failures=asked.max_failures, max_bytes=asked.max_bytes,
     )
 
 

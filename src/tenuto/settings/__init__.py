@@ -34,6 +34,7 @@ from tenuto.settings.models import (
 )
 from tenuto.settings.money import Caps
 from tenuto.settings.notify import Links, Notifications, Notify
+from tenuto.settings.optimizers import Optimizers
 from tenuto.settings.patches import Patches
 from tenuto.settings.people import Group
 from tenuto.settings.services import Services
@@ -147,6 +148,7 @@ class Settings:
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")
     limits: Limits = section(Limits, "what one run may do before a person is asked whether it is to go on")
+    optimizers: Optimizers = section(Optimizers, "how optimizers are asked, and what follows by itself")
     groups: Mapping[str, Group] = table(Group, "people who may decide as `group:NAME`")
     notify: Mapping[str, Notify] = table(Notify, "channels by which people are told of questions")
     notifications: Notifications = section(Notifications, "how patiently people are told")

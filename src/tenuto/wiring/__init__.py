@@ -34,6 +34,9 @@ from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
 from tenuto.runtime.election import Election
+from tenuto.runtime.optimizer.looking import keep_looking
+from tenuto.runtime.optimizer.options import Optimizing
+from tenuto.runtime.optimizer.panel import Panel
 from tenuto.runtime.outage import tell_outages
 from tenuto.runtime.projector import Projector
 from tenuto.runtime.retention import keep_small, keep_workspaces
@@ -120,6 +123,7 @@ class Runtime:
         if self.watch is not None:
             await self.watch.close()
         await asyncio.gather(*(toolset.source.close() for toolset in self.catalog.toolsets))
+        await asyncio.to_thread(self.engine.context.panel.close)
         if self.models is not None:
             await self.models.close()
         await self.committer.close()
@@ -135,6 +139,7 @@ async def start_runtime(
     caps: Sequence[Cap] | None = None, mcp: Sequence[McpServer] = (), groups: Mapping[str, Sequence[str]] | None = None,
     master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
     check_s: float = CHECK_S, check_timeout_s: float = TIMEOUT_S, artifacts: ArtifactPlace | None = None,
+    optimizing: Optimizing | None = None,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -146,6 +151,7 @@ async def start_runtime(
             those on calls to providers only where some of these are given. `None` leaves all caps as they are.
         mcp: Servers of tools that the settings name, beside those of the catalog.
         artifacts: Where artifacts are kept; `None` is the directory `artifacts` beside the store.
+        optimizing: How optimizers are asked; what runs them and those that come with Tenuto are found here where it has none.
         check_s: Time between two looks at hosts of models and at APIs; 0 looks only when asked.
         check_timeout_s: Longest time one look may take.
 
@@ -171,14 +177,13 @@ async def start_runtime(
     await store.open()
     await refuse_sealed(store, master_keys)
     clock = SystemClock()
-    if worker:
-        catalog = replace(catalog, toolsets=open_toolsets(catalog.servers, clock))
+    catalog = replace(catalog, toolsets=open_toolsets(catalog.servers, clock) if worker else ())
     clock.adjust(await store.now())
     bus, committer, definitions = Bus(), Committer(store), Definitions(store)
     committer.start()
     engine = Engine(
         store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge, groups=groups,
-        workspaces=kit.workspaces, terms=opts.terms, shelf=shelf,
+        workspaces=kit.workspaces, terms=opts.terms, shelf=shelf, panel=panel_of(optimizing),
     )
     await declare(store, ns, caps, providers, limited=own is not None)
     for definition in catalog.workflows:
@@ -186,8 +191,7 @@ async def start_runtime(
     runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own)
     runtime.spawn(tell_outages(store, clock), "outages")
     if worker:
-        for toolset in catalog.toolsets:
-            toolset.source.start(lambda: runtime.watch.poke() if runtime.watch is not None else None)
+        _connect(runtime)
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or own,
             pool=ProcessPool(), liveness=LockFiles(store.url), http=http, shelf=shelf,
@@ -198,6 +202,12 @@ async def start_runtime(
         runtime.spawn(keep_workspaces(store, kit.workspaces), "workspaces")
     await _watch(runtime, check_s, check_timeout_s)
     return runtime
+
+
+def _connect(runtime: Runtime) -> None:
+    """Begin to connect to servers of tools; what changes there is told soon."""
+    for toolset in runtime.catalog.toolsets:
+        toolset.source.start(lambda: runtime.watch.poke() if runtime.watch is not None else None)
 
 
 async def _watch(runtime: Runtime, check_s: float, timeout_s: float) -> None:
@@ -273,6 +283,16 @@ async def _work(runtime: Runtime, worker: Worker, ns: str, retention_days: float
         store, runtime.engine.context.shelf, clock, ns, days=retention_days, usage_days=usage_days, leads=election.leads
     )
     runtime.spawn(keeping, "retention")
+    asked = runtime.engine.context.panel.options
+    if asked.enabled and asked.auto == "propose":
+        looking = keep_looking(runtime.engine.optimizers.look, asked.every_s, election.leads)
+        runtime.spawn(looking, "optimizers")
+
+
+def panel_of(optimizing: Optimizing | None) -> Panel:
+    """Return the optimizers that can be asked, which are opened when somebody does."""
+    asked = optimizing or Optimizing()
+    return Panel(asked if asked.open is not None else replace(asked, open=open_sandbox, builtin=builtin_optimizers))
 
 
 def measure(runtime: Runtime, options: TelemetryOptions) -> None:

@@ -25,6 +25,7 @@ from tests.acceptance.features.programs import (
 )
 
 from tenuto.cli.table import COMMANDS
+from tenuto.wiring import builtin_optimizers
 
 Served = tuple[Program, httpx.Client]
 
@@ -71,6 +72,8 @@ def things(served: Served) -> dict[str, Any]:
     later.write_text(json.dumps(behind("a", "z")))
     proposed = server.home / "proposed.json"
     proposed.write_text(json.dumps(behind("a", "y")))
+    module = server.home / "module.wasm"
+    module.write_bytes(builtin_optimizers()[0].module)
     patched = client.post("/runs", json={"definition": PATCHED}).json()["id"]
     until("it waits", lambda: client.get(f"/runs/{patched}").json()["status"] == "waiting")
     base = client.get(f"/runs/{patched}/patches/graph").json()["digest"]
@@ -78,7 +81,7 @@ def things(served: Served) -> dict[str, Any]:
         client.post(f"/runs/{patched}/patches", json={"base_digest": base, "operations": behind("w", name)}).json()["id"]
         for name in ("p", "q")
     ]  # fmt: skip
-    return {"patched": patched, "patches": patches, "more": str(more), "patch": str(later), "proposed": str(proposed), "done": done, "other": other, "broken": broken, "ticket": ticket, "letter": letter["id"], "step": letter["step"], "file": str(path),
+    return {"patched": patched, "patches": patches, "more": str(more), "patch": str(later), "proposed": str(proposed), "module": str(module), "folder": str(server.home / "new"), "done": done, "other": other, "broken": broken, "ticket": ticket, "letter": letter["id"], "step": letter["step"], "file": str(path),
             "digest": digest, "large": large, "held": held}  # fmt: skip
 
 
@@ -97,6 +100,9 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "workflow tag": ["formed", "prod", "latest"], "workflow patch": ["formed", t["patch"]],
         "workflow propose": ["formed", t["proposed"]],
         "workflow history": ["formed"], "workflow undo": ["formed"], "workflow redo": ["formed"],
+        "workflow stats": ["formed"], "optimize": ["formed", "--dry-run"], "optimizer list": [], "optimizer add": [t["module"]],
+        "optimizer show": ["module"], "optimizer disable": ["module"], "optimizer enable": ["module"], "optimizer remove": ["module"],
+        "optimizer new": [t["folder"]],
         "workflow retire": ["formed"],
         "artifact list": [t["large"]], "artifact get": [t["digest"]], "artifact put": [t["file"]], "usage": [], "services": [], "run delete": [t["other"]],
         "prune": ["--before", "400d"], "version": [],

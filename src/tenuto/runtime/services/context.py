@@ -21,6 +21,7 @@ from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.creation import Creation
 from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.optimizer.panel import Panel
 from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.ids import RunIds
 from tenuto.runtime.tools.catalog import Catalog
@@ -47,6 +48,7 @@ class Context:
         catalog: `None` accepts any name in a definition.
         terms: On what terms graphs may be patched.
         groups: Names of the people in each group.
+        panel: The optimizers that can be asked.
         clock: Milliseconds since 1970 by the store's clock, as well as this process knows it.
     """
 
@@ -61,6 +63,7 @@ class Context:
     ns: str = "default"
     terms: Terms = field(default_factory=Terms)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    panel: Panel = field(default_factory=Panel)
     ids: RunIds = field(init=False)
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from tenuto.ports.store import Store
 from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.optimizer.panel import Panel
 from tenuto.runtime.services.artifacts import Artifacts
 from tenuto.runtime.services.audit import Audit
 from tenuto.runtime.services.budgets import Budgets
@@ -18,11 +19,14 @@ from tenuto.runtime.services.context import Context, Creator
 from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
 from tenuto.runtime.services.findings import Findings
+from tenuto.runtime.services.gains import Gains
 from tenuto.runtime.services.history import History
 from tenuto.runtime.services.knowledge import KnowledgeBases
 from tenuto.runtime.services.notifications import Notifications
+from tenuto.runtime.services.optimizers import Optimizers
 from tenuto.runtime.services.outside import Outside
 from tenuto.runtime.services.patches import Patches
+from tenuto.runtime.services.plugins import Plugins
 from tenuto.runtime.services.proposals import Proposals
 from tenuto.runtime.services.readers import Steps, Workers
 from tenuto.runtime.services.runs import Runs
@@ -48,6 +52,7 @@ class Engine:
         feed: Feed | None = None, knowledge: Knowledge | None = None, workspaces: Workspaces | None = None,
         shelf: Shelf | None = None,
         terms: Terms | None = None, groups: Mapping[str, Sequence[str]] | None = None,
+        panel: Panel | None = None,
     ) -> None:
         """Build the clients.
 
@@ -61,20 +66,25 @@ class Engine:
             shelf: Its artifacts; `None` keeps none.
             terms: On what terms graphs may be patched; `None` is the shipped ones.
             groups: Names of the people in each group that may decide; `None` knows of none.
+            panel: The optimizers that can be asked; `None` has none.
         """
         bus = bus or Bus()
         self.context = Context(
             store, committer, definitions or Definitions(store), catalog, bus, clock or _machine_clock,
             feed or Feed(store, bus), shelf or Shelf(store), ns, terms or Terms(), groups or {},
+            panel or Panel(),
         )
         self.workflows = Workflows(self.context)
-        self.versions = Versions(self.context, self.workflows)
-        self.proposals = Proposals(self.context, self.workflows)
+        self.gains = Gains(self.context, self.workflows)
+        self.versions = Versions(self.context, self.workflows, self.gains)
+        self.proposals = Proposals(self.context, self.workflows, self.gains)
         self.runs = Runs(self.context, self.workflows, workspaces)
         self.history = History(self.context)
         self.tickets = Tickets(self.context)
         self.notifications = Notifications(self.context)
         self.patches = Patches(self.context, self.tickets, self.history)
+        self.optimizers = Optimizers(self.context, self.workflows, self.proposals, self.patches, self.gains)
+        self.plugins = Plugins(self.context)
         self.dead_letters = DeadLetters(self.context, self.runs)
         self.artifacts = Artifacts(self.context)
         self.steps = Steps(self.context)
@@ -98,7 +108,7 @@ class Engine:
         found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
             knowledge=self.knowledge.port, workspaces=self.runs.workspaces, terms=c.terms,
-            shelf=c.shelf, groups=c.groups,
+            shelf=c.shelf, groups=c.groups, panel=c.panel,
         )
         found.outside.watch = self.outside.watch
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -16,14 +15,15 @@ from tenuto.domain.runs.patches import Verdict
 from tenuto.domain.runs.views import instant
 from tenuto.errors import Conflict, Denied, Invalid, ProposalMissing
 from tenuto.ports.lineage import TagMove
-from tenuto.ports.optimizers import Gain
 from tenuto.ports.proposals import ProposalFilter, ProposalRow, ProposalState, Settled
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import version_row
+from tenuto.runtime.services.gains import Gains
 from tenuto.runtime.services.patch_views import ChangedView
-from tenuto.runtime.services.proposal_views import ProposalView, SavingView
+from tenuto.runtime.services.proposal_views import ProposalView
+from tenuto.runtime.services.proposed import Answer, Body, answer_of, saving
 from tenuto.runtime.services.requests import ProposePatch
-from tenuto.runtime.services.results import Page, ProblemView
+from tenuto.runtime.services.results import Page
 from tenuto.runtime.services.verdicts import difference_by, judged, problem_views, refusal
 from tenuto.runtime.services.workflows import Workflows
 
@@ -35,31 +35,14 @@ _DECIDED: tuple[ProposalState, ...] = ("applied", "rejected", "refused")
 _AT_ONCE = 200
 
 
-class _Body(msgspec.Struct, kw_only=True, omit_defaults=True):
-    by: str = ""
-    title: str = ""
-    reason: str = ""
-    asks: str = ""
-    ops: list[Any] = []
-    changed: ChangedView = msgspec.field(default_factory=ChangedView)
-    gain: Gain = Gain()
-    evidence: dict[str, Any] = {}
-
-
-class _Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
-    decision: str = ""
-    by: str = ""
-    reason: str = ""
-    findings: list[ProblemView] = []
-
-
 class Proposals:
     """Every use case of proposals, for one namespace."""
 
-    def __init__(self, context: Context, workflows: Workflows) -> None:
+    def __init__(self, context: Context, workflows: Workflows, gains: Gains) -> None:
         """Use the collaborators of an engine."""
         self._c = context
         self._workflows = workflows
+        self._gains = gains
 
     async def propose(self, name: str, asked: ProposePatch) -> ProposalView:
         """Propose a change of a workflow; it is applied at once where nobody has to approve it.
@@ -91,7 +74,7 @@ class Proposals:
             Conflict: As many proposals of the workflow wait as may.
         """
         assert verdict.plan is not None
-        body = _Body(
+        body = Body(
             by=asked.by, title=asked.title, reason=asked.reason, asks=verdict.asks, ops=asked.operations,
             changed=msgspec.convert(msgspec.to_builtins(verdict.changed), ChangedView), gain=asked.gain,
             evidence=asked.evidence,
@@ -135,16 +118,17 @@ class Proposals:
         return Page(items=items, next=rows[limit - 1].cursor if len(rows) > limit else None)
 
     async def get(self, proposal: str) -> ProposalView:
-        """Return one proposal with its operations and the difference it makes.
+        """Return one proposal with its operations, the difference it makes, and what it saved.
 
         Raises:
             ProposalMissing: There is none; names the nearest.
         """
         row = await self.row(proposal)
         view = await self._shown(row)
-        view.operations = msgspec.json.decode(row.body, type=_Body).ops
+        view.operations = msgspec.json.decode(row.body, type=Body).ops
         base = await self._c.definitions.plan(self._c.ns, row.base)
         view.difference = difference_by(base.definition, view.operations)
+        view.gain = await self._gains.of(row)
         return view
 
     async def row(self, proposal: str) -> ProposalRow:
@@ -187,17 +171,17 @@ class Proposals:
             if digest and digest != row.digest:
                 raise Conflict(f"proposal {row.id} leads to {row.digest}, not to {digest}; look at it again, then decide",
                                code="proposal.shown", proposal=row.id)
-            body = msgspec.json.decode(row.body, type=_Body)
+            body = msgspec.json.decode(row.body, type=Body)
             if decision == "approve" and row.author != "optimizer" and body.asks and body.by and by == body.by:
                 raise Denied(f"proposal {row.id}: whoever proposed it cannot approve it", code="proposal.own", proposal=row.id)
-            answer = _Answer(decision=decision, by=by, reason=reason)
+            answer = Answer(decision=decision, by=by, reason=reason)
             settled = await (self._apply(row, body, answer) if decision == "approve" else self._settle(row, "rejected", answer))
             if settled:
                 return await self.get(row.id)
 
     async def _decided(self, row: ProposalRow, decision: str, reason: str, by: str) -> ProposalView:
         """Return what was decided to whoever decides the same again."""
-        answer = _answer_of(row)
+        answer = answer_of(row)
         if (answer.decision, answer.reason, answer.by) == (decision, reason, by) and row.state in ("applied", "rejected"):
             return msgspec.structs.replace(await self.get(row.id), replayed=True)
         who = f" by {answer.by}" if answer.by else ""
@@ -205,7 +189,7 @@ class Proposals:
             f"proposal {row.id} is {row.state} already{who}", code="proposal.decided", proposal=row.id, status=row.state
         )
 
-    async def _apply(self, row: ProposalRow, body: _Body, answer: _Answer) -> bool:
+    async def _apply(self, row: ProposalRow, body: Body, answer: Answer) -> bool:
         """Move the tag; `False` when somebody else did something meanwhile.
 
         Raises:
@@ -241,7 +225,7 @@ class Proposals:
             self._workflows.forget()
         return done
 
-    async def _settle(self, row: ProposalRow, state: ProposalState, answer: _Answer) -> bool:
+    async def _settle(self, row: ProposalRow, state: ProposalState, answer: Answer) -> bool:
         settled = Settled(ns=self._c.ns, id=row.id, state=state, answer=msgspec.json.encode(answer))
         return await self._c.store.settle_proposal(settled)
 
@@ -252,10 +236,10 @@ class Proposals:
         where = ProposalFilter(ns=self._c.ns, workflow=newer.workflow, tag=newer.tag, author="optimizer", states=("proposed",))
         for row in await self._c.store.list_proposals(where, limit=self._c.terms.max_proposals):
             if (row.optimizer, row.rule) == (newer.optimizer, newer.rule) and row.base != newer.base:
-                await self._settle(row, "superseded", _Answer(by=POLICY, reason=f"proposal {newer.id} took its place"))
+                await self._settle(row, "superseded", Answer(by=POLICY, reason=f"proposal {newer.id} took its place"))
 
     async def _shown(self, row: ProposalRow) -> ProposalView:
-        body, answer = msgspec.json.decode(row.body, type=_Body), _answer_of(row)
+        body, answer = msgspec.json.decode(row.body, type=Body), answer_of(row)
         view = ProposalView(
             id=row.id, workflow=row.workflow, tag=row.tag, status=row.state, author=row.author, by=body.by,
             optimizer=row.optimizer, rule=row.rule, title=body.title, reason=body.reason, base_digest=row.base,
@@ -268,21 +252,6 @@ class Proposals:
         if view.status == "stale":
             view.note = _stale_note(row)
         return view
-
-
-def saving(gain: Gain) -> SavingView:
-    """Return what a run is expected to save as answers show it."""
-    return SavingView(ms=gain.ms, steps=gain.steps, requests=gain.requests, cost_usd_micros=gain.cost_usd_micros)
-
-
-def expected_of(row: ProposalRow) -> tuple[str, Gain]:
-    """Return a proposal's title and what a run was expected to save."""
-    body = msgspec.json.decode(row.body, type=_Body)
-    return body.title or body.reason, body.gain
-
-
-def _answer_of(row: ProposalRow) -> _Answer:
-    return msgspec.json.decode(row.answer, type=_Answer) if row.answer else _Answer()
 
 
 def _stale_note(row: ProposalRow) -> str:

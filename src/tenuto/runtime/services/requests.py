@@ -211,3 +211,17 @@ class ProposePatch(msgspec.Struct, kw_only=True):
     reason: str = ""
     gain: Gain = Gain()
     evidence: dict[str, Any] = {}
+
+
+class Optimize(msgspec.Struct, kw_only=True):
+    """What optimizers are asked.
+
+    Attributes:
+        tag: Which version of the workflow, and the tag that proposals are to move.
+        dry_run: Only show what they suggest; nothing is stored.
+        optimizers: Only these; empty is all of them.
+    """
+
+    tag: str = "latest"
+    dry_run: bool = False
+    optimizers: tuple[str, ...] = ()

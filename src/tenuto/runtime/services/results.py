@@ -10,6 +10,7 @@ import msgspec
 from tenuto.domain.graph.analysis import Severity
 from tenuto.domain.runs.check import Violation
 from tenuto.domain.runs.views import BudgetView, ErrorView, GraphView, View
+from tenuto.runtime.services.gain_views import GainView
 
 T = TypeVar("T")
 
@@ -97,6 +98,7 @@ class MoveView(View):
         kind: `publish`, `tag`, `patch`, `undo` or `redo`.
         former: Version it pointed at before; empty when the tag was new.
         operations: For patches: the overlay, by places in lists, that makes the version of the former one.
+        gain: For patches by optimizers that were proposed: what they were expected to save, and what they do.
     """
 
     tag: str
@@ -110,6 +112,7 @@ class MoveView(View):
     at: datetime | None = None
     operations: list[dict[str, Any]] = []
     evidence: dict[str, Any] = {}
+    gain: GainView | None = None
 
 
 class WorkflowVersion(View):

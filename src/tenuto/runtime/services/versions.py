@@ -15,6 +15,7 @@ from tenuto.ports.lineage import MoveKind, TagMove
 from tenuto.ports.store import WorkflowRow
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.documents import version_row
+from tenuto.runtime.services.gains import Gains
 from tenuto.runtime.services.results import MoveView, WorkflowVersion
 from tenuto.runtime.services.verdicts import judged, refusal
 from tenuto.runtime.services.workflows import Workflows
@@ -25,10 +26,11 @@ LATEST = "latest"
 class Versions:
     """Every use case of how versions come of each other, for one namespace."""
 
-    def __init__(self, context: Context, workflows: Workflows) -> None:
+    def __init__(self, context: Context, workflows: Workflows, gains: Gains) -> None:
         """Use the collaborators of an engine."""
         self._c = context
         self._workflows = workflows
+        self._gains = gains
 
     async def patch(
         self, name: str, operations: Any, *, base: str = LATEST, tag: str = LATEST, reason: str = "", by: str = "",
@@ -81,11 +83,18 @@ class Versions:
     async def moves(self, name: str, tag: str | None = None) -> list[MoveView]:
         """Return where the tags of a workflow have been, oldest first, with the overlays that made versions.
 
+        Patches by optimizers come with what they were expected to save, and what they do.
+
         Raises:
             WorkflowMissing: There is no such workflow.
         """
         await self._workflows.require(name)
-        return [_view(move) for move in await self._c.store.tag_moves(self._c.ns, name, tag)]
+        views = [_view(move) for move in await self._c.store.tag_moves(self._c.ns, name, tag)]
+        if any(view.author == "optimizer" for view in views):
+            gains = {gain.proposal: gain for gain in await self._gains.all(name, tag)}
+            for view in views:
+                view.gain = gains.get(str(view.evidence.get("proposal"))) if view.kind == "patch" else None
+        return views
 
     async def _back(self, name: str, tag: str, kind: MoveKind, by: str, reason: str) -> WorkflowVersion:
         now = await self._workflows.digest_of(name, tag)

@@ -165,7 +165,7 @@ class PluginSuite:
         await kit.created(store, t=203)
         steps = [_step(run, "a", n + 1) for n, run in enumerate(runs)]
         steps += [_step(runs[1], "b", 50, attempt=3), _step(runs[2], "b", 7, status="failed")]
-        steps.append(_step(runs[3], "b", 0, status="skipped"))
+        steps += [_step(runs[3], "b", 0, status="skipped"), msgspec.structs.replace(_step(runs[3], "c", 0), reused=True)]
         await store.project_steps("steps", steps, {})
         await store.put_usage("steps", [_cost(runs[1], 400), _cost(runs[2], 800), _cost(runs[3], 5, state="unknown")])
         found = await store.statistics("default", "flow", kit.DIGEST, 10)
@@ -174,11 +174,13 @@ class PluginSuite:
         a, b = found.nodes["a"], found.nodes["b"]
         assert (a.completed, a.failed, a.retried, a.p50_ms, a.p95_ms) == (5, 0, 0, 3.0, 5.0)
         assert (b.completed, b.failed, b.skipped, b.retried, b.p50_ms, b.cost_usd_micros) == (1, 1, 1, 2, None, 1200.0)
+        c = found.nodes["c"]
+        assert (c.completed, c.reused, c.p50_ms) == (1, 1, None)
         newest = await store.statistics("default", "flow", kit.DIGEST, 2)
         assert (newest.runs, newest.failed, newest.p50_ms) == (1, 1, 40.0)
         assert await store.statistics("default", "none", kit.DIGEST, 10) == Statistics()
         assert await store.ended_since("default", "flow", kit.DIGEST, 101, 10) == (3, 104)
-        assert (await store.ended_since("default", "flow", kit.DIGEST, 0, 2))[0] == 2
+        assert await store.ended_since("default", "flow", kit.DIGEST, 0, 2) == (2, 104)
         assert await store.ended_since("default", "flow", kit.DIGEST, 104, 10) == (0, 104)
 
 

@@ -72,7 +72,7 @@ class Plugins:
             if call.run_id in ids and call.state != "unknown":
                 costs[call.agent] = costs.get(call.agent, 0) + call.cost_usd_micros
         took = [run.finished_at - run.started_at for run in runs if run.status == "completed"]
-        executed = sum(step.status in _RAN for steps in nodes.values() for step in steps)
+        executed = sum(step.status in _RAN and not step.reused for steps in nodes.values() for step in steps)
         return Statistics(
             runs=len(took), failed=len(runs) - len(took), p50_ms=_rank(took, 50), p95_ms=_rank(took, 95),
             steps=executed / len(runs) if runs else 0.0,
@@ -82,8 +82,8 @@ class Plugins:
 
     async def ended_since(self, ns: str, workflow: str, version: str, mark: int, limit: int) -> tuple[int, int]:
         """Return how many ended runs of a version were created after a moment, and the newest's moment."""
-        found = [run.created_at for run in self._ended(ns, workflow, version) if run.created_at > mark][:limit]
-        return len(found), max(found, default=mark)
+        found = sorted((run.created_at for run in self._ended(ns, workflow, version) if run.created_at > mark), reverse=True)
+        return min(len(found), limit), max(found, default=mark)
 
     async def looks(self, ns: str) -> list[LookRow]:
         """Return how far the runs of workflows have been looked at, by workflow."""
@@ -105,11 +105,12 @@ def _node(steps: list[StepRow], cost: int) -> NodeStatistics:
     done = sum(step.status == "completed" for step in steps)
     took = [
         step.finished_at - step.started_at for step in steps
-        if step.status == "completed" and step.attempt <= 1 and step.started_at
+        if step.status == "completed" and step.attempt <= 1 and step.started_at and not step.reused
     ]  # fmt: skip
     return NodeStatistics(
         completed=done, failed=sum(step.status in ("failed", "dead_letter") for step in steps),
         skipped=sum(step.status == "skipped" for step in steps), retried=sum(max(step.attempt - 1, 0) for step in steps),
+        reused=sum(step.reused for step in steps),
         p50_ms=_rank(took, 50), p95_ms=_rank(took, 95), cost_usd_micros=cost / done if done else 0.0,
     )
 

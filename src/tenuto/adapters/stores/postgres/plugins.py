@@ -66,7 +66,7 @@ def _made(run: Any, steps: list[Any], costs: dict[str, int]) -> Statistics:
     nodes = {
         row["node"]: NodeStatistics(
             completed=row["completed"], failed=row["failed"], skipped=row["skipped"], retried=row["retried"],
-            p50_ms=row["p50"], p95_ms=row["p95"],
+            reused=row["reused"], p50_ms=row["p50"], p95_ms=row["p95"],
             cost_usd_micros=costs.get(row["node"], 0) / row["completed"] if row["completed"] else 0.0,
         )
         for row in steps

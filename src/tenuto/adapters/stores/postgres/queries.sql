@@ -907,19 +907,21 @@ from writer w cross join lateral (select n from batch b where b.writer = w.id or
 -- name: project_steps
 -- Upsert rows of the view of steps, of runs that still exist, and the cursors they were made from.
 with v as (
-  insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of)
+  insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of,
+    reused)
   select $1, x.*
   from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[],
-              $10::bigint[], $11::text[], $12::int[])
-         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of)
+              $10::bigint[], $11::text[], $12::int[], $13::boolean[])
+         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused)
   where (select true from run r where r.id = x.run_id limit 1)
   on conflict (run_id, step) do update set
     projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
     status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
-    finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of
+    finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of,
+    reused = excluded.reused
   where excluded.as_of >= step_view.as_of
 )
-insert into projection (name, writer, n) select $1, x.* from unnest($13::bigint[], $14::int[]) as x(writer, n)
+insert into projection (name, writer, n) select $1, x.* from unnest($14::bigint[], $15::int[]) as x(writer, n)
 on conflict (name, writer) do update set n = excluded.n where excluded.n > projection.n
 
 -- name: projection_cursors
@@ -934,7 +936,7 @@ delete from projection where name = $1
 
 -- name: list_steps
 -- A page of steps across runs, newest first.
-select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused
 from step_view
 where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::text is null or node = $3)
   and ($4::text is null or kind = $4) and ($5::text[] is null or status = any($5))
@@ -1440,12 +1442,13 @@ from (select status, ms, row_number() over (partition by status order by ms) as 
 select node, count(*) filter (where status = 'completed') as completed,
   count(*) filter (where status in ('failed', 'dead_letter')) as failed,
   count(*) filter (where status = 'skipped') as skipped, sum(greatest(attempt - 1, 0)) as retried,
-  count(*) filter (where status in ('completed', 'failed', 'dead_letter')) as executed,
+  count(*) filter (where reused) as reused,
+  count(*) filter (where status in ('completed', 'failed', 'dead_letter') and not reused) as executed,
   max(ms) filter (where timed and place = (n + 1) / 2)::float8 as p50,
   max(ms) filter (where timed and place = (n * 95 + 99) / 100)::float8 as p95
 from (select *, row_number() over (partition by node, timed order by ms) as place, count(*) over (partition by node, timed) as n
-      from (select node, s.status, attempt, finished_at - started_at as ms,
-                   s.status = 'completed' and attempt <= 1 and started_at > 0 as timed
+      from (select node, s.status, attempt, reused, finished_at - started_at as ms,
+                   s.status = 'completed' and attempt <= 1 and started_at > 0 and not reused as timed
             from seen join step_view s on s.run_id = seen.id) t) u
 group by node order by node collate "C"
 
@@ -1461,7 +1464,7 @@ select count(*) as n, coalesce(max(created_at), $4::bigint) as newest from (
   select created_at from run
   where ns = $1 and digest = $3 and workflow = $2 and created_at > $4 and state = 'done'
     and status in ('completed', 'failed') and replay_of is null
-  limit $5) s
+  order by created_at desc limit $5) s
 
 -- name: look_list
 -- How far the runs of workflows have been looked at.

@@ -106,11 +106,12 @@ class Projections(Part):
                 r.finished_at,
                 r.error,
                 r.as_of,
+                r.reused,
             )
             for _, r in sorted(newest.items())
         ]
         await self.parts.pool.fetch(
-            "project_steps", name, *columns(values, 11), list(cursors), list(cursors.values())
+            "project_steps", name, *columns(values, 12), list(cursors), list(cursors.values())
         )
 
     async def projection_cursors(self, name: str) -> dict[int, int]:

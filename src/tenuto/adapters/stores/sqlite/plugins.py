@@ -91,10 +91,10 @@ def made(runs: int, failed: int, p50: float | None, p95: float | None, steps: li
     """Return statistics of the rows that queries give."""
     nodes: dict[str, NodeStatistics] = {}
     executed = 0
-    for node, done, broken, skipped, retried, ran, fast, slow in steps:
+    for node, done, broken, skipped, retried, reused, ran, fast, slow in steps:
         executed += ran
         nodes[node] = NodeStatistics(
-            completed=done, failed=broken, skipped=skipped, retried=retried, p50_ms=fast, p95_ms=slow,
+            completed=done, failed=broken, skipped=skipped, retried=retried, reused=reused, p50_ms=fast, p95_ms=slow,
             cost_usd_micros=costs.get(node, 0) / done if done else 0.0,
         )
     ended = runs + failed

@@ -694,12 +694,14 @@ where n is not null order by id
 
 -- name: step_put
 -- Upsert rows of the view of steps, of runs that still exist.
-insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of)
-select * from (values {rows 12}) as v where exists (select 1 from run where id = v.column3)
+insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of,
+  reused)
+select * from (values {rows 13}) as v where exists (select 1 from run where id = v.column3)
 on conflict (run_id, step) do update set
   projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
   status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
-  finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of
+  finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of,
+  reused = excluded.reused
 where excluded.as_of >= step_view.as_of
 
 -- name: projection_move
@@ -721,7 +723,7 @@ delete from step_view where projection = ?
 
 -- name: step_list
 -- A page of steps across runs, newest first.
-select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused
 from step_view
 where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and (?4 is null or kind = ?4)
   and (?5 is null or status in (select value from json_each(?5)))
@@ -1134,13 +1136,13 @@ from (select status, ms, row_number() over (partition by status order by ms) as 
 -- What became of the steps of those runs, by node.
 {observed}
 select node, count(*) filter (where status = 'completed'), count(*) filter (where status in ('failed', 'dead_letter')),
-  count(*) filter (where status = 'skipped'), sum(max(attempt - 1, 0)),
-  count(*) filter (where status in ('completed', 'failed', 'dead_letter')),
+  count(*) filter (where status = 'skipped'), sum(max(attempt - 1, 0)), sum(reused),
+  count(*) filter (where status in ('completed', 'failed', 'dead_letter') and not reused),
   max(case when timed and place = (n + 1) / 2 then ms end),
   max(case when timed and place = (n * 95 + 99) / 100 then ms end)
 from (select *, row_number() over (partition by node, timed order by ms) as place, count(*) over (partition by node, timed) as n
-      from (select node, s.status as status, attempt, finished_at - started_at as ms,
-                   s.status = 'completed' and attempt <= 1 and started_at > 0 as timed
+      from (select node, s.status as status, attempt, reused, finished_at - started_at as ms,
+                   s.status = 'completed' and attempt <= 1 and started_at > 0 and not reused as timed
             from seen join step_view s on s.run_id = seen.id))
 group by node order by node
 
@@ -1155,7 +1157,7 @@ select count(*), coalesce(max(created_at), ?4) from (
   select created_at from run
   where ns = ?1 and digest = ?3 and workflow = ?2 and created_at > ?4 and state = 'done'
     and status in ('completed', 'failed') and replay_of is null
-  limit ?5)
+  order by created_at desc limit ?5)
 
 -- name: look_list
 -- How far the runs of workflows have been looked at.

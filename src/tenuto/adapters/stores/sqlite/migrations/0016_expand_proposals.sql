@@ -47,3 +47,6 @@ create table optimizer_look (
 
 -- The newest runs of one version.
 create index run_version on run (ns, digest, created_at);
+
+-- Whether a step's result came from the cache.
+alter table step_view add column reused integer not null default 0;
