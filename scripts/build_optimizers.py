@@ -5,6 +5,7 @@ Says so when sources that have not changed come to other bytes than those that a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -71,7 +72,23 @@ def main() -> int:
         entries.append(entry)
     if not failed:
         manifest.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    try_template()
     return failed
+
+
+def try_template() -> None:
+    """Write the template, build it with its one command, and let the sandbox look at what comes of it."""
+    from tenuto.bundled.optimizers import write_template
+    from tenuto.wiring import open_sandbox
+
+    folder = TOOLS / "template"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_template(folder)
+    subprocess.run(["make", "--silent", "-C", str(folder), f"PYTHON={sys.executable}"], check=True, stdout=subprocess.DEVNULL)
+    module, sandbox = (folder / "build/optimizer.wasm").read_bytes(), open_sandbox()
+    asyncio.run(sandbox.check(module))
+    sandbox.close()
+    print(f"the template: {len(module):,} bytes")
 
 
 if __name__ == "__main__":
