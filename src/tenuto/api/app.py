@@ -19,12 +19,14 @@ from tenuto.api.answers import json_answer
 from tenuto.api.auth import Auth, kept_token
 from tenuto.api.bodies import refused
 from tenuto.api.guard import Guard
+from tenuto.api.links import links_of
 from tenuto.api.openapi import PREFIX, Operations
 from tenuto.api.params import Common
 from tenuto.api.routers import (
     artifacts,
     budgets,
     commands,
+    decide,
     findings,
     health,
     history,
@@ -64,6 +66,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     app.state.stopping = asyncio.Event()
     app.state.keep_alive_s = streams.KEEP_ALIVE_S
     app.state.assets = page.Assets()
+    app.state.links = links_of(settings)
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
     routers = (
         runs, commands, history, streams, session, tickets, patches, proposals, optimizers, workflows, budgets, readers,
@@ -73,6 +76,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)
     app.include_router(health.router)
     app.include_router(page.router)
+    app.include_router(decide.router)
     app.include_router(streams.sockets, prefix=PREFIX)
     app.add_api_websocket_route("/ws/{run_id}", streams.socket_run)
     app.include_router(page.legacy)

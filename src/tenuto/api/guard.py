@@ -31,6 +31,8 @@ log = logging.getLogger("tenuto.access")
 PUBLIC = frozenset({"/healthz", "/readyz", "/", "/favicon.ico"})
 SIGN_IN = "/api/v1/session"
 ARTIFACTS = "/api/v1/artifacts"
+BY_LINK = "/decide"
+"""A link is its own credential: the page checks its signature before anything else, and shows nothing without."""
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_STREAM = re.compile(r"(?:/api/v1/runs/([^/]+)/(?:stream|ws)|/ws/([^/]+))")
 _ALL_STREAM = "/api/v1/stream"
@@ -213,6 +215,8 @@ class Guard:
         path: str = scope["path"]
         if path == SIGN_IN:
             return scope["method"] in ("POST", "DELETE")
+        if path == BY_LINK:
+            return scope["method"] in ("GET", "HEAD", "POST")
         return path in PUBLIC or (path.startswith("/static/") and scope["method"] in SAFE)
 
     def _authenticate(self, scope: Scope, connection: HTTPConnection) -> None:

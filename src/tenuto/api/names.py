@@ -36,8 +36,10 @@ class Names:
     def __init__(self, settings: Settings) -> None:
         """Keep what is allowed; a server open to the network goes by its machine's name and any address too."""
         self.origins = frozenset(settings.cors_origins)
+        own = urlsplit(settings.links.url).hostname
         self._any_address = not settings.is_loopback()
         self._hosts = {"localhost", settings.host.strip("[]").lower(), *(n.lower() for n in settings.allowed_hosts)}
+        self._hosts |= {own.lower()} if own else set[str]()
         if self._any_address:
             self._hosts.add(socket.gethostname().lower())
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from tenuto.api.links import links_of
 from tenuto.api.server import serve
 from tenuto.bundled.workers import Workers
 from tenuto.runtime.tools.catalog import Catalog
@@ -30,7 +31,7 @@ async def serve_app(settings: Settings, catalog: Catalog, *, app: str | None = N
         if settings.notify:
             from tenuto.sdk.notify import tell_people  # its templates take their time to load
 
-            tell_people(runtime, settings)
+            tell_people(runtime, settings, links_of(settings))
         workers = Workers(app, settings, settings.workers) if settings.workers > 1 else None
         try:
             await serve(runtime.engine, settings)

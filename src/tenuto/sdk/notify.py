@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from tenuto.errors import InvalidSettings, Problem
 from tenuto.runtime.notifications.channels import Channel, Mailbox, Webhook
-from tenuto.runtime.notifications.notifier import MakeLinks, Notifier, Options
+from tenuto.runtime.notifications.notifier import Notifier, Options
 from tenuto.runtime.notifications.templates import SHIPPED, Templates
 from tenuto.runtime.notifications.webhook import secret_of
+from tenuto.runtime.services.links import Links
 from tenuto.runtime.tools.http import HttpPolicy
 from tenuto.runtime.tools.mail import MailServer, address_fault
 from tenuto.settings import Settings
@@ -31,7 +32,7 @@ def channels_of(settings: Settings) -> list[Channel]:
     return [channel for channel in found if channel is not None]
 
 
-def tell_people(runtime: Runtime, settings: Settings, links: MakeLinks | None = None) -> None:
+def tell_people(runtime: Runtime, settings: Settings, links: Links | None = None) -> None:
     """Tell people of questions by the channels of the settings, until the runtime is closed.
 
     Raises:

@@ -19,15 +19,9 @@ from tenuto.ports.store import TicketRow
 from tenuto.runtime.notifications.channels import SHOWN, Channel
 from tenuto.runtime.services.context import Context
 from tenuto.runtime.services.hiding import hidden_of
+from tenuto.runtime.services.links import Link
 from tenuto.runtime.services.results import TicketView
 from tenuto.runtime.services.tickets import ticket_view
-
-
-class Link(msgspec.Struct, frozen=True):
-    """A link that decides, and what."""
-
-    decision: str
-    url: str
 
 
 async def facts_of(context: Context, row: TicketRow) -> dict[str, Any]:

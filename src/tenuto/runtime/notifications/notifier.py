@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -22,8 +22,9 @@ from tenuto.ports.notifications import News, NotificationRow
 from tenuto.ports.store import TicketRow
 from tenuto.runtime.notifications import mailing, webhook
 from tenuto.runtime.notifications.channels import Channel, Recipient, Webhook, planned
-from tenuto.runtime.notifications.message import Link, facts_of, payload, values
+from tenuto.runtime.notifications.message import facts_of, payload, values
 from tenuto.runtime.services.engine import Engine
+from tenuto.runtime.services.links import Links
 from tenuto.runtime.tools.http import HttpPolicy
 
 log = logging.getLogger("tenuto.notifications")
@@ -36,7 +37,6 @@ ROUNDS = 12
 """Of a mail server each may take as long as a message may; a message is held for longer than all of them."""
 ESCALATE = "escalate"
 
-MakeLinks = Callable[[TicketRow, str], Sequence[Link]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +64,7 @@ class Notifier:
 
     def __init__(
         self, engine: Engine, clock: Clock, channels: Sequence[Channel], options: Options, *,
-        http: HttpPolicy | None = None, links: MakeLinks | None = None,
+        http: HttpPolicy | None = None, links: Links | None = None,
     ) -> None:  # fmt: skip
         """Prepare; nothing is looked for before `run`.
 
@@ -184,10 +184,10 @@ class Notifier:
         whom = msgspec.json.decode(row.body, type=Recipient)
         facts = await facts_of(self._context, ticket)
         asks = ticket.state == "open" and row.event in ("opened", "expiring")
-        links = self._links(ticket, whom.person) if asks and whom.person and self._links is not None else ()
+        now, groups = self._clock.now(), self._context.groups
+        links = self._links.of(ticket, whom.person, now, groups) if asks and whom.person and self._links is not None else ()
         page = self._options.page
         if isinstance(channel.way, Webhook):
-            now = self._clock.now()
             body = payload(row, facts, channel, links, page, now)
             await webhook.post(
                 channel.way, self._secrets[channel.name], self._http, row.id, now // 1000, body,

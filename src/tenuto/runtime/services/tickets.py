@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any, cast
 
 import msgspec
@@ -41,7 +42,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "integrity": (),
     DEAD_LETTER: (),
 }
-_NEEDS_REASON = {"reject": "a rejection", "push_back": "a push-back"}
+NEEDS_REASON = {"reject": "a rejection", "push_back": "a push-back"}
 
 
 class Tickets:
@@ -80,7 +81,7 @@ class Tickets:
 
     async def decide(
         self, ticket: str, decision: str, *, reason: str = "", data: Any = None, by: str = "", digest: str = "",
-        to: str = "",
+        to: str = "", once: bool = False,
     ) -> TicketView:
         """Answer a ticket, atomically with the message to its run. An identical repeat gets the same answer.
 
@@ -90,6 +91,7 @@ class Tickets:
             by: The person who answers.
             digest: Of what the person was shown; empty binds the answer to what the ticket says now.
             to: For `push_back`: the earlier step the run goes back to; not needed where there is one only.
+            once: Refuse an identical repeat too.
 
         Raises:
             TicketMissing: There is none.
@@ -111,26 +113,31 @@ class Tickets:
             _encode(mine)
             earlier = _given(row, by)
             if earlier is not None:
-                if _encode(mine) != _encode({name: earlier.get(name) for name in mine}):
+                if once or _encode(mine) != _encode({name: earlier.get(name) for name in mine}):
                     raise AlreadyDecided(
                         f"ticket {ticket!r} was already decided: {earlier.get('decision')} by "
                         f"{earlier.get('by') or 'somebody'}",
                         ticket=ticket, decision=earlier.get("decision"), by=earlier.get("by"),
                     )
                 return ticket_view(row)
-            answered = await self._answer(row, Vote(decision=decision, by=by, reason=reason, data=data, to=to), digest)
+            vote = Vote(decision=decision, by=by, reason=reason, data=data, to=to)
+            answered = await self._answer(row, vote, digest, mark=token_hex(8) if once else "")
             if answered is not None:
                 return ticket_view(answered)
 
-    async def _answer(self, row: TicketRow, vote: Vote, digest: str) -> TicketRow | None:
-        """Add somebody's answer to an open ticket; `None` when others have answered meanwhile."""
+    async def _answer(self, row: TicketRow, vote: Vote, digest: str, *, mark: str = "") -> TicketRow | None:
+        """Add somebody's answer to an open ticket; `None` when others have answered meanwhile.
+
+        Args:
+            mark: Tells this answer from an identical one that is given at the same time.
+        """
         shown = shown_digest(row.kind, row.message, row.body)
         if digest and digest != shown:
             raise TicketStale(
                 f"ticket {row.id!r} no longer asks what was shown ({digest[:15]}…); read it again, then decide",
                 ticket=row.id, shown=digest, now=shown,
             )
-        terms, votes = terms_in(msgspec.json.decode(row.body)), _votes(row)
+        terms, votes = terms_in(msgspec.json.decode(row.body)), votes_of(row)
         role = spoken_for(terms, vote.by, self._c.groups)
         vote = msgspec.structs.replace(vote, role=role or "")
         if refused := refusal(row.kind, terms, votes, vote):
@@ -142,7 +149,7 @@ class Tickets:
         came_to = outcome(terms, votes) if several else vote.decision
         answer: dict[str, Any] = {
             "decision": came_to, "reason": vote.reason, "data": vote.data, "by": vote.by,
-            **({"to": vote.to} if vote.to else {}), **({"votes": votes} if several else {}),
+            **({"to": vote.to} if vote.to else {}), **({"votes": votes} if several else {}), **({"mark": mark} if mark else {}),
         }
         message = msg.Decision(
             by=vote.by, ticket=row.id, decision=vote.decision, reason=vote.reason, data=vote.data, role=vote.role, digest=shown,
@@ -180,7 +187,7 @@ def ticket_view(row: TicketRow) -> TicketView:
         id=row.id, kind=row.kind, state=row.state, run=row.run_id, step=row.step, message=row.message,
         data={name: value for name, value in data.items() if name != TERMS}, digest=shown_digest(row.kind, row.message, row.body),
         approvers=list(terms.approvers), quorum=terms.quorum, reject_quorum=terms.reject_quorum,
-        not_by=terms.requester, form=terms.schema, votes=[_vote_view(vote) for vote in _votes(row)],
+        not_by=terms.requester, form=terms.schema, votes=[_vote_view(vote) for vote in votes_of(row)],
         on_timeout=_rule(terms) if row.expires_at else None,
         choices=list(_choices(row.kind, terms)) if row.state == "open" else [], push_back=list(terms.push_back),
         created_at=instant(row.created_at), expires_at=instant(row.expires_at), decided_at=instant(row.decided_at),
@@ -203,7 +210,8 @@ def _encode(answer: dict[str, Any]) -> bytes:
         raise Invalid(f"the data of the decision cannot be kept: {exc}", code="ticket.data") from exc
 
 
-def _votes(row: TicketRow) -> list[Vote]:
+def votes_of(row: TicketRow) -> list[Vote]:
+    """Return the answers an open ticket has got so far, where several are needed."""
     return msgspec.convert(_answer_of(row).get("votes", []), list[Vote])
 
 
@@ -229,7 +237,7 @@ def _back_to(row: TicketRow, decision: str, to: str) -> str:
 
 def _given(row: TicketRow, by: str) -> dict[str, Any] | None:
     """Return what was answered before that counts for somebody: their own answer, or what all came to."""
-    own = next((vote for vote in _votes(row) if vote.by == by), None)
+    own = next((vote for vote in votes_of(row) if vote.by == by), None)
     if own is not None:
         return {"decision": own.decision, "reason": own.reason, "data": own.data, "by": own.by, "to": own.to or None}
     return _answer_of(row) if row.state == "decided" else None
@@ -245,8 +253,8 @@ def _check(row: TicketRow, decision: str, reason: str) -> None:
         hint = did_you_mean(decision, choices)
         raise Invalid(f"{decision!r} does not answer a ticket of kind {row.kind}{hint}; allowed: {allowed}",
                       code="ticket.decision")
-    if decision in _NEEDS_REASON and not reason.strip():
-        raise Invalid(f"{_NEEDS_REASON[decision]} needs a reason", code="ticket.reason")
+    if decision in NEEDS_REASON and not reason.strip():
+        raise Invalid(f"{NEEDS_REASON[decision]} needs a reason", code="ticket.reason")
 
 
 def _known(what: str, value: str | None, allowed: tuple[str, ...]) -> None:
