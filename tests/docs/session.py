@@ -111,6 +111,8 @@ class Session:
             command = _put(command, "ORIGIN", ids[-1])
         if "TICKET" in words:
             command = _put(command, "TICKET", self._wait_for("tickets list"))
+        if "PROPOSAL" in words:
+            command = _put(command, "PROPOSAL", self._wait_for("patch list"))
         if "PATCH" in words:
             run = self._ask("run list")["items"][0]["id"]
             command = _put(command, "PATCH", self._ask(f"patch list {run}")["items"][-1]["id"])

@@ -212,3 +212,57 @@ async def test_what_nobody_has_to_approve_is_applied_one_after_the_other(
         assert code == 0 and (await server.engine.workflows.list("pairs")).items[0].number == "1.2"
         await server.ran("pairs")
         assert sorted(far.asked) == [f"GET /{name}" for name in names]
+
+
+def rerouting(path: str) -> bytes:
+    """Return an optimizer that lets the first request go elsewhere, whatever it is told."""
+    operations = [{"op": "replace", "path": "/nodes/user/config/url", "value": path}]
+    made = {"rule": "reroute", "title": "ask elsewhere", "reason": "it is said to be faster", "operations": operations, "gain": {"ms": 5}}
+    return replying(json.dumps({"suggestions": [made]}).encode())
+
+
+async def test_what_made_things_worse_is_marked_with_the_way_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An added optimizer, applied by policy; its runs fail, so the gain says what got worse and how to undo it."""
+    async with api() as far, served(tmp_path, capsys.readouterr, approval=()) as server:
+        far.status["/gone"] = 404
+        await server.client.post("/workflows", json=fetching(far.url))
+        await server.ran("fetching", FEW)
+        assert (await server.client.put("/optimizers/elsewhere", content=rerouting(f"{far.url}/gone"))).status_code == 200
+        code, text = await server.cli("optimize", "fetching", "--optimizer", "elsewhere")
+        assert code == 0 and "ask elsewhere" in text and "applied" in text, text
+        for _ in range(FEW):
+            run = (await server.client.post("/runs", json={"workflow": "fetching"})).json()["id"]
+            assert (await server.client.get(f"/runs/{run}", params={"wait": LONG_S})).json()["status"] == "failed"
+        assert server.runtime.projector is not None
+        await server.runtime.projector.drain()
+        code, text = await server.cli("optimize", "fetching", "--gains")
+        assert "it made things worse: 100% of the runs fail instead of 0%" in text
+        (undo,) = [line.split("undo it:  tenuto ")[1] for line in text.splitlines() if "undo it:" in line]
+        assert (await server.cli(*undo.split()))[0] == 0
+        (gain,) = (await server.client.get("/workflows/fetching/gains")).json()["items"]
+        assert (gain["in_force"], gain["undo"], bool(gain["worse"])) == (False, "", True)
+        await server.ran("fetching")
+        code, text = await server.cli("optimize", "fetching", "--optimizer", "elsewhere")
+        assert code == 0 and "it was applied before" in text, "what a person took back is not proposed again"
+
+
+async def test_by_itself_it_proposes_to_runs_that_go_on_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Switched on, a server looks with no command; a run that waits gets the patch, and asks a person as its rules say."""
+    async with api() as far:
+        more: dict[str, Any] = {"builtin": ("fuse_http",), "auto": "propose", "live": "propose", "every_s": 1}
+        async with served(tmp_path, capsys.readouterr, **more) as server:
+            assert [task for task in server.runtime.tasks if task.get_name() == "optimizers"]
+            await server.client.post("/workflows", json=fetching(far.url, hold=True))
+            runs = [(await server.client.post("/runs", json={"workflow": "fetching"})).json()["id"] for _ in range(FEW + 1)]
+            waits = runs.pop()
+            for run in runs:
+                await server.client.post(f"/runs/{run}/signals/go", json=None)
+                done = (await server.client.get(f"/runs/{run}", params={"wait": LONG_S})).json()
+                assert done["status"] == "completed", done["error"]
+            async with server.client.stream("GET", f"/runs/{waits}/stream") as stream:
+                async for line in stream.aiter_lines():
+                    if line == "event: patch.proposed":
+                        break
+            (proposal,) = (await server.client.get("/workflows/fetching/proposals")).json()["items"]
+            (patch,) = (await server.client.get(f"/runs/{waits}/patches")).json()["items"]
+            assert (proposal["status"], patch["status"], patch["author"]) == ("proposed", "open", "optimizer")

@@ -30,6 +30,11 @@ class Found(msgspec.Struct):
     view: SuggestionView
 
     @property
+    def is_done(self) -> bool:
+        """Whether the graph is what it suggests already, as it is once the suggestion was applied."""
+        return [finding.code for finding in self.verdict.findings] == ["patch.nothing"]
+
+    @property
     def is_free(self) -> bool:
         """Whether it can be applied and nobody has to approve it."""
         return self.verdict.plan is not None and not self.verdict.asks
@@ -63,7 +68,8 @@ async def suggestions(
     asked = await context.panel.ask(context.store, context.ns, _task(context, graph), names)
     found: list[Found] = []
     for one in asked:
-        mine = [await _looked(graph, one.name, suggestion) for suggestion in one.answer.suggestions]
+        looked = [await _looked(graph, one.name, suggestion) for suggestion in one.answer.suggestions]
+        mine = [item for item in looked if not item.is_done]
         faults = [item for item in mine if item.verdict.plan is None]
         error = one.message if one.state == "stopped" else _fault(faults[0]) if faults and graph.counts else ""
         if one.digest and one.state in ("answered", "stopped"):
