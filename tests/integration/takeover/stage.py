@@ -77,7 +77,8 @@ async def open_stage() -> AsyncGenerator[Stage]:
 class Workers:
     """Worker processes of the test; none is left behind."""
 
-    def __init__(self, url: str, stage: Stage, folder: Path) -> None:
+    def __init__(self, url: str, stage: Stage, folder: Path, app: str = APP) -> None:
+        self._app = app
         self._environ = {
             **os.environ, ADDRESS: stage.address, "TENUTO_DATABASE_URL": url, "TENUTO_LEASE_S": "1.5",
             "TENUTO_HOME": str(folder), "TENUTO_STOP_GRACE_S": "0.2",
@@ -89,7 +90,7 @@ class Workers:
     def start(self) -> int:
         with (self._folder / f"worker-{len(self.processes)}.log").open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tenuto", "worker", APP], env=self._environ, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "tenuto", "worker", self._app], env=self._environ, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[3],
             )
         self.processes[process.pid] = process
