@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -55,4 +56,51 @@ def caching_of(node: Node) -> Caching | None:
     given = fields_of(node)
     if given.get("policy", DEFAULT_POLICY) == "off":
         return None
-    return Caching(**given)
+    return Caching(**{name: value for name, value in given.items() if name in FIELDS})
+
+
+class Link(NamedTuple):
+    """An edge, as far as groups care."""
+
+    src: str
+    dst: str
+    when: str
+    on: str
+
+
+class Group(NamedTuple):
+    """Nodes that are kept as one.
+
+    Attributes:
+        head: The only member that anything outside leads to; the group is looked up when it would begin.
+        members: In the author's order, the head among them.
+        links: Edges between members, in the author's order.
+    """
+
+    name: str
+    head: str
+    members: tuple[str, ...]
+    links: tuple[Link, ...]
+
+
+def groups_of(nodes: Mapping[str, Node], links: Iterable[Link]) -> dict[str, Group]:
+    """Return the groups among checked nodes, by name."""
+    named: dict[str, list[str]] = {}
+    for name, node in nodes.items():
+        caching = caching_of(node)
+        if caching is not None and caching.group:
+            named.setdefault(caching.group, []).append(name)
+    links = list(links) if named else []
+    return {group: _group(group, members, links) for group, members in named.items()}
+
+
+def _group(name: str, members: list[str], links: Iterable[Link]) -> Group:
+    inner = tuple(link for link in links if link.src in members and link.dst in members)
+    heads = heads_of(members, inner)
+    return Group(name, heads[0] if heads else members[0], tuple(members), inner)
+
+
+def heads_of(members: Iterable[str], inner: Iterable[Link]) -> list[str]:
+    """Return the members that no other member leads to."""
+    led = {link.dst for link in inner}
+    return [name for name in members if name not in led]

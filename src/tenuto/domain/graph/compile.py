@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from tenuto.domain.graph.bodies import Level, levels_of
-from tenuto.domain.graph.caching import caching_of
+from tenuto.domain.graph.caching import Group, Link, caching_of, groups_of
 from tenuto.domain.graph.digests import digest_of_definition
 from tenuto.domain.graph.limits import UNBOUNDED
 from tenuto.domain.graph.loops import Loop, find_loops, is_back
@@ -76,6 +76,7 @@ def _compile(digest: str, definition: Definition) -> Plan:
         predicates=predicates_of(definition),
         most_steps=(definition.limits.steps if definition.limits else None) or UNBOUNDED,
         cancels_losers=any(node.node.cancel_losers for node in build.nodes.values()),
+        groups=build.groups,
     )
 
 
@@ -89,6 +90,7 @@ class _Build:
     tops: list[int] = field(default_factory=list[int])
     level_nodes: list[tuple[Node, ...]] = field(default_factory=list[tuple[Node, ...]])
     out: dict[str, list[PlanEdge]] = field(default_factory=dict[str, list[PlanEdge]])
+    groups: dict[str, Group] = field(default_factory=dict[str, Group])
 
     def add_level(self, level: Level, parent: int) -> int:
         """Add a level's regions and nodes; return the index of the level's own region."""
@@ -161,6 +163,15 @@ class _Build:
             region.members += len(region.nodes)
             if region.kind == "loop":
                 self.regions[region.parent].members += 1
+        self.groups = groups_of(
+            {name: node.node for name, node in self.nodes.items()},
+            [Link(edge.src, edge.dst, edge.when, edge.on) for edge in self.edges if not edge.back],
+        )
+        for group in self.groups.values():
+            for name in group.members:
+                self.nodes[name].group = group.name
+                if name != group.head:
+                    self.nodes[name].memo = None
         for top, nodes in zip(self.tops, self.level_nodes, strict=True):
             region = self.regions[top]
             region.entries = tuple(node.id for node in nodes if self.nodes[node.id].n_in == 0)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from tenuto.domain.graph.caching import Caching
+from tenuto.domain.graph.caching import Caching, Group
 from tenuto.domain.graph.limits import UNBOUNDED
 from tenuto.domain.graph.model import Definition, Node
 
@@ -53,6 +53,7 @@ class PlanNode:
         plain: Whether every outgoing edge is a forward success edge without a condition inside one region.
         body: Region of a map's body, or `None`.
         memo: What is to be looked up before an attempt; `None` for members of a group other than its head.
+        group: The group it is a member of, whose results are kept as one.
         map_config: `concurrency` (0 = no limit) and how failures of items count, for maps.
     """
 
@@ -67,6 +68,7 @@ class PlanNode:
     tolerate: int = 0
     """Failed items a map survives: 0 = fail fast, -1 = any number (collect)."""
     memo: Caching | None = None
+    group: str = ""
 
     @property
     def id(self) -> str:
@@ -116,6 +118,7 @@ class Plan:
     Attributes:
         handlers: Names of the handlers and tools a worker must have; a worker may have `prefix.*` for many.
         predicates: Names of the registered predicates that conditions ask.
+        groups: Nodes whose results are kept as one, by name.
         most_steps: How many steps a run may begin, where its author says so.
     """
 
@@ -127,6 +130,7 @@ class Plan:
     handlers: frozenset[str] = field(default_factory=frozenset[str])
     cancels_losers: bool = False
     predicates: frozenset[str] = field(default_factory=frozenset[str])
+    groups: dict[str, Group] = field(default_factory=dict[str, Group])
     most_steps: int = UNBOUNDED
 
     def is_flat(self, region: int) -> bool:

@@ -13,7 +13,8 @@ Not in it: the node's id, description, `name`, retries, timeouts, joins, effect 
 its cache policy; the workflow and its version; the run, the moment and the worker. So equal work in two workflows has one key.
 The namespace is not in it either: keys are compared within one.
 
-For a group: the same of each member, but in place of inputs that come from inside the group, how its members are connected.
+For a group: that of its head, the node and code of every other member with its input as written, the edges between members, and
+the value of every output and variable from outside that a member or such an edge names.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ from typing import Any
 import msgspec
 
 from tenuto.domain.base.canonical import digest
-from tenuto.domain.base.expressions import compile_value
+from tenuto.domain.base.expressions import compile_condition, compile_value
 from tenuto.domain.base.references import REQUESTS
+from tenuto.domain.graph.caching import Group
 from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.model import Node
-from tenuto.domain.graph.plan import Plan, PlanNode
+from tenuto.domain.graph.plan import Plan, PlanNode, parent_scope, split_key
 from tenuto.domain.graph.requests import Unanswered
+from tenuto.domain.graph.requirements import PREDICATE
 from tenuto.domain.runs import data
 from tenuto.domain.runs.inputs import Env
-from tenuto.domain.runs.state import RunState, Step
+from tenuto.domain.runs.state import ACTIVE_STEP, RunState, Step
 
 FORMAT = 1
 """Counts changes of what is in a key; entries under keys of another format are never found."""
@@ -62,6 +65,84 @@ def key_of(st: RunState, plan: Plan, env: Env, key: str, code: Mapping[str, Any]
     if step.guidance:
         parts["guidance"] = step.guidance
     return digest({"format": FORMAT, "step": parts, "code": code})
+
+
+def group_key_of(
+    st: RunState, plan: Plan, env: Env, head: str, group: Group, codes: Mapping[str, Mapping[str, Any]]
+) -> str | None:  # fmt: skip
+    """Return what the results of a group are kept under, when its head is about to begin.
+
+    Args:
+        codes: As for `key_of`, by member.
+
+    Returns:
+        `None` when something that a member reads from outside has no outcome yet, when one reads all nodes, or has begun before.
+
+    Raises:
+        InputMissing: What the head is given does not exist.
+        NeedValues: A value is not at hand.
+        Unserialisable: Something in it has no JSON form.
+    """
+    scope = split_key(head)[1]
+    others = [name for name in group.members if name != group.head]
+    if any(name + scope in st.steps for name in others):
+        return None
+    parts: dict[str, Any] = {}
+    nodes: set[str] = set()
+    names: set[str] = set()
+    for name in others:
+        node = plan.nodes[name].node
+        nodes_read, names_read = _names_of(node)
+        nodes |= nodes_read
+        names |= names_read
+        given = None if node.input is msgspec.UNSET else [node.input]
+        parts[name] = [_definition(node), given, node.route, codes[name]]
+    for link in group.links:
+        reads = compile_condition(link.when).reads if link.when and not link.when.startswith(PREDICATE) else frozenset[str]()
+        nodes |= {name.removeprefix("nodes.") for name in reads if name.startswith("nodes.")}
+        names |= {name for name in reads if not name.startswith("nodes.")}
+    outside: dict[str, Any] = {}
+    for name in sorted(nodes - set(group.members)):
+        if not _is_resolved(st, name, scope):
+            return None
+        value = data.output_of(st, plan, env, name, scope)
+        outside[name] = [] if value is data.ABSENT else [value]
+    if "nodes" in names:
+        return None  # it reads whatever there is
+    for name in sorted(names - {"output"}):
+        value = data.variable(st, plan, env, name, scope, head)
+        outside[f"${name}"] = [] if value is data.ABSENT else [value]
+    agents = [name for name in others if plan.nodes[name].node.kind == "agent"]
+    seen = _seen_by_agents(st, plan, env, plan.nodes[group.head], head) if agents else None
+    return digest({
+        "format": FORMAT, "head": [group.head, key_of(st, plan, env, head, codes[group.head])], "members": parts,
+        "links": [list(link) for link in group.links], "outside": outside, "sees": seen,
+    })  # fmt: skip
+
+
+def _names_of(node: Node) -> tuple[set[str], set[str]]:
+    """Return the nodes and the other variables that a node's templates and expressions name."""
+    nodes: set[str] = set()
+    names: set[str] = set()
+    held = [node.config[name] for name in CONFIG[node.kind].templates if name in node.config]
+    for value in [*held, *(() if node.input is msgspec.UNSET else (node.input,))]:
+        for reference in data.template_of(value).references:
+            (nodes if reference.node else names).add(reference.node or reference.root)
+    for text in expressions_of(node, node.config):
+        for name in compile_value(text).reads - {"input"}:  # which is what the node itself is given
+            (nodes if name.startswith("nodes.") else names).add(name.removeprefix("nodes."))
+    return nodes, names
+
+
+def _is_resolved(st: RunState, name: str, scope: str) -> bool:
+    """Say whether a node has an outcome, here or around the loops and maps."""
+    while True:
+        step = st.steps.get(name + scope)
+        if step is not None:
+            return step.status not in ACTIVE_STEP
+        if not scope:
+            return False
+        scope = parent_scope(scope)
 
 
 def _definition(node: Node, config: Mapping[str, Any] | None = None) -> dict[str, Any]:

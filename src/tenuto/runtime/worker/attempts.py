@@ -60,6 +60,10 @@ class Keeper(Protocol):
         """Hear that it is over."""
         ...
 
+    def paid(self, attempt: Attempt) -> None:
+        """Hear what a member of a group that is to be kept has cost."""
+        ...
+
 
 class Host(Protocol):
     """What an attempt needs of the worker its code runs on.
@@ -177,6 +181,8 @@ class Attempt:
                 return
             out, blob = pack(result)
             cache = None
+            if self.node.group and self.cost_usd_micros:
+                self.worker.memo.paid(self)
             if self.asked is not None:
                 took = max(0, self.worker.resources.clock.now() - self.began)
                 cache = await self.worker.memo.keep(self, out, blob, took)

@@ -18,15 +18,16 @@ from dataclasses import dataclass, field
 from msgspec import Raw
 
 from tenuto.domain.base.canonical import digest
-from tenuto.domain.base.values import pack_bytes
-from tenuto.domain.graph.caching import Caching
+from tenuto.domain.base.values import digest_of, pack_bytes
+from tenuto.domain.graph.caching import WORKS, Caching, Group
+from tenuto.domain.graph.plan import Plan, PlanNode, split_key
 from tenuto.domain.graph.requirements import tools_of
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Cached
-from tenuto.domain.runs.memo import Bundle, Result, decode_bundle, encode_bundle, key_of
+from tenuto.domain.runs.memo import Bundle, Result, decode_bundle, encode_bundle, group_key_of, key_of
 from tenuto.domain.runs.state import in_shadow
 from tenuto.ports.cache import CacheEntries, CacheEntry, Place
-from tenuto.runtime.worker.attempts import Attempt
+from tenuto.runtime.worker.attempts import Attempt, Run
 from tenuto.runtime.worker.background import Background
 from tenuto.runtime.worker.lease import Lease
 from tenuto.runtime.worker.resources import Resources
@@ -34,6 +35,8 @@ from tenuto.runtime.worker.slots import Slots
 
 log = logging.getLogger("tenuto.cache")
 STALE = "something was invalidated while it was computed"
+_WHOLE = frozenset({"completed", "skipped"})
+_ON_THE_WAY = frozenset({"ready", "running", "waiting", "retrying"})
 _artifacts = re.compile(rb"sha256:[0-9a-f]{64}").findall
 
 
@@ -57,15 +60,35 @@ class Asked:
 
 
 @dataclass(slots=True, eq=False)
+class Growing:
+    """A group whose head has computed and whose other members have not yet; they all are of one run.
+
+    Attributes:
+        spent: What members cost, by node, in millionths of a US dollar.
+    """
+
+    actor: Run
+    plan: Plan
+    group: Group
+    scope: str
+    asked: Asked
+    spent: dict[str, int]
+
+
+@dataclass(slots=True, eq=False)
 class Line:
-    """Attempts that want the result of one key; the one in the air is not in it."""
+    """Attempts that want the result of one key; the one in the air, or the group that grows, is not in it."""
 
     waiting: deque[Attempt] = field(default_factory=deque[Attempt])
-    flying: Attempt | None = None
+    flying: Attempt | Growing | None = None
 
 
 class Memo:
-    """The cache of one worker. Everything happens on its event loop."""
+    """The cache of one worker. Everything happens on its event loop.
+
+    Attributes:
+        groups: Those that are computed here and are to be kept, by run.
+    """
 
     def __init__(self, resources: Resources, lease: Lease, slots: Slots, background: Background) -> None:
         """Look up for the attempts of a worker."""
@@ -73,6 +96,7 @@ class Memo:
         self._lease = lease
         self._slots = slots
         self._background = background
+        self.groups: dict[str, list[Growing]] = {}
         self._entered: list[Attempt] = []
         self._lines: dict[Place, Line] = {}
         self._wake = asyncio.Event()
@@ -134,30 +158,43 @@ class Memo:
             if _gone(attempt):
                 continue
             try:
-                found.append((attempt, await self._asked(attempt)))
+                asked = await self._asked(attempt)
+                if asked is None:
+                    self._go(attempt, None)
+                else:
+                    found.append((attempt, asked))
             except Exception as exc:
                 # Whatever is wrong with its input, the attempt itself says better.
                 log.debug("step %s is not looked up: %s", attempt.key, exc, extra={"run": attempt.st.id})
                 self._go(attempt, None)
         return found
 
-    async def _asked(self, attempt: Attempt) -> Asked:
+    async def _asked(self, attempt: Attempt) -> Asked | None:
         policy, actor = attempt.node.memo, attempt.actor
         assert policy is not None
         while True:
             try:
-                key = key_of(actor.st, actor.plan, actor.env, attempt.key, self._code(attempt))
+                key = self._key(attempt, policy)
                 break
             except io.NeedValues as need:
                 await attempt.need(need)
+        if key is None:
+            return None
         fresh = actor.st.steps[attempt.key].group > 0
         return Asked(
             (actor.st.ns, key), policy, reads=policy.reads and not fresh, writes=policy.writes and not in_shadow(actor.st)
         )
 
-    def _code(self, attempt: Attempt) -> dict[str, str]:
+    def _key(self, attempt: Attempt, policy: Caching) -> str | None:
+        st, plan, env = attempt.actor.st, attempt.actor.plan, attempt.actor.env
+        if not policy.group:
+            return key_of(st, plan, env, attempt.key, self._code(attempt.node))
+        group = plan.groups[policy.group]
+        return group_key_of(st, plan, env, attempt.key, group, {name: self._code(plan.nodes[name]) for name in group.members})
+
+    def _code(self, of: PlanNode) -> dict[str, str]:
         """Return what identifies the code that would compute a result."""
-        node, catalog = attempt.node.node, self._resources.catalog
+        node, catalog = of.node, self._resources.catalog
         found: dict[str, str] = {}
         if node.kind == "function" and "handler" in node.config:
             handler = catalog.handler(node.config["handler"])
@@ -305,17 +342,24 @@ class Memo:
             return None
         how = "miss" if asked.reads else "unread"
         if not asked.writes:
-            return Cached(key=asked.place[1], how=how)
+            return Cached(key=asked.place[1], how=how, group=asked.policy.group)
+        if asked.policy.group:
+            self._grow(attempt, asked)
+            return Cached(key=asked.place[1], how=how, group=asked.policy.group)
         bundle = Bundle({"": Result(Raw(blob) if blob is not None else out, took_ms, attempt.cost_usd_micros)})
-        stored, why = await self._put(attempt, asked, bundle)
+        stored, why = await self._put(attempt.st.workflow, attempt.node.id, asked, bundle)
+        self._deliver(attempt, asked, bundle, why)
+        return Cached(key=asked.place[1], how=how, stored=stored, why=why)
+
+    def _deliver(self, flying: Attempt | Growing, asked: Asked, bundle: Bundle, why: str) -> None:
+        """Give what was computed to those who wait for it here, unless something was invalidated meanwhile."""
         line = self._lines.get(asked.place)
-        if why != STALE and line is not None and line.flying is attempt:
+        if why != STALE and line is not None and line.flying is flying:
             # Also what is too large to keep, or finds the cache away, is a result: those who wait here need no other.
             self._serve_line(asked.place, bundle)
             self._land(asked)
-        return Cached(key=asked.place[1], how=how, stored=stored, why=why)
 
-    async def _put(self, attempt: Attempt, asked: Asked, bundle: Bundle) -> tuple[bool, str]:
+    async def _put(self, workflow: str, node: str, asked: Asked, bundle: Bundle) -> tuple[bool, str]:
         """Put results in the cache; return whether they are kept, and why not."""
         options, (ns, key) = self._resources.options.cache, asked.place
         try:
@@ -329,26 +373,89 @@ class Memo:
                 return False, f"it has {len(body):,} bytes; at most {most:,} are kept"
             ttl = options.ttl_s if asked.policy.ttl_s is None else asked.policy.ttl_s
             entry = CacheEntry(
-                ns=ns, key=key, workflow=attempt.st.workflow, node=attempt.node.id, body=body, size=len(body), names=artifacts,
+                ns=ns, key=key, workflow=workflow, node=node, body=body, size=len(body), names=artifacts,
                 took_ms=sum(result.ms for result in bundle.results.values()),
                 cost_usd_micros=sum(result.usd_micros for result in bundle.results.values()),
             )
             stored = await self._entries.cache_put(entry, asked.stamp, round(ttl * 1000), options.bounds)
         except Exception as exc:
-            log.warning("the result of step %s is not kept: %s", attempt.key, exc, extra={"run": attempt.st.id})
+            log.warning("a result of node %r is not kept: %s", node, exc)
             return False, "the cache failed"
         return stored, "" if stored else STALE
 
     def ended(self, attempt: Attempt) -> None:
         """Hear that an attempt is over, however it ended; if it was in the air, the next one takes its place."""
         asked, attempt.asked = attempt.asked, None
-        if asked is None or not asked.flight:
-            return
+        if asked is not None:
+            self._crash(attempt, asked)
+
+    def _crash(self, flying: Attempt | Growing, asked: Asked) -> None:
+        """Let the next one of a line try, where what was in the air brought nothing."""
         line = self._lines.get(asked.place)
-        if line is None or line.flying is not attempt:
-            return
-        line.flying = None
-        self._land(asked)
+        if asked.flight and line is not None and line.flying is flying:
+            line.flying = None
+            self._land(asked)
+
+    # --- groups -----------------------------------------------------------------------------------------------
+
+    def _grow(self, attempt: Attempt, asked: Asked) -> None:
+        """Follow a group from its head on; its flight goes on, and ends with the run's stay here at the latest."""
+        actor = attempt.actor
+        attempt.asked = None
+        growing = Growing(
+            actor, actor.plan, actor.plan.groups[asked.policy.group], split_key(attempt.key)[1], asked,
+            {attempt.node.id: attempt.cost_usd_micros},
+        )  # fmt: skip
+        line = self._lines.get(asked.place)
+        if line is not None and line.flying is attempt:
+            line.flying = growing
+        self.groups.setdefault(actor.st.id, []).append(growing)
+
+    def paid(self, attempt: Attempt) -> None:
+        """Hear what a member of a group has cost."""
+        for growing in self.groups.get(attempt.st.id, ()):
+            if growing.group.name == attempt.node.group and attempt.key.endswith(growing.scope):
+                growing.spent[attempt.node.id] = attempt.cost_usd_micros
+
+    def moved(self, run: str) -> None:
+        """Look at the groups of a run after a record: one that is whole is kept, one that cannot become whole is not."""
+        for growing in list(self.groups[run]):
+            steps = [growing.actor.st.steps.get(name + growing.scope) for name in growing.group.members]
+            statuses = {step.status if step is not None else "ready" for step in steps}
+            if growing.actor.plan is not growing.plan or not statuses <= _WHOLE | _ON_THE_WAY:
+                self._drop(growing)
+                self._crash(growing, growing.asked)
+            elif statuses <= _WHOLE:
+                self._drop(growing)
+                self._background.spawn(self._keep_group(growing, _outcomes(growing)))
+
+    def left(self, actor: Run) -> None:
+        """Hear that a run has left this worker; what was not whole by then is not kept."""
+        for growing in self.groups.pop(actor.st.id, ()):
+            self._crash(growing, growing.asked)
+
+    def _drop(self, growing: Growing) -> None:
+        held = self.groups[growing.actor.st.id]
+        held.remove(growing)
+        if not held:
+            del self.groups[growing.actor.st.id]
+
+    async def _keep_group(self, growing: Growing, outcomes: dict[str, tuple[Raw, int]]) -> None:
+        asked, resources = growing.asked, self._resources
+        try:
+            needed = tuple(name for out, _ in outcomes.values() if (name := digest_of(out)) is not None)
+            stored = await resources.store.get_blobs(needed) if needed else {}
+            results = {
+                name: Result(Raw(stored[digest_of(out) or ""]) if digest_of(out) else out, ms, growing.spent.get(name, 0))
+                for name, (out, ms) in outcomes.items()
+            }
+            bundle = Bundle(results)
+            _, why = await self._put(growing.actor.st.workflow, growing.group.head, asked, bundle)
+        except Exception:
+            log.exception("the results of group %r are not kept", growing.group.name)
+        else:
+            self._deliver(growing, asked, bundle, why)
+        self._crash(growing, asked)
 
     def _land(self, asked: Asked) -> None:
         worker, asked.flight = asked.flight, ""
@@ -363,6 +470,16 @@ class Memo:
 def _gone(attempt: Attempt) -> bool:
     """Say whether an attempt wants nothing any more: cancelled, evicted, replaced, or of a run that is somebody else's."""
     return attempt.over or attempt.actor.attempts.get(attempt.key) is not attempt
+
+
+def _outcomes(growing: Growing) -> dict[str, tuple[Raw, int]]:
+    """Return the outputs of a whole group's members that work, and what each took."""
+    found: dict[str, tuple[Raw, int]] = {}
+    for name in growing.group.members:
+        step = growing.actor.st.steps[name + growing.scope]
+        if step.status == "completed" and step.out is not None and growing.plan.nodes[name].node.kind in WORKS:
+            found[name] = (step.out, step.took_ms)
+    return found
 
 
 def _kept(bundle: Bundle) -> dict[str, io.Kept]:

@@ -92,6 +92,8 @@ class Runs:
     def committed(self, st: RunState, body: Body) -> None:
         """Announce a durable record to whoever watches in this process."""
         self._bus.publish(st.id, st.seq, body)
+        if st.id in self.memo.groups:
+            self.memo.moved(st.id)
         if self.heard is not None:
             self.heard(st.id, st.seq, body)
         if self.measure is not None:
@@ -141,6 +143,8 @@ class Runs:
         if self.actors.get(actor.st.id) is actor:
             del self.actors[actor.st.id]
         actor.drop()
+        if actor.st.id in self.memo.groups:
+            self.memo.left(actor)
         self.hand_on(actor)
         if self.draining:
             self.nudge.set()

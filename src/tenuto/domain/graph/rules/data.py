@@ -18,9 +18,9 @@ from tenuto.domain.graph.rules.texts import nodes_read
 
 def check_references(s: Subject) -> None:
     """Report every template that cannot be read or that names what cannot have run before."""
-    upstream = _Upstream(s)
+    upstream = Upstream(s)
     for spot in s.spots:
-        for value, place in _templates(spot):
+        for value, place in templates(spot):
             try:
                 references = parse_template(value).references
             except ReferenceSyntaxError as error:
@@ -33,7 +33,7 @@ def check_references(s: Subject) -> None:
         _check_expressions(s, spot, upstream)
 
 
-def _check_expressions(s: Subject, spot: Spot, upstream: _Upstream) -> None:
+def _check_expressions(s: Subject, spot: Spot, upstream: Upstream) -> None:
     """Report nodes that the conditions of a node, or of its edges, name and that cannot have run."""
     config = spot.node.config
     texts = [(config.get(key), pointer(spot.place, "config", key), False) for key in CONFIG[spot.node.kind].conditions]
@@ -47,7 +47,8 @@ def _check_expressions(s: Subject, spot: Spot, upstream: _Upstream) -> None:
                 _check_reference(s, spot, reference, place, upstream)
 
 
-def _templates(spot: Spot) -> list[tuple[Any, str]]:
+def templates(spot: Spot) -> list[tuple[Any, str]]:
+    """Return what of a node may hold references, with its places."""
     node = spot.node
     found: list[tuple[Any, str]] = []
     if node.input is not msgspec.UNSET:
@@ -58,7 +59,7 @@ def _templates(spot: Spot) -> list[tuple[Any, str]]:
     return found
 
 
-def _check_reference(s: Subject, spot: Spot, reference: Reference, place: str, upstream: _Upstream) -> None:
+def _check_reference(s: Subject, spot: Spot, reference: Reference, place: str, upstream: Upstream) -> None:
     name = reference.node
     if reference.root in ("item", "index") and not s.levels[spot.level].owner:
         message = f"{reference.text} has a value inside the body of a map only"
@@ -72,7 +73,7 @@ def _check_reference(s: Subject, spot: Spot, reference: Reference, place: str, u
         s.report(place, message, "graph.not_upstream", f"draw an edge from {name!r}, directly or through others")
 
 
-class _Upstream:
+class Upstream:
     """Which nodes can have an outcome when a node runs; sets are bits, so 10,000 nodes stay cheap."""
 
     def __init__(self, s: Subject) -> None:
