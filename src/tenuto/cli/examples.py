@@ -76,6 +76,8 @@ EXAMPLES: dict[str, str] = {
     "knowledge delete": "tenuto knowledge delete handbook --source docs",
     "findings list": "tenuto findings list --workflow report --text harbour",
     "findings delete": "tenuto findings delete FINDING --reason 'out of date'",
+    "cache stats": "tenuto cache stats --workflow report",
+    "cache invalidate": "tenuto cache invalidate --workflow report --node fetch",
     "usage": "tenuto usage --by model --since 7d",
     "prune": "tenuto prune --before 30d",
     "migrate": "tenuto migrate --plan",

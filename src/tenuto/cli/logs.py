@@ -170,6 +170,8 @@ def _about(kind: str, data: dict[str, Any]) -> str:
         ]
     if kind == "step.retrying" and data.get("retry_at"):
         parts.append(f"again at {show.clock(data['retry_at'])}")
+    if data.get("cache"):
+        parts.append(show.cached(data["cache"]))
     if (data.get("attempt") or 1) > 1:
         parts.append(f"attempt {data['attempt']}")
     if data.get("took_ms"):

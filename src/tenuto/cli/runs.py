@@ -172,10 +172,10 @@ def step_row(context: Context, step: dict[str, Any]) -> tuple[str, ...]:
     if not result and step.get("output") is not None:
         result = show.brief(step["output"], 60)
     took = show.duration(step["took_ms"] / 1000) if step.get("took_ms") else ""
-    state = show.status(context.out, step.get("status"))
+    state, known = show.status(context.out, step.get("status")), show.cached(step.get("cache"))
     return (
         clean(step.get("name") or step.get("id") or step.get("node")),
-        f"{state} (reused)" if step.get("reused") else state,
+        f"{state} (reused)" if step.get("reused") else f"{state} ({known})" if known else state,
         str(step.get("attempt") or show.NOTHING),
         took or show.span(step.get("started_at"), step.get("finished_at")) or show.NOTHING,
         result,

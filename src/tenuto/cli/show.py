@@ -169,3 +169,11 @@ def block(out: Out, title: str, value: Any) -> None:
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     out.line(out.paint(title, "dim"))
     out.line("\n".join(f"  {clean(line)}" for line in text.splitlines()))
+
+
+def cached(cache: Any) -> str:
+    """Return what was taken from the cache, as `cached, saved 1.2s`; nothing for what was computed."""
+    if not cache or cache.get("how") not in ("hit", "joined"):
+        return ""
+    saved = cache.get("saved_ms") or 0
+    return f"cached, saved {duration(saved / 1000)}" if saved else "cached"

@@ -76,6 +76,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "budget clear": ("budgets", "clear", "Remove a cap"),
     "budget holds": ("budgets", "holds", "List money held for calls without a known outcome"),
     "budget settle": ("budgets", "settle", "Say what a call with a lost outcome did cost"),
+    "cache stats": ("cache", "stats", "Show what kept results saved, and what is kept"),
+    "cache invalidate": ("cache", "invalidate", "Forget kept results"),
     "usage": ("usage", "usage", "Show what was spent, by day, model, project, …"),
     "services": ("admin", "services", "Show what the engine stands on, and what of it is away"),
     "prune": ("admin", "prune", "Delete runs that ended before a moment"),
@@ -98,7 +100,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("run", "logs", "watch", "replay", "patch", "deadletter")),
     ("People", ("approve", "tickets", "notifications")),
     ("Definitions and values", ("workflow", "optimize", "optimizer", "artifact", "knowledge", "findings")),
-    ("Operation", ("mcp", "services", "budget", "usage", "prune", "migrate", "rebuild", "doctor", "chaos", "audit",
+    ("Operation", ("mcp", "services", "budget", "usage", "cache", "prune", "migrate", "rebuild", "doctor", "chaos", "audit",
                    "keys", "version")),
 )
 
@@ -115,6 +117,7 @@ GROUPS: dict[str, str] = {
     "knowledge": "Documents for agents to search",
     "findings": "What agents found out, and tell each other",
     "budget": "Money that many runs share",
+    "cache": "Results of steps, kept for others",
     "audit": "Proof that nothing was altered",
     "keys": "Look after the keys of an encrypted database",
 }

@@ -55,6 +55,23 @@ class CacheSize(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class CacheCount(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache had to do with the ended steps of one node, as the table of steps knows them.
+
+    Attributes:
+        how: `hit`, `joined`, `miss` or `unread`, as in the journal.
+        stored: Of `steps`, those whose results were kept.
+    """
+
+    workflow: str
+    node: str
+    how: str
+    steps: int
+    stored: int = 0
+    saved_ms: int = 0
+    saved_usd_micros: int = 0
+
+
 class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How results are kept where nodes do not say otherwise.
 
@@ -70,8 +87,16 @@ class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
     bounds: CacheBounds = CacheBounds()
 
 
+class CacheAway(Exception):
+    """What keeps the results does not answer."""
+
+
 class CacheEntries(Protocol):
     """What keeps results. It may lose them at any time; whoever asks then computes."""
+
+    def health(self) -> str:
+        """Return an empty string while it answers, as far as it was asked, else what is wrong, for a person."""
+        ...
 
     async def cache_get(self, ns: str, keys: Sequence[str]) -> tuple[str, dict[str, CacheEntry]]:
         """Return the results under some keys that have not expired, and a stamp to put later ones with."""
@@ -123,3 +148,7 @@ class Flights(Protocol):
 
 class CacheTable(CacheEntries, Flights, Protocol):
     """The part of a store that keeps results and knows who computes them."""
+
+    async def cache_counts(self, ns: str) -> list[CacheCount]:
+        """Return what the cache had to do with steps of runs that are kept; may lag as the table of steps does."""
+        ...

@@ -25,6 +25,9 @@ class StepRow(msgspec.Struct, kw_only=True):
     Attributes:
         as_of: The record the row was last made from; an older one never replaces a newer.
         reused: Whether its result came from the cache.
+        cache: What the cache had to do with its outcome: `hit`, `joined`, `miss`, `unread`, or empty for nothing.
+        stored: Whether its result was kept for others.
+        saved_ms: What the result of a `hit` or `joined` had taken to compute, with `saved_usd_micros`.
     """
 
     ns: str
@@ -39,6 +42,10 @@ class StepRow(msgspec.Struct, kw_only=True):
     error: str = ""
     as_of: int = 0
     reused: bool = False
+    cache: str = ""
+    stored: bool = False
+    saved_ms: int = 0
+    saved_usd_micros: int = 0
     cursor: str = ""
 
 

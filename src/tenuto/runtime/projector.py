@@ -313,6 +313,10 @@ def _completed(row: StepRow, event: ev.StepCompleted, t: int) -> None:
     row.attempt = max(row.attempt, event.n)
     row.reused = event.cache is not None and event.cache.how in ("hit", "joined")
     row.started_at = row.started_at or t
+    if event.cache is not None:
+        cache = event.cache
+        row.cache, row.stored = cache.how, cache.stored
+        row.saved_ms, row.saved_usd_micros = cache.saved_ms, cache.saved_usd_micros
 
 
 def _reused(row: StepRow, event: ev.StepReused, t: int) -> None:

@@ -18,7 +18,7 @@ from tenuto.settings import Settings
 from tenuto.settings.models import providers_of, routing_of
 from tenuto.settings.money import Caps, declared
 from tenuto.settings.optimizers import Optimizers
-from tenuto.wiring import WorkerOptions
+from tenuto.wiring import CachePlace, WorkerOptions
 
 
 def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:
@@ -36,6 +36,7 @@ def configured(settings: Settings, ns: str = "default") -> dict[str, Any]:
         "caps": [*money(ns, settings.caps, settings.project_caps), *provider_limits(providers(settings))],
         "providers": providers(settings), "master_keys": settings.encryption.references(),
         "telemetry": telemetry_options(settings), "artifacts": artifacts_of(settings),
+        "cache": cache_place(settings),
         "groups": {name: group.members for name, group in settings.groups.items()},
         "optimizing": optimizing(settings.optimizers),
         "check_s": settings.services.check_s, "check_timeout_s": settings.services.timeout_s,
@@ -47,8 +48,17 @@ def worker_options(settings: Settings) -> WorkerOptions:
     return WorkerOptions(
         lease_ms=int(settings.lease_s * 1000), concurrency=settings.concurrency, max_runs=settings.max_runs,
         grace_s=settings.stop_grace_s, routing=routing_of(settings.tiers, settings.routes),
-        terms=settings.patches.terms(), most=settings.limits.most(),
+        terms=settings.patches.terms(), most=settings.limits.most(), cache=settings.cache.options(),
     )
+
+
+def cache_place(settings: Settings) -> CachePlace | None:
+    """Return where results of steps are kept under these settings; `None` is the store."""
+    cache = settings.cache
+    if not cache.url:
+        return None
+    password = f"env:{cache.password_env}" if cache.password_env else f"file:{cache.password_file}" if cache.password_file else ""
+    return CachePlace(cache.url, username=cache.username, password=password, timeout_s=cache.timeout_s)
 
 
 def optimizing(asked: Optimizers) -> Optimizing:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from tenuto.errors import InvalidSettings, Problem
 from tenuto.settings import keys
 from tenuto.settings.artifacts import Artifacts
+from tenuto.settings.cache import CacheSettings
 from tenuto.settings.encryption import Encryption
 from tenuto.settings.keys import between, key, meant, one_of, section, table
 from tenuto.settings.knowledge import KnowledgeSettings
@@ -144,6 +145,7 @@ class Settings:
     routes: Mapping[str, RouteSettings] = table(RouteSettings, "tiers by type of task")
     mcp: Mapping[str, Mcp] = table(Mcp, "MCP servers whose tools workflows may use, as NAME.TOOL")
     artifacts: Artifacts = section(Artifacts, "where artifacts are kept")
+    cache: CacheSettings = section(CacheSettings, "how results of steps are kept for others")
     services: Services = section(Services, "how it is looked at what is outside")
     encryption: Encryption = section(Encryption, "encryption of what is stored")
     patches: Patches = section(Patches, "how the graph of a run may be patched while it runs")

@@ -30,6 +30,7 @@ from tenuto.errors import InvalidSettings
 from tenuto.ports.providers import Providers
 from tenuto.ports.services import Checked
 from tenuto.ports.store import Store
+from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
@@ -57,8 +58,11 @@ from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.runtime.worker.worker import Worker
 from tenuto.wiring.places import DEFAULT_KNOWLEDGE as DEFAULT_KNOWLEDGE
 from tenuto.wiring.places import DEFAULT_URL as DEFAULT_URL
+from tenuto.wiring.places import CachePlace as CachePlace
+from tenuto.wiring.places import Closes as Closes
 from tenuto.wiring.places import default_artifacts as default_artifacts
 from tenuto.wiring.places import key_ring as key_ring
+from tenuto.wiring.places import open_cache as open_cache
 from tenuto.wiring.places import open_knowledge as open_knowledge
 from tenuto.wiring.places import open_sandbox as open_sandbox
 from tenuto.wiring.places import open_shelf as open_shelf
@@ -101,6 +105,7 @@ class Runtime:
     projector: Projector | None
     models: ProviderModels | None = None
     watch: Watch | None = None
+    cache: Closes | None = None
     outlets: list[Outlet] = field(default_factory=list["Outlet"])
     tasks: list[asyncio.Task[Any]] = field(default_factory=list[asyncio.Task[Any]])
     endings: list[Callable[[], Coroutine[Any, Any, None]]] = field(
@@ -126,6 +131,8 @@ class Runtime:
         await asyncio.to_thread(self.engine.context.panel.close)
         if self.models is not None:
             await self.models.close()
+        if self.cache is not None:
+            await self.cache.close()
         await self.committer.close()
         for outlet in self.outlets:
             await asyncio.to_thread(outlet.close)
@@ -140,6 +147,7 @@ async def start_runtime(
     master_keys: Sequence[str] = (), telemetry: TelemetryOptions | None = None,
     check_s: float = CHECK_S, check_timeout_s: float = TIMEOUT_S, artifacts: ArtifactPlace | None = None,
     optimizing: Optimizing | None = None,
+    cache: CachePlace | None = None,
 ) -> Runtime:
     """Open a store, publish the catalog's workflows, and start the committer and a worker.
 
@@ -152,6 +160,7 @@ async def start_runtime(
         mcp: Servers of tools that the settings name, beside those of the catalog.
         artifacts: Where artifacts are kept; `None` is the directory `artifacts` beside the store.
         optimizing: How optimizers are asked; what runs them and those that come with Tenuto are found here where it has none.
+        cache: Server where results of steps are kept; `None` is the store.
         check_s: Time between two looks at hosts of models and at APIs; 0 looks only when asked.
         check_timeout_s: Longest time one look may take.
 
@@ -168,11 +177,8 @@ async def start_runtime(
         catalog = replace(catalog, providers=own.names)
     store = store or open_store(url, lease_ms=opts.lease_ms, master_keys=master_keys)
     shelf = open_shelf(store, artifacts or default_artifacts(store.url), master_keys)
-    kit = kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE))
-    kit = replace(
-        kit, workspaces=replace(kit.workspaces, owner=owner_of(store)),
-        model=kit.model or partial(_model, catalog, models or own), shelf=shelf,
-    )
+    kept, server = open_cache(cache, store, master_keys)
+    kit = _fitted(kit or Kit(http=http, knowledge=open_knowledge(DEFAULT_KNOWLEDGE)), store, catalog, models or own, shelf)
     catalog = replace(catalog, builtin=builtin_tools(kit))
     await store.open()
     await refuse_sealed(store, master_keys)
@@ -184,17 +190,18 @@ async def start_runtime(
     engine = Engine(
         store, committer, definitions, catalog, bus=bus, clock=clock.now, ns=ns, knowledge=kit.knowledge, groups=groups,
         workspaces=kit.workspaces, terms=opts.terms, shelf=shelf, panel=panel_of(optimizing),
+        cache=kept if server is not None else None,
     )
     await declare(store, ns, caps, providers, limited=own is not None)
     for definition in catalog.workflows:
         await engine.workflows.publish(definition)
-    runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own)
+    runtime = Runtime(store, engine, committer, bus, clock, catalog, None, None, own, cache=server)
     runtime.spawn(tell_outages(store, clock), "outages")
     if worker:
         _connect(runtime)
         runtime.worker = Worker(
             store, committer, definitions, catalog, clock, bus=bus, options=opts, models=models or own,
-            pool=ProcessPool(), liveness=LockFiles(store.url), http=http, shelf=shelf,
+            pool=ProcessPool(), liveness=LockFiles(store.url), http=http, shelf=shelf, cache=kept,
         )
     measure(runtime, telemetry or TelemetryOptions())
     if runtime.worker is not None:
@@ -202,6 +209,14 @@ async def start_runtime(
         runtime.spawn(keep_workspaces(store, kit.workspaces), "workspaces")
     await _watch(runtime, check_s, check_timeout_s)
     return runtime
+
+
+def _fitted(kit: Kit, store: Store, catalog: Catalog, models: Any, shelf: Shelf) -> Kit:
+    """Return what the built-in tools work with, on this store."""
+    return replace(
+        kit, workspaces=replace(kit.workspaces, owner=owner_of(store)), model=kit.model or partial(_model, catalog, models),
+        shelf=shelf,
+    )
 
 
 def _connect(runtime: Runtime) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from tenuto.adapters.objects.places import ArtifactPlace, open_artifacts
 from tenuto.errors import InvalidSettings
 from tenuto.ports.artifacts import Depot
+from tenuto.ports.cache import CacheEntries
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
 from tenuto.runtime.artifacts import Shelf
@@ -65,6 +68,57 @@ def open_shelf(store: Store, place: ArtifactPlace, master_keys: Sequence[str] = 
         sealed = _encryption()
         depot = cast("Depot", sealed.SealedDepot(depot, store))
     return Shelf(store, depot, spool=place.spool, named=not master_keys, max_bytes=place.max_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePlace:
+    """A server of results beside the store.
+
+    Attributes:
+        password: `env:NAME` or `file:PATH` of it; empty for none.
+    """
+
+    url: str = field(kw_only=False)
+    username: str = ""
+    password: str = ""
+    timeout_s: float = 0.5
+
+
+def open_cache(place: CachePlace | None, store: Store, master_keys: Sequence[str] = ()) -> tuple[CacheEntries, Closes | None]:
+    """Return where results of steps are kept, sealed as the store is, and what is to be closed at the end.
+
+    Raises:
+        InvalidSettings: A package is missing, or the password is not where it should be.
+    """
+    if place is None:
+        return store, None
+    try:
+        from tenuto.adapters.caches.redis import RedisCache
+    except ImportError as error:
+        raise InvalidSettings(f"cache.url needs a package more ({error}); pip install 'tenuto[redis]'") from error
+    cache = RedisCache(place.url, username=place.username, password=_secret(place.password), timeout_s=place.timeout_s)
+    if master_keys:
+        return _encryption().SealedCache(cache, store), cache
+    return cache, cache
+
+
+def _secret(reference: str) -> str:
+    kind, _, name = reference.partition(":")
+    try:
+        found = Path(name).read_text(encoding="utf-8").strip() if kind == "file" else os.environ.get(name, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"cache.password_file names {name}, which cannot be read: {error}") from None
+    if reference and not found:
+        raise InvalidSettings(f"the password of the cache is looked for in {name}, and is not there")
+    return found
+
+
+class Closes(Protocol):
+    """Something that is closed at the end."""
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
 
 
 def key_ring(store: Store, master_keys: Sequence[str]) -> KeyRing:

@@ -106,6 +106,7 @@ def arguments(t: dict[str, Any]) -> dict[str, list[str]]:
         "workflow retire": ["formed"],
         "artifact list": [t["large"]], "artifact get": [t["digest"]], "artifact put": [t["file"]], "usage": [], "services": [], "run delete": [t["other"]],
         "prune": ["--before", "400d"], "version": [],
+        "cache stats": [], "cache invalidate": ["--workflow", "formed"],
         "budget list": [], "budget set": ["day", "20"], "budget clear": ["day"], "budget holds": ["--lost"],
         "knowledge index": ["notes", t["file"]], "knowledge list": [], "knowledge sources": ["notes"],
         "knowledge documents": ["notes"], "knowledge search": ["formed"], "knowledge delete": ["notes"],

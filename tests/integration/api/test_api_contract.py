@@ -63,11 +63,13 @@ PROMISED = [
     "GET /api/v1/usage/calls",
     "GET /api/v1/usage/daily",
     "GET /api/v1/usage/projects",
+    "DELETE /api/v1/cache",
+    "GET /api/v1/cache/stats",
     "GET /api/v1/services",
     "GET /api/v1/steps",
     "GET /api/v1/workers",
 ]
-LATER = ["/patches/p", "/cache/stats", "/policies", "/locks", "/projects", "/admin/users"]
+LATER = ["/patches/p", "/policies", "/locks", "/projects", "/admin/users"]
 
 
 def _operations(doc: dict[str, Any]) -> dict[str, dict[str, Any]]:

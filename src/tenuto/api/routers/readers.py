@@ -24,7 +24,7 @@ class ServiceView(msgspec.Struct, kw_only=True):
     """Something the engine stands on.
 
     Attributes:
-        category: `store`, `worker`, `mcp`, `openapi` or `model`.
+        category: `store`, `cache`, `worker`, `mcp`, `openapi` or `model`.
         status: `online`, `degraded`, `offline` or `unknown`; of what is outside, what all processes say that know, and
             `degraded` where they differ.
         details: What is wrong, or what it can do; for what is outside also its place, since when it is so, when it was
@@ -83,6 +83,10 @@ async def _services(engine: Engine, late: Sequence[str] = ()) -> ServicesView:
     items = [_store(engine.store.url, wrong)]
     if not wrong:
         items += [_worker(worker) for worker in await engine.workers.list()]
+    if engine.context.cache is not None:
+        trouble = engine.context.cache.health()
+        status, details = ("offline", {"problem": trouble}) if trouble else ("online", {})
+        items.append(ServiceView(id="cache", name="cache", category="cache", status=status, details=details))
     return ServicesView(_told_apart(items + [_outside(item) for item in await engine.outside.list()]), list(late))
 
 

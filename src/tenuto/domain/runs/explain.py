@@ -109,7 +109,8 @@ def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
     if facts.owner and facts.row_state == "owned":
         found.owner, found.lease_until = facts.owner, instant(facts.lease_until)
     if st.status in ("completed", "cancelled"):
-        found.since, found.summary = instant(st.finished_at), f"The run is {st.status}; nothing can move it."
+        found.since = instant(st.finished_at)
+        found.summary = f"The run is {st.status}; nothing can move it.{_from_cache(st)}"
         return found
     waits = _of_run(st, plan, facts)
     if st.status not in ("failed", "budget_exceeded"):
@@ -127,6 +128,16 @@ def explain(st: RunState, plan: Plan, facts: Facts) -> Explanation:
     found.since = min((wait.since for wait in waits if wait.since), default=instant(st.t))
     found.summary = _summary(found, plan, facts)
     return found
+
+
+def _from_cache(st: RunState) -> str:
+    """Say how much of a run was taken from the cache."""
+    taken = [step.cache for step in st.steps.values() if step.cache is not None and step.cache.how in ("hit", "joined")]
+    if not taken:
+        return ""
+    saved = sum(one.saved_ms for one in taken) / 1000
+    steps = "1 step was" if len(taken) == 1 else f"{len(taken):,} steps were"
+    return f" {steps} taken from the cache, which saved {saved:,.1f} s of work."
 
 
 def _of_run(st: RunState, plan: Plan, facts: Facts) -> list[WaitView]:

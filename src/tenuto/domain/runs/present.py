@@ -107,6 +107,8 @@ def step_view(st: RunState, plan: Plan, key: str, inputs: Inputs | None = None) 
     view.finished_at, view.retry_at = instant(step.finished_at), instant(step.retry_at)
     view.queued_ms, view.took_ms = step.queued_ms, step.took_ms
     view.reused = _is_reused(st, step, view.kind)
+    if step.cache is not None:
+        view.cache = v.CacheView(**msgspec.structs.asdict(step.cache))
     state = st.maps.get(key)
     if state is not None:
         view.items = _items_view(state)
@@ -116,7 +118,7 @@ def step_view(st: RunState, plan: Plan, key: str, inputs: Inputs | None = None) 
 def _is_reused(st: RunState, step: Step, kind: str) -> bool:
     """Return whether a step's outcome was taken over: only then it ended without an attempt of its own."""
     ended = step.status in ("completed", "failed")
-    return st.fork is not None and ended and step.attempt == 0 and kind not in ("join", "switch")
+    return st.fork is not None and ended and step.attempt == 0 and step.cache is None and kind not in ("join", "switch")
 
 
 def step_idempotency_key(run_id: str, key: str, group: int) -> str:

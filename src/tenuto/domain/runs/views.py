@@ -74,6 +74,27 @@ class ItemsView(View):
     failed: int
 
 
+class CacheView(View):
+    """What the cache had to do with a step's outcome.
+
+    Attributes:
+        key: What the result is kept under.
+        how: `hit` (kept before), `joined` (another step computed it meanwhile), `miss`, or `unread` (not looked for).
+        stored: Whether the computed result is kept; of a group it is once all of it is there.
+        why: Why a computed result is not kept, where its policy asks for it.
+        group: The group the step was looked up with.
+        saved_ms: What the result had taken to compute, with `saved_usd_micros`.
+    """
+
+    key: str
+    how: str
+    stored: bool = False
+    why: str = ""
+    group: str = ""
+    saved_ms: int = 0
+    saved_usd_micros: int = 0
+
+
 class StepView(View):
     """One execution of a node.
 
@@ -87,6 +108,7 @@ class StepView(View):
         queued_ms: From ready to the first line of its code.
         took_ms: Of the attempt that succeeded.
         reused: Whether the outcome was taken over from the run this one replays.
+        cache: What the cache had to do with the outcome; `None` for nothing.
         items: Set on map steps only.
     """
 
@@ -110,6 +132,7 @@ class StepView(View):
     queued_ms: int = 0
     took_ms: int = 0
     reused: bool = False
+    cache: CacheView | None = None
     items: ItemsView | None = None
 
 

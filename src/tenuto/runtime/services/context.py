@@ -16,6 +16,7 @@ from tenuto.domain.runs.history import digest_of_history, restore
 from tenuto.domain.runs.state import RunState
 from tenuto.domain.runs.wire import Record, decode
 from tenuto.errors import RunMissing
+from tenuto.ports.cache import CacheEntries
 from tenuto.ports.store import Committed, RunFilter, RunRow, Store
 from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
@@ -49,6 +50,7 @@ class Context:
         terms: On what terms graphs may be patched.
         groups: Names of the people in each group.
         panel: The optimizers that can be asked.
+        cache: Where results of steps are kept; `None` is the store.
         clock: Milliseconds since 1970 by the store's clock, as well as this process knows it.
     """
 
@@ -64,6 +66,7 @@ class Context:
     terms: Terms = field(default_factory=Terms)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     panel: Panel = field(default_factory=Panel)
+    cache: CacheEntries | None = None
     ids: RunIds = field(init=False)
 
     def __post_init__(self) -> None:

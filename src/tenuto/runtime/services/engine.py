@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tenuto.domain.overlays.terms import Terms
+from tenuto.ports.cache import CacheEntries
 from tenuto.ports.knowledge import Knowledge
 from tenuto.ports.store import Store
 from tenuto.runtime.artifacts import Shelf
@@ -15,6 +16,7 @@ from tenuto.runtime.optimizer.panel import Panel
 from tenuto.runtime.services.artifacts import Artifacts
 from tenuto.runtime.services.audit import Audit
 from tenuto.runtime.services.budgets import Budgets
+from tenuto.runtime.services.cache import Cache
 from tenuto.runtime.services.context import Context, Creator
 from tenuto.runtime.services.dead_letters import DeadLetters
 from tenuto.runtime.services.feed import Feed
@@ -53,6 +55,7 @@ class Engine:
         shelf: Shelf | None = None,
         terms: Terms | None = None, groups: Mapping[str, Sequence[str]] | None = None,
         panel: Panel | None = None,
+        cache: CacheEntries | None = None,
     ) -> None:
         """Build the clients.
 
@@ -67,12 +70,13 @@ class Engine:
             terms: On what terms graphs may be patched; `None` is the shipped ones.
             groups: Names of the people in each group that may decide; `None` knows of none.
             panel: The optimizers that can be asked; `None` has none.
+            cache: Where results of steps are kept; `None` is the store.
         """
         bus = bus or Bus()
         self.context = Context(
             store, committer, definitions or Definitions(store), catalog, bus, clock or _machine_clock,
             feed or Feed(store, bus), shelf or Shelf(store), ns, terms or Terms(), groups or {},
-            panel or Panel(),
+            panel or Panel(), cache,
         )
         self.workflows = Workflows(self.context)
         self.gains = Gains(self.context, self.workflows)
@@ -87,6 +91,7 @@ class Engine:
         self.plugins = Plugins(self.context)
         self.dead_letters = DeadLetters(self.context, self.runs)
         self.artifacts = Artifacts(self.context)
+        self.cache = Cache(self.context)
         self.steps = Steps(self.context)
         self.findings = Findings(self.context)
         self.workers = Workers(self.context)
@@ -108,7 +113,7 @@ class Engine:
         found = Engine(
             c.store, c.committer, c.definitions, c.catalog, bus=c.bus, clock=c.clock, ns=ns, feed=c.feed,
             knowledge=self.knowledge.port, workspaces=self.runs.workspaces, terms=c.terms,
-            shelf=c.shelf, groups=c.groups, panel=c.panel,
+            shelf=c.shelf, groups=c.groups, panel=c.panel, cache=c.cache,
         )
         found.outside.watch = self.outside.watch
         return found

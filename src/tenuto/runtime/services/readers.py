@@ -43,6 +43,7 @@ def _step(row: StepRow) -> StepRowView:
     return StepRowView(
         id=row.step, run=row.run_id, node=row.node, kind=row.kind, status=row.status, attempt=row.attempt,
         error=row.error, started_at=instant(row.started_at), finished_at=instant(row.finished_at),
+        cache=row.cache, saved_ms=row.saved_ms,
     )
 
 

@@ -222,7 +222,12 @@ class ArtifactView(View):
 
 
 class StepRowView(View):
-    """A step as the list across runs shows it; a projection that may lag."""
+    """A step as the list across runs shows it; a projection that may lag.
+
+    Attributes:
+        cache: What the cache had to do with its outcome: `hit`, `joined`, `miss`, `unread`, or empty for nothing.
+        saved_ms: What a result that was taken had taken to compute.
+    """
 
     id: str
     run: str
@@ -233,6 +238,8 @@ class StepRowView(View):
     error: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    cache: str = ""
+    saved_ms: int = 0
 
 
 class FindingView(View):

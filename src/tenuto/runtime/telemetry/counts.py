@@ -53,6 +53,7 @@ class Counts:
         runs: Runs created and ended here, by status.
         steps: Tries of steps by outcome: `completed`, `failed`, `lost`, `interrupted`, `cancelled`.
         calls: Calls by kind and outcome.
+        cache: Steps by what the cache had to do with them; `saved_s` is what those would have taken that took a result.
         tokens: By direction, `input` and `output`.
         queue_wait: Seconds from ready to begun, of tries that succeeded.
         step_time: Seconds of tries that succeeded.
@@ -63,6 +64,8 @@ class Counts:
         self.runs: Counter[str] = Counter()
         self.steps: Counter[str] = Counter()
         self.calls: Counter[tuple[str, str]] = Counter()
+        self.cache: Counter[str] = Counter()
+        self.saved_s = 0.0
         self.tokens: Counter[str] = Counter()
         self.cost_usd_micros = 0
         self.queue_wait = Histogram(SECONDS)
@@ -90,6 +93,12 @@ class Counts:
 
     def _completed(self, event: ev.StepCompleted) -> None:
         self.steps["completed"] += 1
+        cache = event.cache
+        if cache is not None:
+            self.cache[cache.how] += 1
+            self.saved_s += cache.saved_ms / 1000
+            if cache.how in ("hit", "joined"):
+                return  # nothing was begun
         self.queue_wait.add(event.queued_ms / 1000)
         self.step_time.add(event.took_ms / 1000)
 

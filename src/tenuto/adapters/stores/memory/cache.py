@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from tenuto.adapters.stores.memory.tables import Tables
-from tenuto.ports.cache import CacheBounds, CacheEntry, CacheSize, Place
+from tenuto.ports.cache import CacheBounds, CacheCount, CacheEntry, CacheSize, Place
+from tenuto.ports.lists import StepRow
 
 
 class Cache:
@@ -62,6 +63,20 @@ class Cache:
             CacheSize(workflow=workflow, node=node, entries=len(sizes), bytes=sum(sizes))
             for (workflow, node), sizes in sorted(found.items())
         ]
+
+    async def cache_counts(self, ns: str) -> list[CacheCount]:
+        """Return what the cache had to do with steps."""
+        found: dict[tuple[str, str, str], list[StepRow]] = {}
+        for _, row in self.tables.steps.values():
+            if row.ns == ns and row.cache:
+                found.setdefault((self.tables.runs[row.run_id].workflow, row.node, row.cache), []).append(row)
+        return [
+            CacheCount(
+                workflow=workflow, node=node, how=how, steps=len(rows), stored=sum(row.stored for row in rows),
+                saved_ms=sum(row.saved_ms for row in rows), saved_usd_micros=sum(row.saved_usd_micros for row in rows),
+            )
+            for (workflow, node, how), rows in sorted(found.items())
+        ]  # fmt: skip
 
     async def take_flights(self, worker: str, places: Sequence[Place]) -> set[Place]:
         """Take what nobody with a living lease computes."""

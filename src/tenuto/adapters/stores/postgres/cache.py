@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tenuto.adapters.stores.postgres.link import Connection
 from tenuto.adapters.stores.postgres.parts import Part
 from tenuto.adapters.stores.postgres.sql import SQL
-from tenuto.ports.cache import CacheBounds, CacheEntry, CacheSize, Place
+from tenuto.ports.cache import CacheBounds, CacheCount, CacheEntry, CacheSize, Place
 
 _NAMES = ("key", "workflow", "node", "body", "size", "took_ms", "cost_usd_micros", "created_at")
 
@@ -64,6 +64,10 @@ class Cache(Part):
             CacheSize(workflow=row["workflow"], node=row["node"], entries=row["entries"], bytes=row["bytes"])
             for row in await self.parts.pool.fetch("cache_sizes", ns)
         ]
+
+    async def cache_counts(self, ns: str) -> list[CacheCount]:
+        """Return what the cache had to do with steps."""
+        return [CacheCount(**dict(row)) for row in await self.parts.pool.fetch("cache_counts", ns)]
 
     async def take_flights(self, worker: str, places: Sequence[Place]) -> set[Place]:
         """Take what nobody with a living lease computes."""

@@ -908,20 +908,23 @@ from writer w cross join lateral (select n from batch b where b.writer = w.id or
 -- Upsert rows of the view of steps, of runs that still exist, and the cursors they were made from.
 with v as (
   insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of,
-    reused)
+                         reused, cache, stored, saved_ms, saved_usd_micros)
   select $1, x.*
   from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::bigint[],
-              $10::bigint[], $11::text[], $12::int[], $13::boolean[])
-         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused)
+              $10::bigint[], $11::text[], $12::int[], $13::boolean[], $14::text[], $15::boolean[],
+              $16::bigint[], $17::bigint[])
+         as x(ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of,
+              reused, cache, stored, saved_ms, saved_usd_micros)
   where (select true from run r where r.id = x.run_id limit 1)
   on conflict (run_id, step) do update set
     projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
     status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
-    finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of,
-    reused = excluded.reused
+    finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of, reused = excluded.reused,
+    cache = excluded.cache,
+    stored = excluded.stored, saved_ms = excluded.saved_ms, saved_usd_micros = excluded.saved_usd_micros
   where excluded.as_of >= step_view.as_of
 )
-insert into projection (name, writer, n) select $1, x.* from unnest($14::bigint[], $15::int[]) as x(writer, n)
+insert into projection (name, writer, n) select $1, x.* from unnest($18::bigint[], $19::int[]) as x(writer, n)
 on conflict (name, writer) do update set n = excluded.n where excluded.n > projection.n
 
 -- name: projection_cursors
@@ -936,7 +939,8 @@ delete from projection where name = $1
 
 -- name: list_steps
 -- A page of steps across runs, newest first.
-select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused,
+  cache, stored, saved_ms, saved_usd_micros
 from step_view
 where ns = $1 and ($2::uuid is null or run_id = $2) and ($3::text is null or node = $3)
   and ($4::text is null or kind = $4) and ($5::text[] is null or status = any($5))
@@ -1539,6 +1543,13 @@ returning key
 -- What is kept, by node.
 select workflow, node, count(*) as entries, sum(size)::bigint as bytes from cache_entry
 where ns = $1 and (expires_at = 0 or expires_at > {now}) group by workflow, node order by workflow, node
+
+-- name: cache_counts
+-- What the cache had to do with steps that ended, by workflow and node.
+select r.workflow, s.node, s.cache as how, count(*) as steps, count(*) filter (where s.stored) as stored,
+       sum(s.saved_ms)::bigint as saved_ms, sum(s.saved_usd_micros)::bigint as saved_usd_micros
+from step_view s join run r on r.id = s.run_id
+where s.ns = $1 and s.cache <> '' group by r.workflow, s.node, s.cache order by r.workflow, s.node, s.cache
 
 -- name: flight_take
 -- Take what nobody with a living lease computes.

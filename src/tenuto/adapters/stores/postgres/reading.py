@@ -107,11 +107,15 @@ class Projections(Part):
                 r.error,
                 r.as_of,
                 r.reused,
+                r.cache,
+                r.stored,
+                r.saved_ms,
+                r.saved_usd_micros,
             )
             for _, r in sorted(newest.items())
         ]
         await self.parts.pool.fetch(
-            "project_steps", name, *columns(values, 12), list(cursors), list(cursors.values())
+            "project_steps", name, *columns(values, 16), list(cursors), list(cursors.values())
         )
 
     async def projection_cursors(self, name: str) -> dict[int, int]:

@@ -50,6 +50,10 @@ class SealedCache:
         self.inner = inner
         self._store = store
 
+    def health(self) -> str:
+        """Return what is wrong with what is inside."""
+        return self.inner.health()
+
     async def cache_get(self, ns: str, keys: Sequence[str]) -> tuple[str, dict[str, CacheEntry]]:
         """Return what is kept under some keys, and a stamp."""
         names = {name: key for key in keys for name in [await self._store.cache_name(ns, key)]}

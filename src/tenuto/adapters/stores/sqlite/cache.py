@@ -10,7 +10,7 @@ import msgspec
 from tenuto.adapters.stores.sqlite import sql
 from tenuto.adapters.stores.sqlite.parts import Part
 from tenuto.adapters.stores.sqlite.transaction import Tx
-from tenuto.ports.cache import CacheBounds, CacheEntry, CacheSize, Place
+from tenuto.ports.cache import CacheBounds, CacheCount, CacheEntry, CacheSize, Place
 
 _NAMES = ("key", "workflow", "node", "body", "size", "took_ms", "cost_usd_micros", "created_at")
 
@@ -63,6 +63,11 @@ class Cache(Part):
         """Return what is kept, by workflow and node."""
         found = await self.parts.readers.rows("cache_sizes", ns, self.parts.clock())
         return [CacheSize(workflow=workflow, node=node, entries=n, bytes=size) for workflow, node, n, size in found]
+
+    async def cache_counts(self, ns: str) -> list[CacheCount]:
+        """Return what the cache had to do with steps."""
+        names = ("workflow", "node", "how", "steps", "stored", "saved_ms", "saved_usd_micros")
+        return [CacheCount(**dict(zip(names, row, strict=True))) for row in await self.parts.readers.rows("cache_counts", ns)]
 
     async def take_flights(self, worker: str, places: Sequence[Place]) -> set[Place]:
         """Take what nobody with a living lease computes."""

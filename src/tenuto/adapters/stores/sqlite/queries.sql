@@ -695,13 +695,14 @@ where n is not null order by id
 -- name: step_put
 -- Upsert rows of the view of steps, of runs that still exist.
 insert into step_view (projection, ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of,
-  reused)
-select * from (values {rows 13}) as v where exists (select 1 from run where id = v.column3)
+  reused, cache, stored, saved_ms, saved_usd_micros)
+select * from (values {rows 17}) as v where exists (select 1 from run where id = v.column3)
 on conflict (run_id, step) do update set
   projection = excluded.projection, ns = excluded.ns, node = excluded.node, kind = excluded.kind,
   status = excluded.status, attempt = excluded.attempt, started_at = excluded.started_at,
-  finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of,
-  reused = excluded.reused
+  finished_at = excluded.finished_at, error = excluded.error, as_of = excluded.as_of, reused = excluded.reused,
+  cache = excluded.cache,
+  stored = excluded.stored, saved_ms = excluded.saved_ms, saved_usd_micros = excluded.saved_usd_micros
 where excluded.as_of >= step_view.as_of
 
 -- name: projection_move
@@ -723,7 +724,8 @@ delete from step_view where projection = ?
 
 -- name: step_list
 -- A page of steps across runs, newest first.
-select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused
+select ns, run_id, step, node, kind, status, attempt, started_at, finished_at, error, as_of, reused,
+  cache, stored, saved_ms, saved_usd_micros
 from step_view
 where ns = ?1 and (?2 is null or run_id = ?2) and (?3 is null or node = ?3) and (?4 is null or kind = ?4)
   and (?5 is null or status in (select value from json_each(?5)))
@@ -1215,6 +1217,12 @@ where ns = ?1 and (?2 = '' or key = ?2) and (?3 = '' or workflow = ?3) and (?4 =
 -- What is kept, by node.
 select workflow, node, count(*), sum(size) from cache_entry
 where ns = ?1 and (expires_at = 0 or expires_at > ?2) group by workflow, node order by workflow, node
+
+-- name: cache_counts
+-- What the cache had to do with steps that ended, by workflow and node.
+select r.workflow, s.node, s.cache, count(*), sum(s.stored), sum(s.saved_ms), sum(s.saved_usd_micros)
+from step_view s indexed by step_view_cache join run r on r.id = s.run_id
+where s.ns = ? and s.cache <> '' group by r.workflow, s.node, s.cache order by r.workflow, s.node, s.cache
 
 -- name: flight_take
 -- Take what nobody with a living lease computes.

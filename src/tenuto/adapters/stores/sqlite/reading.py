@@ -133,7 +133,8 @@ class Projections(Part):
         for row in sorted(rows, key=_place):  # neighbours in the table are written together
             flat += (
                 name, row.ns, _ids[row.run_id], row.step, row.node, row.kind, row.status, row.attempt,
-                row.started_at, row.finished_at, row.error, row.as_of, int(row.reused),
+                row.started_at, row.finished_at, row.error, row.as_of, int(row.reused), row.cache, int(row.stored), row.saved_ms,
+                row.saved_usd_micros,
             )  # fmt: skip
 
         def project(tx: Tx) -> None:

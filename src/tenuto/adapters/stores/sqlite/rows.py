@@ -104,8 +104,8 @@ def step(row: Any) -> StepRow:
     run_id = id_text(row[1])
     return StepRow(
         ns=row[0], run_id=run_id, step=row[2], node=row[3], kind=row[4], status=row[5], attempt=row[6],
-        started_at=row[7], finished_at=row[8], error=row[9], as_of=row[10], reused=bool(row[11]),
-        cursor=f"{row[7]}.{run_id}.{row[2]}",
+        started_at=row[7], finished_at=row[8], error=row[9], as_of=row[10], reused=bool(row[11]), cache=row[12],
+        stored=bool(row[13]), saved_ms=row[14], saved_usd_micros=row[15], cursor=f"{row[7]}.{run_id}.{row[2]}",
     )  # fmt: skip
 
 

@@ -27,3 +27,10 @@ create table cache_flight (
     worker text not null,
     primary key (ns, key)
 );
+
+-- What the cache had to do with the outcomes of steps.
+alter table step_view add column cache text not null default '';
+alter table step_view add column stored boolean not null default false;
+alter table step_view add column saved_ms bigint not null default 0;
+alter table step_view add column saved_usd_micros bigint not null default 0;
+create index step_view_cache on step_view (ns, run_id, node) where cache <> '';

@@ -1,0 +1,1 @@
+"""Where results of steps are kept, beside the stores."""
