@@ -83,8 +83,9 @@ class Optimizing(Proposals, Protocol):
         ...
 
     async def statistics(self, ns: str, workflow: str, version: str, limit: int) -> Statistics:
-        """Return what the newest ended runs of a version have shown, at most `limit`; may lag as lists of steps do.
+        """Return what the newest ended runs of a version have shown, at most `limit`.
 
+        A run that completed counts once the table of steps has all of it, so that the newest may be missing for a moment.
         Replays do not count, for they share what others did. Times of steps are of those that succeeded at the first
         attempt, and percentiles are nearest ranks.
         """

@@ -184,6 +184,20 @@ class PluginSuite:
         assert await store.ended_since("default", "flow", kit.DIGEST, 104, 10) == (0, 104)
 
 
+    async def test_a_run_counts_once_all_of_its_steps_are_known(self, store: Store) -> None:
+        """While the table of steps is behind a run, half of its steps would look like a run that took half as many."""
+        runs = [await _ended(store, 100 + n, 10 * (n + 1), "completed") for n in range(3)]
+        steps = [_step(runs[0], "a", 1), _step(runs[0], "b", 1), _step(runs[1], "a", 1)]
+        await store.project_steps("steps", [*steps, _step(runs[1], "b", 0, status="running")], {})
+        found = await store.statistics("default", "flow", kit.DIGEST, 10)
+        assert (found.runs, found.steps, found.p50_ms) == (1, 2.0, 10.0)
+        assert (await store.statistics("default", "flow", kit.DIGEST, 1)).runs == 1, "those that do not count take no place"
+        behind = msgspec.structs.replace(_step(runs[1], "b", 1), as_of=2)
+        await store.project_steps("steps", [behind, _step(runs[2], "a", 1)], {})
+        found = await store.statistics("default", "flow", kit.DIGEST, 10)
+        assert (found.runs, found.steps) == (3, 5 / 3)
+
+
 async def _ended(store: Store, created_at: int, took: int, status: str, **row: str) -> str:
     journal = await kit.owned(store, "w", t=created_at, **row)
     await journal.write(store, journal.change("done", status=status, started_at=1000, finished_at=1000 + took))

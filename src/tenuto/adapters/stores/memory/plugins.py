@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tenuto.adapters.stores.memory.tables import Tables, copied
+from tenuto.domain.runs.state import ACTIVE_STEP
 from tenuto.ports.optimizers import NodeStatistics, Statistics
 from tenuto.ports.plugins import LookRow, OptimizerRow
 from tenuto.ports.store import RunRow, StepRow
@@ -61,12 +62,15 @@ class Plugins:
 
     async def statistics(self, ns: str, workflow: str, version: str, limit: int) -> Statistics:
         """Return what the newest ended runs of a version have shown, at most `limit`."""
-        runs = sorted(self._ended(ns, workflow, version), key=lambda run: (run.created_at, run.id), reverse=True)[:limit]
+        known: dict[str, list[StepRow]] = {}
+        for _, step in self.tables.steps.values():
+            known.setdefault(step.run_id, []).append(step)
+        ended = [run for run in self._ended(ns, workflow, version) if run.status == "failed" or _is_whole(known.get(run.id))]
+        runs = sorted(ended, key=lambda run: (run.created_at, run.id), reverse=True)[:limit]
         ids = {run.id for run in runs}
         nodes: dict[str, list[StepRow]] = {}
-        for _, step in self.tables.steps.values():
-            if step.run_id in ids:
-                nodes.setdefault(step.node, []).append(step)
+        for step in [step for run in runs for step in known.get(run.id, ())]:
+            nodes.setdefault(step.node, []).append(step)
         costs: dict[str, int] = {}
         for _, call in self.tables.usage.values():
             if call.run_id in ids and call.state != "unknown":
@@ -99,6 +103,11 @@ class Plugins:
             if (run.ns, run.workflow, run.digest, run.state) == (ns, workflow, version, "done")
             and run.status in ("completed", "failed") and run.replay_of is None
         ]  # fmt: skip
+
+
+def _is_whole(steps: list[StepRow] | None) -> bool:
+    """Return whether the table of steps has all of a run that completed: while it is behind, a step is under way in it."""
+    return bool(steps) and not any(step.status in ACTIVE_STEP for step in steps)
 
 
 def _node(steps: list[StepRow], cost: int) -> NodeStatistics:

@@ -1423,11 +1423,15 @@ update optimizer set
 where ns = $3 and name = $4 and digest = $5
 returning {optimizer_columns}
 
+-- A run that completed has no step that is under way, unless the table of steps is behind.
 -- part: observed
 with seen as (
   select id, status, finished_at - started_at as ms from run
   where ns = $1 and digest = $3 and workflow = $2 and state = 'done' and status in ('completed', 'failed')
     and replay_of is null
+    and (status = 'failed' or exists (select 1 from step_view s where s.run_id = run.id))
+    and (status = 'failed' or not exists (
+      select 1 from step_view s where s.run_id = run.id and s.status in ('ready', 'running', 'waiting', 'retrying')))
   order by created_at desc, id desc limit $4
 )
 

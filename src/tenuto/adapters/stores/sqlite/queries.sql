@@ -1117,11 +1117,15 @@ update optimizer set
   quarantined_at = case when ?1 <> '' and failures + 1 >= ?2 and quarantined_at = 0 then ?3 else quarantined_at end
 where ns = ?4 and name = ?5 and digest = ?6
 
+-- A run that completed has no step that is under way, unless the table of steps is behind.
 -- part: observed
 with seen as (
   select id, status, finished_at - started_at as ms from run
   where ns = ?1 and digest = ?3 and workflow = ?2 and state = 'done' and status in ('completed', 'failed')
     and replay_of is null
+    and (status = 'failed' or exists (select 1 from step_view s where s.run_id = run.id))
+    and (status = 'failed' or not exists (
+      select 1 from step_view s where s.run_id = run.id and s.status in ('ready', 'running', 'waiting', 'retrying')))
   order by created_at desc, id desc limit ?4
 )
 
