@@ -2,13 +2,15 @@
 
 import { Value } from "../src/tenuto/bundled/optimizer_template/assembly/json";
 import { ABI, Suggestion, Task, allocate, answer, taskAt } from "../src/tenuto/bundled/optimizer_template/assembly/plugin";
-import { ANY, Edge, Graph, LongestWay, Node, isName, listed, mentions, mentionsIn } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
+import { ANY, Edge, Graph, LongestWay, Node, isName, listed, mentions, setOf } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
 
 export function abi(): i32 { return ABI; }
 export function alloc(size: i32): usize { return allocate(size); }
 export function run(at: usize, size: i32): u64 { return answer(fuse(taskAt(at, size))); }
 
 const MOST = 32;
+// Of a graph with more requests than that, the others are looked at when these are done.
+const AT_ONCE = 120;
 const FIELDS = ["id", "kind", "config", "retry", "timeout_s", "on_error", "join", "cancel_losers", "effect", "on_unknown",
   "deterministic", "description", "route", "cache"];
 
@@ -16,23 +18,23 @@ function fuse(task: Task): Suggestion[] {
   const graph = new Graph(task);
   const found: Suggestion[] = [];
   const taken = new Set<string>();
-  const fallbacks = fallbackTargets(graph);
   const able: Node[] = [];
+  const free = new Set<string>();
   for (let i = 0; i < graph.nodes.length; i++) {
     const node = graph.nodes[i];
-    if (isAble(graph, node) && !fallbacks.has(node.id)) able.push(node);
+    if (isAble(graph, node) && !graph.fallbacks.has(node.id)) { able.push(node); free.add(node.id); }
   }
-  for (let i = 0; i < able.length; i++) {
-    const chain = chainFrom(graph, able, able[i], taken);
+  for (let i = 0; i < able.length && taken.size < AT_ONCE; i++) {
+    const chain = chainFrom(graph, free, able[i], taken);
     if (chain.length < 2) continue;
     const made = new Fusion(graph, chain, true).suggest();
     if (made === null) continue;
     found.push(made);
     for (let k = 0; k < chain.length; k++) taken.add(chain[k].id);
   }
-  for (let i = 0; i < able.length; i++) {
+  for (let i = 0; i < able.length && taken.size < AT_ONCE; i++) {
     if (taken.has(able[i].id)) continue;
-    const group = besides(able, able[i], taken);
+    const group = besides(graph, able, able[i], taken);
     if (group.length < 2) continue;
     const made = new Fusion(graph, group, false).suggest();
     if (made === null) continue;
@@ -62,31 +64,23 @@ function isCompatible(a: Node, b: Node): bool {
   return a.json.get("timeout_s").exists == b.json.get("timeout_s").exists;
 }
 
-function fallbackTargets(graph: Graph): Set<string> {
-  const found = new Set<string>();
-  for (let i = 0; i < graph.nodes.length; i++) {
-    const target = graph.nodes[i].json.get("on_error").get("fallback").get("node");
-    if (target.exists) found.add(target.str());
-  }
-  return found;
-}
-
 /** The next of a chain: the only one after a node, which comes after nothing else. */
-function nextOf(graph: Graph, able: Node[], node: Node): Node | null {
+function nextOf(graph: Graph, free: Set<string>, node: Node): Node | null {
   if (node.out.length != 1 || !node.out[0].isPlain) return null;
   const next = graph.node(node.out[0].to);
-  return next.into.length == 1 && next.joinsAll && able.includes(next) && isCompatible(node, next) ? next : null;
+  return next.into.length == 1 && next.joinsAll && free.has(next.id) && isCompatible(node, next) ? next : null;
 }
 
-function chainFrom(graph: Graph, able: Node[], start: Node, taken: Set<string>): Node[] {
+function chainFrom(graph: Graph, free: Set<string>, start: Node, taken: Set<string>): Node[] {
   if (taken.has(start.id)) return [];
   if (start.into.length == 1 && start.into[0].isPlain) {
     const before = graph.node(start.into[0].from);
-    if (able.includes(before) && !taken.has(before.id) && nextOf(graph, able, before) === start) return [];
+    if (free.has(before.id) && !taken.has(before.id) && nextOf(graph, free, before) === start) return [];
   }
   const chain = [start];
-  while (chain.length < MOST) {
-    const next = nextOf(graph, able, chain[chain.length - 1]);
+  const most = Math.min(MOST, (graph.task.limits.get("max_operations").num(50) - 8) / 2);
+  while (chain.length < most) {
+    const next = nextOf(graph, free, chain[chain.length - 1]);
     if (next === null) break;
     chain.push(next);
   }
@@ -94,11 +88,13 @@ function chainFrom(graph: Graph, able: Node[], start: Node, taken: Set<string>):
 }
 
 /** The nodes after the same nodes as one, and before the same ones. */
-function besides(able: Node[], one: Node, taken: Set<string>): Node[] {
+function besides(graph: Graph, able: Node[], one: Node, taken: Set<string>): Node[] {
   if (!one.out.length || !one.joinsAll || !allPlain(one.into) || !allPlain(one.out)) return [];
   const group: Node[] = [];
   const from = names(one.into, true), to = names(one.out, false);
-  for (let i = 0; i < able.length && group.length < MOST; i++) {
+  const each = one.into.length + one.out.length + 1;
+  const most = Math.min(MOST, (graph.task.limits.get("max_operations").num(50) - 8) / each);
+  for (let i = 0; i < able.length && group.length < most; i++) {
     const other = able[i];
     if (taken.has(other.id) || !other.joinsAll || !allPlain(other.into) || !allPlain(other.out)) continue;
     if (names(other.into, true) == from && names(other.out, false) == to && isCompatible(one, other)) group.push(other);
@@ -126,8 +122,13 @@ class Fusion {
   keeps: bool = false;
   made: Suggestion = new Suggestion("fuse_http", "", "");
 
+  among: Set<string>;
+
   constructor(public graph: Graph, public group: Node[], public isChain: bool) {
-    for (let i = 0; i < group.length; i++) this.ids.push(group[i].id);
+    const ids: string[] = [];
+    for (let i = 0; i < group.length; i++) ids.push(group[i].id);
+    this.ids = ids;
+    this.among = setOf(ids);
   }
 
   get first(): Node { return this.group[0]; }
@@ -145,6 +146,7 @@ class Fusion {
     if (node === null) return null;
     if (!this.keeps && !this.mayRename()) return null;
     if (!(this.keeps ? this.keep(node) : this.rename(node))) return null;
+    if (this.made.operations.length > this.graph.task.limits.get("max_operations").num(50)) return null;
     this.tell();
     return this.made;
   }
@@ -155,13 +157,12 @@ class Fusion {
     for (let i = 0; i < this.group.length; i++) {
       const node = this.group[i];
       if (node.json.get("timeout_s").exists) return false;
-      if (node !== this.last && this.graph.isReadBeside(node.id, this.ids)) return false;
+      if (node !== this.last && this.graph.isReadBeside(node.id, this.among)) return false;
     }
     for (let i = 0; i < this.last.out.length; i++) {
       const on = this.last.out[i].json.get("on").str("success");
       if (on != "success" && on != "default") return false;
-      const named = new Set<string>();
-      mentionsIn(this.last.out[i].json.get("when").str(), true, named);
+      const named = this.last.out[i].names;
       for (let k = 0; k + 1 < this.ids.length; k++) if (named.has(this.ids[k])) return false;
       if (named.has(ANY)) return false;
     }
@@ -267,7 +268,7 @@ class Fusion {
     this.lead(end.out, end.id, false);
     for (let i = 0; i < this.graph.nodes.length; i++) {
       const reader = this.graph.nodes[i];
-      if (!this.ids.includes(reader.id) && !this.reread(reader)) return false;
+      if (!this.among.has(reader.id) && !this.reread(reader)) return false;
     }
     for (let i = 0; i < this.ids.length; i++) this.made.remove("/nodes/" + this.ids[i]);
     return true;
@@ -282,35 +283,31 @@ class Fusion {
 
   /** Let a node read the fused answers; false when it cannot be told what it reads. */
   private reread(reader: Node): bool {
-    for (let i = 0; i < reader.out.length; i++) {
-      const named = new Set<string>();
-      mentionsIn(reader.out[i].json.get("when").str(), true, named);
-      if (this.isAmong(named)) return false;
-    }
+    for (let i = 0; i < reader.out.length; i++) if (this.isAmong(reader.out[i].names, reader)) return false;
     if (!reader.json.has("input") && reader.takesInput && !this.given(reader)) return false;
-    let changed = false;
+    if (!this.isAmong(reader.names, reader)) return true;
+    if (this.graph.isFixed(reader.id) || reader.kind == "approval") return false;
     const parts = ["config", "input"];
     for (let i = 0; i < parts.length; i++) {
       if (!reader.json.has(parts[i])) continue;
       const old = reader.json.get(parts[i]);
       const value = rewritten(old, this.ids, "${nodes." + this.id + ".output.", "");
-      if (this.isAmong(mentions(value))) return false;
-      if (value.equals(old)) continue;
-      this.made.replace("/nodes/" + reader.id + "/" + parts[i], value);
-      changed = true;
+      if (this.isAmong(mentions(value), reader)) return false;
+      if (!value.equals(old)) this.made.replace("/nodes/" + reader.id + "/" + parts[i], value);
     }
-    if (this.graph.readBy(reader).has(ANY) && this.isAfter(reader)) return false;
-    return !(changed && (this.graph.isFixed(reader.id) || reader.kind == "approval"));
+    // Nothing of them may be left: not in a fallback, a description or anything else.
+    const left = mentions(reader.json.without("config").without("input"));
+    return !this.isAmong(left, reader) && !reader.names.has(ANY);
   }
 
-  private isAmong(named: Set<string>): bool {
-    if (named.has(ANY)) return true;
+  private isAmong(named: Set<string>, reader: Node): bool {
+    if (named.has(ANY)) return this.isAfter(reader);
     for (let i = 0; i < this.ids.length; i++) if (named.has(this.ids[i])) return true;
     return false;
   }
 
   private isAfter(node: Node): bool {
-    const before = this.graph.reach(node.id, false);
+    const before = this.graph.before(node.id);
     for (let i = 0; i < this.ids.length; i++) if (before.has(this.ids[i])) return true;
     return false;
   }
@@ -371,6 +368,7 @@ function reads(value: Value, id: string): bool { return mentions(value).has(id);
 /** A value in whose texts `${nodes.ID.output` of some ids begins otherwise; other spellings stay as they are. */
 function rewritten(value: Value, ids: string[], before: string, after: string): Value {
   if (value.isText) {
+    if (!value.raw.includes("${nodes.")) return value;
     let text = value.raw;
     for (let i = 0; i < ids.length; i++) text = renamed(text, "${nodes." + ids[i] + ".output", before + ids[i] + after);
     return text == value.raw ? value : Value.text(text);

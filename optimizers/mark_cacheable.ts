@@ -2,7 +2,7 @@
 
 import { Value } from "../src/tenuto/bundled/optimizer_template/assembly/json";
 import { ABI, Suggestion, Task, allocate, answer, taskAt } from "../src/tenuto/bundled/optimizer_template/assembly/plugin";
-import { Graph, Node, listed } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
+import { Graph, Node, listed, setOf } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
 
 export function abi(): i32 { return ABI; }
 export function alloc(size: i32): usize { return allocate(size); }
@@ -14,13 +14,15 @@ function mark(task: Task): Suggestion[] {
   const able: Node[] = [];
   for (let i = 0; i < graph.nodes.length; i++) if (isAble(graph, graph.nodes[i])) able.push(graph.nodes[i]);
   const found: Suggestion[] = [];
-  const group = largest(graph, able);
-  if (group.length > 1) {
-    const made = marked(task, group, fresh(graph));
+  const whole = largest(graph, able), names = new Set<string>();
+  if (whole.length > 1) {
+    // In the order in which they follow from the entry, as many as one patch may change.
+    const made = marked(task, whole.slice(0, <i32>task.limits.get("max_operations").num(50)), fresh(graph));
     if (made !== null) found.push(made);
+    for (let i = 0; i < whole.length; i++) names.add(whole[i].id);
   }
   for (let i = 0; i < able.length; i++) {
-    if (group.length > 1 && group.includes(able[i])) continue;
+    if (names.has(able[i].id)) continue;
     const made = marked(task, [able[i]], "");
     if (made !== null) found.push(made);
   }
@@ -69,28 +71,31 @@ function fresh(graph: Graph): string {
 
 /** The largest connected set of nodes that is entered at one of them only. */
 function largest(graph: Graph, able: Node[]): Node[] {
+  const free = new Set<string>(), seen = new Set<string>();
+  for (let i = 0; i < able.length; i++) if (!graph.looped.has(able[i].id)) free.add(able[i].id);
   let best: Node[] = [];
   for (let i = 0; i < able.length; i++) {
-    const set = from(graph, able, able[i]);
+    // What follows from a member alone is a part of what follows from the entry.
+    if (seen.has(able[i].id) || !free.has(able[i].id)) continue;
+    const set = from(graph, free, able[i]);
+    for (let k = 0; k < set.length; k++) seen.add(set[k].id);
     if (set.length > best.length) best = set;
   }
   return best;
 }
 
-/** What can be computed from an entry alone: each member comes after members only, and always. */
-function from(graph: Graph, able: Node[], entry: Node): Node[] {
-  const set = [entry];
-  if (graph.looped.has(entry.id)) return [];
-  for (let more = true; more;) {
-    more = false;
-    for (let i = 0; i < able.length; i++) {
-      const node = able[i];
-      if (set.includes(node) || !node.into.length || graph.looped.has(node.id)) continue;
-      let inside = node.joinsAll;
-      for (let k = 0; k < node.into.length; k++) inside = inside && set.includes(graph.node(node.into[k].from));
+/** What can be computed from an entry alone: each member waits for members only. */
+function from(graph: Graph, free: Set<string>, entry: Node): Node[] {
+  const set = [entry], names = setOf([entry.id]);
+  for (let i = 0; i < set.length; i++) {
+    for (let k = 0; k < set[i].out.length; k++) {
+      const node = graph.node(set[i].out[k].to);
+      if (names.has(node.id) || !free.has(node.id) || !node.joinsAll || graph.fallbacks.has(node.id)) continue;
+      let inside = true;
+      for (let n = 0; n < node.into.length; n++) inside = inside && names.has(node.into[n].from);
       if (!inside) continue;
       set.push(node);
-      more = true;
+      names.add(node.id);
     }
   }
   return set;

@@ -2,7 +2,7 @@
 
 import { Value } from "../src/tenuto/bundled/optimizer_template/assembly/json";
 import { ABI, Suggestion, Task, allocate, answer, taskAt } from "../src/tenuto/bundled/optimizer_template/assembly/plugin";
-import { ANY, Edge, Graph, LongestWay, Node, listed } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
+import { Edge, Graph, LongestWay, Node, listed } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
 
 export function abi(): i32 { return ABI; }
 export function alloc(size: i32): usize { return allocate(size); }
@@ -12,7 +12,9 @@ function parallelise(task: Task): Suggestion[] {
   const graph = new Graph(task), before = new Graph(task);
   const made = new Suggestion("parallelise", "", "");
   const pairs: string[] = [];
-  for (let edge = needless(graph); edge !== null; edge = needless(graph)) {
+  // Each pair takes a few operations; what is too much for one patch is left for the next one.
+  const most = task.limits.get("max_operations").num(50) / 4;
+  for (let edge = needless(graph); edge !== null && pairs.length < most; edge = needless(graph)) {
     const pair = edge.from + " before " + edge.to;
     pairs.push(pair);
     if (!made.nodes.includes(edge.from)) made.nodes.push(edge.from);
@@ -21,6 +23,7 @@ function parallelise(task: Task): Suggestion[] {
   }
   if (!pairs.length) return [];
   difference(before, graph, made);
+  if (made.operations.length > task.limits.get("max_operations").num(50)) return [];
   const was = new LongestWay(before).ms, is = new LongestWay(graph).ms;
   made.title = "Let " + listed(made.nodes) + " run at the same time where they can";
   made.reason = "Steps wait for others whose results they do not use: " + listed(pairs)
@@ -43,8 +46,7 @@ function needless(graph: Graph): Edge | null {
     if (!edge.isPlain || !graph.has(edge.from) || !graph.has(edge.to)) continue;
     const first = graph.node(edge.from), then = graph.node(edge.to);
     if (!isFree(graph, first) || !isFree(graph, then) || then.into.length != 1) continue;
-    const read = graph.readBy(then);
-    if (read.has(first.id) || read.has(ANY) || isFallback(graph, then.id)) continue;
+    if (graph.reads(then, first.id) || graph.readsAny(then) || graph.fallbacks.has(then.id)) continue;
     // What it is given must not change with the steps before it.
     if (!then.json.has("input") && then.takesInput) continue;
     const depth = depthOf(graph, then, depths);
@@ -70,13 +72,6 @@ function depthOf(graph: Graph, node: Node, known: Map<string, i32>): i32 {
 function isFree(graph: Graph, node: Node): bool {
   return node.isRepeatable && node.kind != "agent" && node.joinsAll && node.failsPlainly && !node.chooses && !graph.isFixed(node.id)
     && !graph.looped.has(node.id) && !node.json.get("resources").items.length && !node.json.get("irreversible").isTrue;
-}
-
-function isFallback(graph: Graph, id: string): bool {
-  for (let i = 0; i < graph.nodes.length; i++) {
-    if (graph.nodes[i].json.get("on_error").get("fallback").get("node").str() == id) return true;
-  }
-  return false;
 }
 
 /** Whether another step can start when this one does: what is before it always leads on. */

@@ -2,7 +2,7 @@
 
 import { Value } from "../src/tenuto/bundled/optimizer_template/assembly/json";
 import { ABI, Suggestion, Task, allocate, answer, taskAt } from "../src/tenuto/bundled/optimizer_template/assembly/plugin";
-import { Edge, Graph, Node, listed } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
+import { Edge, Graph, Node, listed, setOf } from "../src/tenuto/bundled/optimizer_template/assembly/graph";
 
 export function abi(): i32 { return ABI; }
 export function alloc(size: i32): usize { return allocate(size); }
@@ -31,19 +31,18 @@ function unreachable(task: Task): Suggestion | null {
       more = true;
     }
   }
-  const fallbacks = new Set<string>();
-  for (let i = 0; i < graph.nodes.length; i++) fallbacks.add(graph.nodes[i].json.get("on_error").get("fallback").get("node").str());
   const names: string[] = [];
   for (let i = 0; i < graph.nodes.length; i++) if (dead.has(graph.nodes[i].id)) names.push(graph.nodes[i].id);
   if (!names.length || names.length == graph.nodes.length) return null;
   for (let i = 0; i < names.length; i++) {
     const node = graph.node(names[i]);
-    if (node.kind == "approval" || graph.isFixed(node.id) || graph.looped.has(node.id) || fallbacks.has(node.id)) return null;
-    if (graph.isReadBeside(node.id, names)) return null;
+    if (node.kind == "approval" || graph.isFixed(node.id) || graph.looped.has(node.id) || graph.fallbacks.has(node.id)) return null;
+    if (graph.isReadBeside(node.id, dead)) return null;
     for (let k = 0; k < node.out.length; k++) if (!graph.node(node.out[k].to).joinsAll && !dead.has(node.out[k].to)) return null;
     for (let k = 0; k < node.into.length; k++) if (node.into[k].json.get("on").str("success") != "success") return null;
   }
   for (let i = 0; i < names.length; i++) remove(graph, made, names[i]);
+  if (made.operations.length > task.limits.get("max_operations").num(50)) return null;
   made.title = "Take out what is never reached: " + listed(names);
   made.reason = "Every way there has a condition that is never true, so no run executes them and nothing reads them.";
   made.nodes = names;
@@ -70,6 +69,9 @@ function unreadNodes(task: Task): Suggestion | null {
     for (let i = 0; i < graph.nodes.length; i++) {
       const node = graph.nodes[i];
       if (!isIdle(graph, node)) continue;
+      // What is too much for one patch is left for the next one.
+      const takes = node.into.length + 2 * node.out.length + 1;
+      if (made.operations.length + takes > task.limits.get("max_operations").num(50)) continue;
       bridge(graph, node, made);
       names.push(node.id);
       ms += task.median(node.id);
@@ -107,7 +109,7 @@ function isIdle(graph: Graph, node: Node): bool {
     // An edge that is always taken may be what lets it run.
     if ((first || !isPlain) && after.into.length > 1) return false;
   }
-  return !graph.isReadBeside(node.id, [node.id]);
+  return !graph.isReadBeside(node.id, setOf([node.id]));
 }
 
 /** Lead from before a node to after it, in the graph and in the patch. */

@@ -42,7 +42,7 @@ async def suggestions(
     task = Task(
         workflow=document_of(definition), version=compile_definition(definition).digest, fixed=tuple(fixed),
         statistics=shown(document) if statistics is None else statistics, settings=settings,
-        limits=Limits(max_agents=5, max_nodes=500, max_operations=100),
+        limits=Limits(max_agents=5, max_nodes=500, max_operations=50),
     )
     return (await sandbox.run(MODULES[name], task, Bounds())).suggestions
 

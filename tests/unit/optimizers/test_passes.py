@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -288,3 +289,23 @@ def test_what_costs_money_is_worth_it_however_quick() -> None:
 
 def test_nodes_that_are_not_sure_to_give_the_same_are_not_kept() -> None:
     assert asked("mark_cacheable", graph(fn("a"), get("b"), fn("c", effect="effect"), calc("d", cache="off"))) == ()
+
+
+# --- large graphs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+@pytest.mark.parametrize("kind", ["requests", "idle", "side by side"])
+def test_large_graphs_are_done_within_the_usual_bounds_in_patches_of_the_usual_size(name: str, kind: str) -> None:
+    ids = [f"n{at}" for at in range(200)]
+    if kind == "side by side":
+        read = {id: f"${{nodes.{id}.output.body}}" for id in ids}
+        document = graph(calc("s"), *map(get, ids), calc("t", read), edges=" ".join(f"s>{id} {id}>t" for id in ids))
+    else:
+        following = [get(id) if kind == "requests" else calc(id, {"at": id}) for id in ids]
+        document = graph(*following, edges=" ".join(f"{a}>{b}" for a, b in pairwise(ids)))
+    found = asked(name, document)
+    assert bool(found) == ((name == "fuse_http") == (kind != "idle") or (name, kind) == ("mark_cacheable", "side by side"))
+    for one in found[:2]:
+        assert len(one.operations) <= 50
+        patched(document, one)

@@ -13,6 +13,7 @@ export class Node {
   kind: string;
   into: Edge[] = [];
   out: Edge[] = [];
+  private known: Set<string> | null = null;
 
   constructor(public json: Value) {
     this.id = json.get("id").str();
@@ -20,6 +21,19 @@ export class Node {
   }
 
   get config(): Value { return this.json.get("config"); }
+
+  /** The nodes it names anywhere, `ANY` among them where that cannot be told. */
+  get names(): Set<string> {
+    const known = this.known;
+    if (known !== null) return known;
+    const found = mentions(this.json);
+    // Agents may be shown what came before.
+    if (this.kind == "agent" && (this.config.has("context") || this.config.has("knowledge"))) found.add(ANY);
+    const fallback = this.json.get("on_error").get("fallback").get("node");
+    if (fallback.exists) found.add(fallback.str());
+    this.known = found;
+    return found;
+  }
 
   /** Whether the result depends on nothing but the input, and nothing outside changes. */
   get isPure(): bool {
@@ -62,10 +76,21 @@ export class Node {
 export class Edge {
   from: string;
   to: string;
+  private known: Set<string> | null = null;
 
   constructor(public json: Value) {
     this.from = json.get("from").str();
     this.to = json.get("to").str();
+  }
+
+  /** The nodes that its condition names. */
+  get names(): Set<string> {
+    const known = this.known;
+    if (known !== null) return known;
+    const found = new Set<string>();
+    mentionsIn(this.json.get("when").str(), true, found);
+    this.known = found;
+    return found;
   }
 
   /** Whether it is taken whenever its source completes, and by nothing else. */
@@ -81,6 +106,9 @@ export class Graph {
   nodes: Node[] = [];
   edges: Edge[] = [];
   private byId: Map<string, Node> = new Map();
+  /** Nodes that stand in for others that failed, without an edge that says so. */
+  fallbacks: Set<string> = new Set();
+  private upstream: Map<string, Set<string>> = new Map();
   /** Nodes on a cycle, where a node is many steps. */
   looped: Set<string> = new Set();
 
@@ -90,6 +118,8 @@ export class Graph {
       const node = new Node(nodes[i]);
       this.nodes.push(node);
       this.byId.set(node.id, node);
+      const fallback = node.json.get("on_error").get("fallback").get("node");
+      if (fallback.exists) this.fallbacks.add(fallback.str());
     }
     const edges = task.workflow.get("edges").items;
     for (let i = 0; i < edges.length; i++) this.join(new Edge(edges[i]));
@@ -160,27 +190,34 @@ export class Graph {
     return found;
   }
 
-  /** The nodes whose outputs a node reads, by name or as what it is given. */
-  readBy(node: Node): Set<string> {
-    const found = mentions(node.json);
-    if (!node.json.has("input") && node.takesInput) {
-      for (let i = 0; i < node.into.length; i++) found.add(node.into[i].from);
-    }
-    for (let i = 0; i < node.out.length; i++) mentionsIn(node.out[i].json.get("when").str(), true, found);
-    // Agents may be shown what came before, and bodies of maps read from inside.
-    if (node.kind == "agent" && (node.config.has("context") || node.config.has("knowledge"))) found.add(ANY);
-    const policy = node.json.get("on_error").get("fallback").get("node");
-    if (policy.exists) found.add(policy.str());
-    return found;
+  /** Whether a node, or the condition of an edge behind it, reads what another one came to, by name or as what it is given. */
+  reads(node: Node, id: string): bool {
+    if (node.names.has(id)) return true;
+    for (let i = 0; i < node.out.length; i++) if (node.out[i].names.has(id)) return true;
+    if (node.json.has("input") || !node.takesInput) return false;
+    for (let i = 0; i < node.into.length; i++) if (node.into[i].from == id) return true;
+    return false;
+  }
+
+  /** Whether a node may read every node before it, for all that can be told. */
+  readsAny(node: Node): bool {
+    if (node.names.has(ANY)) return true;
+    for (let i = 0; i < node.out.length; i++) if (node.out[i].names.has(ANY)) return true;
+    return false;
+  }
+
+  /** The nodes before a node, as the graph was at first. */
+  before(id: string): Set<string> {
+    if (!this.upstream.has(id)) this.upstream.set(id, this.reach(id, false));
+    return this.upstream.get(id);
   }
 
   /** Whether any node but some reads what a node came to. */
-  isReadBeside(id: string, but: string[] = []): bool {
+  isReadBeside(id: string, but: Set<string>): bool {
     for (let i = 0; i < this.nodes.length; i++) {
       const node = this.nodes[i];
-      if (but.includes(node.id)) continue;
-      const read = this.readBy(node);
-      if (read.has(id) || (read.has(ANY) && this.reach(node.id, false).has(id))) return true;
+      if (but.has(node.id)) continue;
+      if (this.reads(node, id) || (this.readsAny(node) && this.before(node.id).has(id))) return true;
     }
     return false;
   }
@@ -277,6 +314,13 @@ function memberAt(text: string, from: i32): string {
 
 export function isName(c: i32): bool {
   return (c >= 48 && c <= 57) || (c >= 65 && c <= 90) || (c >= 97 && c <= 122) || c == 95;
+}
+
+/** Names as a set. */
+export function setOf(names: string[]): Set<string> {
+  const made = new Set<string>();
+  for (let i = 0; i < names.length; i++) made.add(names[i]);
+  return made;
 }
 
 /** A list of names for people: `a, b and c`. */
