@@ -66,7 +66,8 @@ def optimizing(asked: Optimizers) -> Optimizing:
     return Optimizing(
         enabled=asked.enabled, chosen=asked.builtin, bounds=asked.bounds(), window=asked.window, min_runs=asked.min_runs,
         every_s=asked.every_s, auto="propose" if asked.auto == "propose" else "off",
-        live="propose" if asked.live == "propose" else "off", max_failures=asked.max_failures, max_bytes=asked.max_bytes,
+        live="propose" if asked.live == "propose" else "off", max_failures=asked.max_failures,
+        given=asked.told(), max_bytes=asked.max_bytes,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tenuto.errors import InvalidSettings
+from tenuto.settings import load
 from tests.integration.optimizers.loopback import api
 from tests.integration.optimizers.serving import FEW, LONG_S, served
 from tests.unit.optimizers.modules import GROW_OR_DIE, LOOP, module, replying, running
@@ -212,6 +214,22 @@ async def test_what_nobody_has_to_approve_is_applied_one_after_the_other(
         assert code == 0 and (await server.engine.workflows.list("pairs")).items[0].number == "1.2"
         await server.ran("pairs")
         assert sorted(far.asked) == [f"GET /{name}" for name in names]
+
+
+async def test_optimizers_are_told_sizes_and_what_the_operator_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers that together weigh more than the operator lets one step have are left in steps of their own."""
+    more: dict[str, Any] = {"builtin": ("fuse_http",)}
+    async with api() as far:
+        async with served(tmp_path, capsys.readouterr, **more, given=("fuse_http.max_bytes=50",)) as server:
+            await server.client.post("/workflows", json=fetching(far.url))
+            await server.ran("fetching")
+            code, text = await server.cli("optimize", "fetching", "--dry-run")
+            assert code == 0 and "1 ended run looked at" in text and "Nothing to improve was found" in text
+        async with served(tmp_path, capsys.readouterr, **more, given=("fuse_http.max_bytes=5000",)) as server:
+            code, text = await server.cli("optimize", "fetching", "--dry-run")
+            assert code == 0 and "- node news" in text
+    with pytest.raises(InvalidSettings, match=r"OPTIMIZER\.NAME=VALUE"):
+        load({}, {"TENUTO_OPTIMIZERS": '{"given": ["fuse_http"]}'})
 
 
 def rerouting(path: str) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tenuto.ports.optimizers import Bounds, Builtin, Sandbox
 
@@ -25,6 +25,7 @@ class Optimizing:
         auto: Whether proposals arise without being asked for.
         live: Whether those looks also propose patches of runs that go on.
         max_failures: Failures in a row that quarantine a plug-in.
+        given: What single optimizers are told beside, by their names.
         max_bytes: Largest module of a plug-in.
     """
 
@@ -39,4 +40,5 @@ class Optimizing:
     auto: Literal["off", "propose"] = "off"
     live: Literal["off", "propose"] = "off"
     max_failures: int = 3
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     max_bytes: int = MAX_BYTES

@@ -132,8 +132,9 @@ class Panel:
         return await self._asked(sandbox, one.name, task, module)
 
     async def _asked(self, sandbox: Sandbox, name: str, task: Task, module: Callable[[], Awaitable[bytes]]) -> Asked:
+        told = msgspec.structs.replace(task, settings=self.options.given.get(name, {}))
         try:
-            return Asked(name=name, answer=await sandbox.run(await module(), task, self.options.bounds))
+            return Asked(name=name, answer=await sandbox.run(await module(), told, self.options.bounds))
         except OptimizerStopped as stopped:
             return Asked(name=name, state="stopped", why=stopped.why, message=str(stopped))
 

@@ -20,6 +20,7 @@ from tenuto.runtime.services.gain_views import (
 )
 from tenuto.runtime.services.numbers import comes_of
 from tenuto.runtime.services.proposed import expected_of, saving
+from tenuto.runtime.services.sizes import with_sizes
 from tenuto.runtime.services.workflows import Workflows
 
 MOST = 200
@@ -71,7 +72,7 @@ class Gains:
             seen.add(version)
             found = await self._of(name, version)
             if found.runs or found.failed:
-                return version, found
+                return version, await with_sizes(self._c, name, version, found)
             if parents is None:
                 moves = await self._c.store.tag_moves(self._c.ns, name)
                 parents = {move.digest: move.former for move in moves if move.kind == "patch"}
