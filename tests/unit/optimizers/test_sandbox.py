@@ -140,6 +140,10 @@ async def test_each_call_begins_with_memory_of_its_own(sandbox: WasmSandbox) -> 
         (b"\0asm\x0d\0\x01\0", "module", "cannot be compiled"),
         (b"\0asm" + bytes(MODULE_BYTES), "module", "2,097,156 bytes; a plug-in may have 2,097,152 at most"),
         (module(memory='(memory (export "memory") 1 2 shared)'), "module", "cannot be compiled"),
+        (module(memory='(memory (export "memory") i64 1)'), "module", "cannot be compiled"),
+        (module(more="(memory 1)"), "module", "cannot be compiled"),
+        (module(more="(type $box (struct (field i64))) (func (drop (struct.new_default $box)))"), "module", "cannot be compiled"),
+        (module(more="(tag $oops) (func (throw $oops))"), "module", "cannot be compiled"),
     ],
 )  # fmt: skip
 async def test_a_bad_plug_in_is_stopped_and_named(sandbox: WasmSandbox, plugin: bytes, why: str, says: str) -> None:

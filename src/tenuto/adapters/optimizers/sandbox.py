@@ -225,6 +225,10 @@ def _config() -> wasmtime.Config:
     config.wasm_memory64 = False
     config.wasm_multi_memory = False
     config.wasm_component_model = False
+    # Objects of the engine's own heap would be memory beside the one that is limited.
+    config.wasm_gc = False
+    config.wasm_function_references = False
+    config.wasm_exceptions = False
     return config
 
 
