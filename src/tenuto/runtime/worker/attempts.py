@@ -123,6 +123,7 @@ class Attempt:
     _limit = 0.0
     _hidden: Hidden | None = None
     asked: Any = None
+    let_go = False
     cost_usd_micros = 0
 
     def __init__(self, actor: Run, key: str) -> None:

@@ -317,10 +317,11 @@ class Memo:
     # --- what follows -----------------------------------------------------------------------------------------
 
     def _go(self, attempt: Attempt, asked: Asked | None) -> None:
-        """Let the code of an attempt run."""
-        attempt.asked = asked
-        if not _gone(attempt):
-            self._slots.enter(attempt)
+        """Let the code of an attempt run, once."""
+        if attempt.let_go or _gone(attempt):
+            return
+        attempt.asked, attempt.let_go = asked, True
+        self._slots.enter(attempt)
 
     def _serve_line(self, place: Place, bundle: Bundle) -> None:
         line, kept = self._lines.pop(place, None), _kept(bundle)

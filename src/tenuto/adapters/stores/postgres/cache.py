@@ -82,6 +82,7 @@ class Cache(Part):
         """Give back what is ours, and wake whoever waits."""
         await self.parts.pool.fetch("flight_end", *_columns(places), worker)
         self.parts.hints.poke()
+        await self.parts.pool.fetch("flights_of_dead")
 
 
 def _columns(places: Sequence[Place]) -> tuple[list[str], list[str]]:

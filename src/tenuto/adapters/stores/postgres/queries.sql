@@ -1572,10 +1572,15 @@ select f.ns, f.key from cache_flight f join unnest($1::text[], $2::text[]) as x(
 where exists (select from worker w where w.id = f.worker and w.lease_until > {clock})
 
 -- name: flight_end
--- Compute some of what we computed no more, and forget what nobody alive computes.
+-- Compute some of what we computed no more; whoever asks for one of them just now holds its row, and is waited for.
+delete from cache_flight where (ns, key) in (
+  select f.ns, f.key from cache_flight f join unnest($1::text[], $2::text[]) as x(ns, key) on x.ns = f.ns and x.key = f.key
+  where f.worker = $3 order by f.ns, f.key for update of f
+)
+
+-- name: flights_of_dead
+-- Forget what nobody alive computes, but for what others are about to take.
 delete from cache_flight where (ns, key) in (
   select f.ns, f.key from cache_flight f
-  where (f.worker = $3 and (f.ns, f.key) in (select x.ns, x.key from unnest($1::text[], $2::text[]) as x(ns, key)))
-    or not exists (select from worker w where w.id = f.worker and w.lease_until > {clock})
-  for update skip locked
+  where not exists (select from worker w where w.id = f.worker and w.lease_until > {clock}) for update of f skip locked
 )
