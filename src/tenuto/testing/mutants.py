@@ -124,6 +124,8 @@ SEEDS = {
     "asks_once": 132,
     "restarts": 2,
     "forgets_open_calls": 0,
+    "keeps_flights": 19,
+    "looks_once": 9,
 }
 """Seeds that catch each mutant, as `main` printed them."""
 

@@ -111,6 +111,14 @@ def _false(_: Any) -> Any:
     return answer
 
 
+def _first_only(original: Any) -> Any:
+    def poke(self: Any) -> None:
+        if self._entered:
+            original(self)
+
+    return poke
+
+
 def _wrong_place(original: Any) -> Any:
     def parse(text: str) -> tuple[int, int]:
         seq, index = original(text)
@@ -135,6 +143,11 @@ WORKER: tuple[Any, ...] = (
         "forgets_children", "a message for a run still being created is dropped",
         ("tenuto.runtime.worker.deliver:_is_young", _false),
     ),
+    (
+        "keeps_flights", "who computed or failed never says that others may",
+        ("tenuto.runtime.worker.memo:Memo._land", _nothing),
+    ),
+    ("looks_once", "who waits for another's result never looks again", ("tenuto.runtime.worker.memo:Memo.poke", _first_only)),
     (
         "event_id_off", "event ids are off by one when reading goes on",
         ("tenuto.runtime.services.history:parse_id", _wrong_place),

@@ -33,6 +33,7 @@ from tenuto.testing.simulation_money import Purse
 from tenuto.testing.simulation_people import Person, Reader
 from tenuto.testing.simulation_world import WORLD
 from tenuto.testing.workloads import choose, scenarios
+from tenuto.testing.workloads_cached import cached
 from tenuto.testing.workloads_kinds import Scenario
 from tenuto.testing.workloads_patches import patched
 from tenuto.testing.workloads_people import priced
@@ -40,7 +41,7 @@ from tenuto.testing.workloads_people import priced
 RUNS = 22
 WORKERS = 3
 LIMIT_S = 240.0
-SPENDING, SPENDING_AT, PATCHING_AT = 10, 3, 7
+SPENDING, SPENDING_AT, PATCHING_AT, CACHING_AT = 10, 3, 7, 9
 """Of so many seeds one, at this place, has runs that spend under shared caps."""
 SNAPSHOT_BYTES = 1500
 CALM_S = 16.0
@@ -82,7 +83,8 @@ def run_seed(seed: int, *, runs: int = RUNS, workers: int = WORKERS, only: str =
     random = Random(seed)
     loop = VirtualLoop(shuffle=random if seed % 2 else None, limit=MOST_STEPS)
     spends = seed % SPENDING == SPENDING_AT
-    special = priced() if spends else patched() if seed % SPENDING == PATCHING_AT else []
+    groups = {SPENDING_AT: priced, PATCHING_AT: patched, CACHING_AT: cached}
+    special = groups[seed % SPENDING]() if seed % SPENDING in groups else []
     kinds = choose(random, 10_000 if only else runs, () if only else special)
     if only:
         kinds = [kind for kind in kinds if kind.name == only][:runs] or [scenarios()[only]] * runs

@@ -12,6 +12,7 @@ from tenuto.domain.graph.digests import digest_of_definition
 from tenuto.domain.graph.model import Definition
 from tenuto.domain.graph.parse import parse_definition
 from tenuto.domain.graph.plan import Plan
+from tenuto.testing.workloads_cached import cached
 from tenuto.testing.workloads_graphs import basic, failing_loops, loops, maps
 from tenuto.testing.workloads_kinds import Scenario
 from tenuto.testing.workloads_patches import patched
@@ -25,7 +26,8 @@ ASKED = 0.25
 @cache
 def scenarios() -> dict[str, Scenario]:
     """Return every kind of run by name."""
-    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), several(), durable(), priced(), patched())
+    groups = (basic(), loops(), failing_loops(), maps(), failures(), people(), several(), durable(), priced(), patched(),
+              cached())
     return {scenario.name: scenario for group in groups for scenario in group}
 
 
@@ -65,9 +67,9 @@ def choose(random: Random, runs: int, special: Sequence[Scenario] = ()) -> list[
 
     Args:
         special: What half of them are, of the kinds that only some seeds have: those that spend under caps they share, or
-            that are patched.
+            that are patched, or that take each other's results.
     """
-    names = {scenario.name for scenario in (*priced(), *patched(), *several())}
+    names = {scenario.name for scenario in (*priced(), *patched(), *cached(), *several())}
     every = [scenario for scenario in scenarios().values() if scenario.name not in names]
     random.shuffle(every)
     while len(every) < runs:

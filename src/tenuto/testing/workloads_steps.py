@@ -54,6 +54,14 @@ async def slow(ctx: Context) -> dict[str, Any]:
 
 
 @app.step
+async def slow_echo(ctx: Context) -> Any:
+    """Take seconds, and return the input."""
+    _note(ctx)
+    await asyncio.sleep(1.5 + WORLD.get().random.random() * 2)
+    return ctx.input
+
+
+@app.step
 async def flaky_echo(ctx: Context) -> Any:
     """Fail twice, then return the input."""
     nth = _note(ctx)
