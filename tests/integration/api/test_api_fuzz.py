@@ -26,9 +26,12 @@ from tenuto.runtime.artifacts import Shelf
 from tenuto.runtime.bus import Bus
 from tenuto.runtime.committer import Committer
 from tenuto.runtime.definitions import Definitions
+from tenuto.runtime.optimizer.options import Optimizing
+from tenuto.runtime.optimizer.panel import Panel
 from tenuto.runtime.services.engine import Engine
 from tenuto.runtime.tools.catalog import Catalog
 from tenuto.settings import Settings
+from tenuto.wiring import builtin_optimizers, open_sandbox
 
 load_all_checks()
 EXAMPLES = 8
@@ -43,13 +46,18 @@ async def _serve(ready: list[str], started: threading.Event, stop: asyncio.Event
     await store.open()
     committer, bus = Committer(store), Bus()
     committer.start()
-    engine = Engine(store, committer, Definitions(store), Catalog(), bus=bus, clock=SystemClock().now, shelf=Shelf(store, MemoryDepot(), spool=data_dir / "spool"))
+    panel = Panel(Optimizing(open=open_sandbox, builtin=builtin_optimizers))
+    engine = Engine(
+        store, committer, Definitions(store), Catalog(), bus=bus, clock=SystemClock().now, panel=panel,
+        shelf=Shelf(store, MemoryDepot(), spool=data_dir / "spool"),
+    )
 
     def note(url: str) -> None:
         ready.append(url)
         started.set()
 
     await serve(engine, Settings(port=0, no_auth=True, data_dir=str(data_dir)), stop=stop, ready=note, out=io.StringIO())
+    panel.close()
     await committer.close()
     await store.close()
 

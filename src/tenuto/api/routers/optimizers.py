@@ -20,9 +20,9 @@ from tenuto.runtime.services.requests import Optimize
 from tenuto.runtime.services.results import Page
 
 router = APIRouter(tags=["optimizers"])
-WASM = "application/wasm"
 _SAID = gives(OptimizedView, about="Who was asked, what they suggest, and what became of it.")
-_MODULE = {"requestBody": {"required": True, "content": {WASM: {"schema": {"type": "string", "format": "binary"}}}}}
+_ANY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_MODULE = {"requestBody": {"required": True, "content": _ANY, "description": "The module, whatever type it is said to have."}}
 
 
 @router.post(

@@ -89,16 +89,23 @@ class Gains:
         where = ProposalFilter(ns=self._c.ns, workflow=name, tag=tag, author="optimizer", states=("applied",))
         rows = await self._c.store.list_proposals(where, limit=MOST)
         moves = await self._c.store.tag_moves(self._c.ns, name) if rows else []
-        return [await self._gain(row, moves) for row in rows]
+        seen: dict[str, tuple[MeasuredView, Statistics]] = {}
+        return [await self._gain(row, moves, seen) for row in rows]
 
     async def of(self, row: ProposalRow) -> GainView | None:
         """Return what an applied change of an optimizer does; `None` for any other."""
         if row.author != "optimizer" or row.state != "applied":
             return None
-        return await self._gain(row, await self._c.store.tag_moves(self._c.ns, row.workflow))
+        return await self._gain(row, await self._c.store.tag_moves(self._c.ns, row.workflow), {})
 
-    async def _gain(self, row: ProposalRow, moves: Sequence[TagMove]) -> GainView:
-        before, after = await self._measured(row, row.base), await self._measured(row, row.digest)
+    async def _gain(
+        self, row: ProposalRow, moves: Sequence[TagMove], seen: dict[str, tuple[MeasuredView, Statistics]]
+    ) -> GainView:
+        """Compare two versions; what one has shown is looked up once, for it is the former one of the next."""
+        for version in (row.base, row.digest):
+            if version not in seen:
+                seen[version] = await self._measured(row, version)
+        before, after = seen[row.base], seen[row.digest]
         found = compare(
             before[1], after[1], (before[0].requests, after[0].requests), self._c.panel.options.min_runs
         )
