@@ -16,7 +16,7 @@ class Api:
 
     Attributes:
         asked: Every request as `METHOD path`, in the order of arrival.
-        failing: How many times the requests of a path are answered with 503.
+        failing: How many times requests are answered with 503, by the first part of their path.
         held: Paths whose answers wait for `go`.
         connections: How many were made.
         most: Most requests under way at once.
@@ -68,8 +68,9 @@ class Api:
                 await self.together.wait()
         finally:
             self.under_way -= 1
-        if self.failing[path] > 0:
-            self.failing[path] -= 1
+        name = "/" + path.split("/")[1].partition("?")[0]
+        if self.failing[name] > 0:
+            self.failing[name] -= 1
             return 503, b'{"error": "busy"}'
         said: dict[str, Any] = {"path": path, "method": method, "n": len(path), "body": body.decode()}
         return self.status.get(path, 200), msgspec.json.encode(said)
