@@ -230,6 +230,26 @@ async def test_nothing_is_lost_when_the_sender_was_away_and_each_is_sent_once(ur
         assert set((await states(runtime)).values()) == {"sent"}
 
 
+async def test_a_sender_that_died_while_it_sent_is_stood_in_for_under_the_same_id(url: str, hook: Hook) -> None:
+    """Whether it arrived is not known, so it comes again; who gets it knows it by its id. What was behind it comes after."""
+    if url == "memory:":
+        pytest.skip("nothing in memory outlives its process")
+    options = Options(first_wait_s=0.01, timeout_s=0.05, attempts=4, look_s=0.02)
+    hook.hang = True
+    async with running(url, [by_hook(hook)], options=options, start=False) as (runtime, notifier):
+        ticket = await asked(runtime)
+        sending = asyncio.create_task(notifier.turn())
+        await hook.posted(1)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await runtime.engine.tickets.decide(ticket.id, "approve")
+    hook.hang = False
+    async with running(url, [by_hook(hook)], options=QUICK) as (runtime, _):
+        posts = await hook.posted(3)
+        assert [read(post)["type"] for post in posts] == ["ticket.opened", "ticket.opened", "ticket.decided"]
+        assert posts[0].headers["webhook-id"] == posts[1].headers["webhook-id"]
+
+
 async def test_a_sender_that_stops_finishes_what_it_began(url: str, hook: Hook) -> None:
     """A graceful end between sending and noting it would send it twice."""
     if url == "memory:":
