@@ -76,6 +76,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         on_unknown: What to do with an attempt or call whose outcome was lost: `retry` with the same key, `ask` a
             person, or the name of a registered status hook.
         isolation: Where the code runs: on the event loop or a thread (`inline`), or in a `process` of a pool.
+        deterministic: Whether equal inputs always give equal results, so that an idempotent node may be cached.
+        cache: A policy (`off`, `read_only`, `read_through`, `write_only`), or an object of `policy`, `ttl_s`, `max_bytes` and
+            `group`, whose nodes are kept as one.
     """
 
     id: str
