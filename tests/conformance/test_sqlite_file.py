@@ -247,13 +247,14 @@ async def test_using_a_closed_store_is_a_mistake(tmp_path: Path) -> None:
 
 
 HOT = ("claimable", "stealable", "poll", "poll_inbox", "records", "head", "run_list", "ticket_list", "inbox", "tail")
+OBSERVED = ("observed_runs", "observed_steps", "observed_costs", "ended_since", "proposal_known", "proposal_list")
 HOT_BULK = ("run_change", "claim", "valid", "inbox_eat", "step_put")
-LARGE = {"run", "r", "rec", "ticket", "inbox", "i", "batch", "b"}
+LARGE = {"run", "r", "rec", "ticket", "inbox", "i", "batch", "b", "step_view", "s", "usage", "proposal"}
 
 
-@pytest.mark.parametrize("name", [*HOT, *HOT_BULK])
+@pytest.mark.parametrize("name", [*HOT, *HOT_BULK, *OBSERVED])
 async def test_hot_statements_use_an_index(tmp_path: Path, name: str) -> None:
-    """No claim, takeover, change of ownership or page reads a whole table."""
+    """No claim, takeover, change of ownership, page or statistic reads a whole table."""
     async with opened(tmp_path / "x.db"):
         db = connections.connect_reader(tmp_path / "x.db")
         text = re.sub(r"\{rows (\d+)\}", lambda n: "(" + ",".join("?" * int(n[1])) + ")", sql.SQL[name])
