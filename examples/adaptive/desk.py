@@ -77,7 +77,7 @@ async def answer(ctx: tenuto.Context, to: str, says: str, cents: int) -> dict[st
 
 def look(lost_g: int) -> list[dict[str, Any]]:
     """Return the patch that asks for photographs, and lets the verdict know what they show."""
-    photos = {"id": "photos", "kind": "http", "config": {"url": SHOP + "/photos/${nodes.read.output.order}"}}
+    photos = {"id": "photos", "kind": "http", "timeout_s": 10, "config": {"url": SHOP + "/photos/${nodes.read.output.order}"}}
     seen = {"photos": "${nodes.photos.output.body}", "lost_g": lost_g}
     harm = {"id": "damage", "kind": "function", "config": {"handler": "damage"}, "input": seen}
     edges = (("assess", "photos"), ("photos", "damage"), ("damage", "verdict"))
@@ -121,8 +121,8 @@ app.model("offline:assessor", Assessor())
     .patches(approval=["agent", "optimizer"])
     .step(read, input="${input}")
     .step(topics, input="${nodes.read.output}", after="read")
-    .http("order", SHOP + "/orders/${nodes.read.output.order}", after="topics")
-    .http("parcel", SHOP + "/parcels/${nodes.order.output.body.parcel}", after="order")
+    .http("order", SHOP + "/orders/${nodes.read.output.order}", after="topics", timeout_s=10)
+    .http("parcel", SHOP + "/parcels/${nodes.order.output.body.parcel}", after="order", timeout_s=10)
     .agent(
         "assess", "loop", model="offline:assessor", tools=["propose_patch"], after="parcel",
         prompt="A parcel weighed ${nodes.parcel.output.body.sent_g} g when it was sent and "
