@@ -359,7 +359,7 @@ class Workflow(Graph):
 
         Args:
             authors: Who may propose: `agent`, `person`, `optimizer`.
-            approval: Which patches wait for a person: `agent`, `person`, `optimizer`, `effects`, `agents` or `all`.
+            approval: Which patches wait for a person: `agent`, `person`, `optimizer`, `effects`, `agents`, `large` or `all`.
         """
         rules: dict[str, Any] = {
             "authors": authors and list(authors), "approval": None if approval is None else list(approval),

@@ -8,7 +8,7 @@ from tenuto.domain.overlays.operations import Bounds
 from tenuto.domain.overlays.terms import Terms
 from tenuto.settings.keys import between, key, meant
 
-RULES = ("agent", "person", "optimizer", "effects", "agents", "all")
+RULES = ("agent", "person", "optimizer", "effects", "agents", "large", "all")
 
 
 def _rules(value: tuple[str, ...]) -> str:
@@ -24,10 +24,11 @@ class Patches:
 
     approval: tuple[str, ...] = key(
         ("effects",),
-        "which patches wait for a person: all, those by an agent, optimizer or person, those that add agents, or those by "
-        "an agent or optimizer that touch what acts on the world (effects)",
+        "which patches wait for a person: all, those by an agent, optimizer or person, or those by an agent or optimizer that "
+        "add agents, touch what acts on the world (effects), or touch more nodes than patches.large (large)",
         _rules,
     )
+    large: int = key(5, "nodes that a patch may add, remove or change without being large", between(0, 100_000))
     max_agents: int = key(5, "agent nodes of a patched graph, unless it began with more", between(0, 1000))
     max_nodes: int = key(500, "nodes of a patched graph", between(1, 100_000))
     max_patches: int = key(20, "patches one run may take", between(0, 1000))
@@ -41,5 +42,5 @@ class Patches:
         return Terms(
             bounds=Bounds(operations=self.max_operations, bytes=self.max_bytes), max_agents=self.max_agents,
             max_nodes=self.max_nodes, max_patches=self.max_patches, max_proposals=self.max_proposals,
-            max_iterations=self.max_iterations, approval=self.approval,
+            max_iterations=self.max_iterations, approval=self.approval, large=self.large,
         )

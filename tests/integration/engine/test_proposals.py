@@ -155,3 +155,18 @@ async def test_what_is_wrong_with_a_proposal_is_told(url: str) -> None:
         engine.context.terms = type(engine.context.terms)(max_proposals=1)
         with pytest.raises(Conflict, match="1 proposals"):
             await propose(engine, "y")
+
+
+async def test_a_large_change_waits_for_a_person_and_a_small_one_does_not() -> None:
+    """How many nodes are added, removed or changed decides, where the rules ask so."""
+    async with build(approval=["large"]).engine("memory:") as engine:
+        assert (await by_optimizer(engine)).status == "applied"
+        ops = [op for n in range(5) for op in behind(f"more{n}")]
+        five = await engine.proposals.propose("w", ProposePatch(operations=ops, author="optimizer", optimizer="o", rule="five"))
+        assert five.status == "applied"
+        ops = [{"op": "remove", "path": "/nodes/x"}, {"op": "remove", "path": "/edges/first->x"}]
+        ops += [op for n in range(5) for op in behind(f"again{n}")]
+        six = await engine.proposals.propose("w", ProposePatch(operations=ops, author="optimizer", optimizer="o", rule="six"))
+        assert (six.status, six.asks) == (
+            "proposed", "it is large: it adds, removes or changes 6 nodes, and up to 5 need no approval"
+        )

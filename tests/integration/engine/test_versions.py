@@ -104,3 +104,15 @@ async def test_what_cannot_be_patched_changes_nothing(url: str) -> None:
             await engine.versions.patch("v", behind("y"))
         with pytest.raises(WorkflowMissing):
             await engine.versions.moves("v")
+
+
+async def test_a_patch_that_a_person_has_to_approve_is_not_applied_by_whoever_sends_it() -> None:
+    """The rules hold for the runs to come as for one that runs: it is proposed, and somebody else approves it."""
+    app = build()
+    app.workflow("ruled").step("work", id="first").patches(approval=["person"])
+    async with app.engine("memory:") as engine:
+        before = (await engine.workflows.get("ruled")).version
+        with pytest.raises(Conflict, match="patches by a person are approved by a person; propose it") as refused:
+            await engine.versions.patch("ruled", behind("x"), by="ann")
+        assert refused.value.reason == "patch.approval"
+        assert (await engine.workflows.get("ruled")).version == before

@@ -83,7 +83,8 @@ async def retire_workflow(request: Request, name: str) -> Response:
 async def patch_workflow(request: Request, name: str) -> Response:
     """Make a version of another by a patch, and let a tag point at it; running and older runs stay as they are.
 
-    422 with every reason when it cannot be applied, 409 when the tag points elsewhere by now.
+    422 with every reason when it cannot be applied, 409 when the tag points elsewhere by now, or when a person has to approve
+    such a patch: then it is to be proposed.
     """
     body = await read_model(request, VersionPatchIn)
     version = await engine_of(request).versions.patch(

@@ -143,14 +143,14 @@ class Patching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     Attributes:
         authors: Who may propose: `agent` (a step of the run), `person`, `optimizer`.
         approval: Which patches wait for a person: those by an author of that name, `effects` (nodes that act on the
-            world are added or changed), `agents` (agents are added), or `all`.
+            world are added or changed), `agents` (agents are added), `large` (many nodes at once), or `all`.
         max_agents: Agent nodes of the whole graph; a graph that began with more may keep them.
         max_nodes: Nodes of the whole graph, bodies of maps included.
         max_patches: Overlays one run may take.
     """
 
     authors: tuple[Literal["agent", "person", "optimizer"], ...] = ("agent", "person", "optimizer")
-    approval: tuple[Literal["agent", "person", "optimizer", "effects", "agents", "all"], ...] | None = None
+    approval: tuple[Literal["agent", "person", "optimizer", "effects", "agents", "large", "all"], ...] | None = None
     max_agents: int | None = None
     max_nodes: int | None = None
     max_patches: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -27,6 +27,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         max_proposals: Proposals one run may keep, refused ones included; with another one it is paused.
         max_iterations: Passes of a loop that a patch makes; a loop that was there keeps to its own bound.
         approval: Which patches wait for a person; see `Patching`.
+        large: A patch that adds, removes or changes more nodes than this is large.
     """
 
     bounds: Bounds = Bounds()
@@ -36,6 +37,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_proposals: int = 100
     max_iterations: int = 100
     approval: tuple[str, ...] = ("effects",)
+    large: int = 5
 
     def of(self, definition: Definition) -> Terms:
         """Return the terms of one definition, its own words first."""
@@ -67,7 +69,7 @@ def breached(before: Definition, after: Definition, author: str, n_applied: int,
     allowed = (before.patches or Patching()).authors
     if author not in allowed:
         who = ", ".join(allowed) or "nobody"
-        found.append(Problem("", f"the workflow does not take patches by an {author}; allowed: {who}", code="patch.author"))
+        found.append(Problem("", f"the workflow takes no patches whose author is {author}; allowed: {who}", code="patch.author"))
     if n_applied >= terms.max_patches:
         message = f"the run has taken {n_applied} patches; at most {terms.max_patches} are allowed"
         found.append(Problem("", message, "start a run of a new version", "patch.limit"))
@@ -87,20 +89,26 @@ def agents_of(definition: Definition) -> int:
     return sum(node.kind == "agent" for level in levels_of(definition) for node in level.nodes)
 
 
-def asks_for(author: str, changed: Iterable[Node], added: Sequence[Node], terms: Terms, known: Known) -> str:
+def asks_for(
+    author: str, changed: Sequence[Node], added: Sequence[Node], n_removed: int, terms: Terms, known: Known
+) -> str:
     """Return why a person has to approve a patch, as a sentence; empty when nobody has to.
 
     Args:
         changed: Nodes that are new or differ.
         added: Nodes that are new.
+        n_removed: How many nodes are taken out.
     """
     rules = terms.approval
     if "all" in rules or author in rules:
-        return "every patch is approved by a person" if "all" in rules else f"patches by an {author} are approved by a person"
+        whose = "every patch is" if "all" in rules else f"patches by {'a' if author == 'person' else 'an'} {author} are"
+        return f"{whose} approved by a person"
     if author == "person":
         return ""
     if "effects" in rules and (names := [node.id for node in changed if acts(node, known)]):
         return f"it adds or changes what acts on the world: {', '.join(names)}"
     if "agents" in rules and (names := [node.id for node in added if node.kind == "agent"]):
         return f"it adds agents: {', '.join(names)}"
+    if "large" in rules and (n := len(changed) + n_removed) > terms.large:
+        return f"it is large: it adds, removes or changes {n} nodes, and up to {terms.large} need no approval"
     return ""

@@ -96,7 +96,8 @@ def examine(
     changed = changed_of(plan.definition, after)
     nodes = list(changed_nodes(plan.definition, after))
     added = [node for node in nodes if node.id in changed.nodes_added]
-    return Verdict(plan=new, changed=changed, asks="" if takes else asks_for(author, nodes, added, terms, around.known))
+    asks = "" if takes else asks_for(author, nodes, added, len(changed.nodes_removed), terms, around.known)
+    return Verdict(plan=new, changed=changed, asks=asks)
 
 
 def changed_of(before: Definition, after: Definition) -> Changed:

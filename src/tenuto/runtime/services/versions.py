@@ -45,13 +45,18 @@ class Versions:
         Raises:
             WorkflowMissing: There is no such version.
             InvalidPatch: With every problem; nothing is stored.
-            Conflict: The tag points elsewhere by now.
+            Conflict: The tag points elsewhere by now, or a person has to approve such a patch: it is to be proposed.
         """
         digest = await self._workflows.digest_of(name, base)
         plan = await self._c.definitions.plan(self._c.ns, digest)
         verdict = await judged(self._c, plan, operations, author)
         if verdict.plan is None:
             raise refusal(name, verdict)
+        if verdict.asks:
+            raise Conflict(
+                f"workflow {name!r} is not patched at once: {verdict.asks}; propose it, and let somebody else approve it "
+                "(tenuto workflow propose)", code="patch.approval", workflow=name,
+            )
         made = verdict.plan.definition
         row = version_row(self._c.ns, made, self._c.clock())
         move = TagMove(
