@@ -202,7 +202,9 @@ def other_position(file: Path, runs: list[str]) -> None:
 
 
 def one_bit(file: Path, runs: list[str]) -> None:
-    meddle(file, "update rec set body = substr(body, 1, length(body) - 1) || x'00' where run_id = ? and seq = 1", raw(runs[0]))
+    with sqlite3.connect(file) as db:
+        (body,) = db.execute("select body from rec where run_id = ? and seq = 1", (raw(runs[0]),)).fetchone()
+    meddle(file, "update rec set body = ? where run_id = ? and seq = 1", body[:-1] + bytes([body[-1] ^ 1]), raw(runs[0]))
 
 
 @pytest.mark.parametrize("harm", [swap, plaintext, other_position, one_bit])
