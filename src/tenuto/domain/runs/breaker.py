@@ -20,6 +20,11 @@ def open_for(st: RunState, what: str) -> str:
     return next((name for name, one in st.tickets.items() if _is(one, what) and one.status == "open"), "")
 
 
+def is_open(st: RunState) -> bool:
+    """Say whether a person is asked about anything that a run does too much of; until all is answered it stays paused."""
+    return any(one.kind == KIND and one.status == "open" for one in st.tickets.values())
+
+
 def is_over(st: RunState, what: str, count: int, limit: int) -> bool:
     """Say whether a run has done something more often than it may, since a person last let it go on."""
     return count - let_go_on(st, what) > limit

@@ -11,6 +11,7 @@ from msgspec import Raw
 from tenuto.domain.base.values import NULL, blob_digest
 from tenuto.domain.budgets.ledger import CAPS, WARN_SHARE, Amounts, Refused, admit
 from tenuto.domain.graph.people import terms_of
+from tenuto.domain.runs import breaker
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.draft import Draft
@@ -162,6 +163,7 @@ def exceed(d: Draft, refused: Refused, partial: Mapping[str, Raw] = {}) -> None:
         return
     for key in [key for key, step in d.st.steps.items() if step.status in ACTIVE_STEP]:
         cancel_step(d, key, "stopped", out=partial.get(key))
+    breaker.close(d, "the run has ended")
     what = refused.cap
     d.emit(
         ev.RunExceeded(

@@ -225,7 +225,7 @@ def _go_on(d: Draft, ticket: Ticket, decision: str, by: str, reason: str) -> Non
         runaway.give_up(d, ticket.data["what"], by, reason)
     elif decision == "cancel":
         _cancel(d, msg.Cancel(by=by, reason=reason or "too much at once"), "")
-    elif d.st.status == "paused":
+    elif d.st.status == "paused" and not breaker.is_open(d.st):
         d.emit(ev.Resumed(by=by))
 
 

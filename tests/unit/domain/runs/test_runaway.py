@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tenuto.domain.graph.limits import Limits, Most
+from tenuto.domain.graph.model import Budget
 from tenuto.domain.graph.parse import read_definition
 from tenuto.domain.runs import events as ev
 from tenuto.domain.runs import inputs as io
@@ -170,6 +171,45 @@ def test_a_spawn_while_a_person_has_paused_the_run_waits_too() -> None:
     run.send(msg.Resume(**GRACE))
     assert run.started == ["s1", "s2"]
     assert run.st.tickets and all(ticket.status == "closed" for ticket in run.st.tickets.values())
+
+
+def test_a_run_at_two_limits_goes_on_when_both_questions_are_answered() -> None:
+    """Going on after the first answer, what the second question is about would ask again and again, without an end."""
+    spawns = [node(f"s{i}", "subflow", workflow="child") for i in range(3)]
+    run = core({"nodes": [*spawns, node("b")]}, children=1, steps=3)
+    run.step(*run.todo)
+    run.todo = []
+    for key in list(run.started):
+        spawn(run, key)
+    run.started.clear()
+    assert [ticket.data["what"] for ticket in run.st.tickets.values()] == ["steps", "children"]
+    run.send(msg.Decision(ticket=asked(run), decision="resume", **GRACE))
+    assert (run.st.status, run.started) == ("paused", [])
+    run.send(msg.Decision(ticket=asked(run), decision="resume", **GRACE))
+    assert run.st.status == "running"
+    assert run.started == ["b", "s1", "s2"]
+
+
+def test_a_question_does_not_outlive_its_run_out_of_time() -> None:
+    """Were it open still when the run is resumed, nobody would pause the run again, and its sub-flows would ask for ever."""
+    run = core(
+        {"nodes": [node(f"s{i}", "subflow", workflow="child") for i in range(2)], "budget": {"wall_clock_s": 60}},
+        children=1,
+    )
+    run.step(*run.todo)
+    run.todo = []
+    for key in list(run.started):
+        spawn(run, key)
+    first = asked(run)
+    run.now += 61_000
+    run.step(io.Tick())
+    assert run.st.status == "budget_exceeded"
+    assert run.st.tickets[first].status == "closed"
+    run.started.clear()
+    run.send(msg.Resume(by="ada", budget=Budget(wall_clock_s=600)))
+    assert "s1" in run.started
+    spawn(run, "s1")
+    assert len(run.st.children) == 2
 
 
 @pytest.mark.parametrize(("depth", "since", "allowed"), [(0, 0, True), (2, 0, True), (3, 0, False), (5, 3, True), (6, 3, False)])
