@@ -12,6 +12,7 @@ import pytest
 from tenuto import App
 from tenuto.domain.graph.limits import Most
 from tenuto.domain.runs.check import check_run
+from tenuto.runtime.services.requests import Replay
 from tenuto.runtime.services.results import TicketView
 from tenuto.runtime.worker.options import WorkerOptions
 from tenuto.wiring import Runtime, start_runtime
@@ -100,6 +101,24 @@ async def test_sub_flows_in_a_map_in_a_loop_count_together(url: str) -> None:
         assert view.status == "completed", view.error
         assert len(await all_runs(runtime)) == 7
         await sound(runtime, run)
+
+
+@pytest.mark.parametrize("mode", ["freeze", "live", "shadow"])
+async def test_what_a_replay_takes_over_does_not_count(url: str, mode: Any) -> None:
+    """A replay of a run that was let go on asks nobody again for what it takes from it."""
+    loop = {
+        "nodes": [{"id": "a", "kind": "join"}, {"id": "b", "kind": "join"}],
+        "edges": [{"from": "a", "to": "b"}, {"from": "b", "to": "a", "when": "iteration < 4", "max_iterations": 6}],
+    }
+    async with running(url, Most(steps=5), w=loop) as runtime:
+        origin = (await runtime.engine.runs.start("w", None)).id
+        await runtime.engine.tickets.decide((await the_breaker(runtime)).id, "resume", by="grace")
+        await runtime.engine.runs.result(origin, timeout_s=15)
+        request = Replay(mode=mode) if mode == "freeze" else Replay(mode=mode, from_step=6)
+        again = await runtime.engine.runs.replay(origin, request)
+        view = await runtime.engine.runs.get(again.id, wait_s=10)
+        assert view.status == "completed"
+        await sound(runtime, again.id)
 
 
 async def test_a_question_about_a_run_away_outlives_the_worker(url: str) -> None:

@@ -17,13 +17,19 @@ STEPS, CHILDREN, DEPTH = "steps", "children", "depth"
 def may_step(d: Draft) -> bool:
     """Say whether one more step may begin; if not, the run is paused.
 
-    What has begun is what is known and not ready: two lengths, for this is asked once a step.
+    What has begun is what is known and not ready: two lengths, for this is asked once a step. What a replay takes over does
+    not begin.
     """
     begun = len(d.st.steps) - len(d.st.ready)
     return (begun < d.env.most.steps and begun < d.plan.most_steps) or _may_step(d, begun)
 
 
 def _may_step(d: Draft, begun: int) -> bool:
+    if d.st.fork is not None:
+        if next(iter(d.st.ready)) in d.env.reuse:
+            return True
+        # As if all of it were taken over by now: to count what is would cost as many looks as there are steps, each time.
+        begun = max(0, begun - len(d.env.reuse))
     limit = _most(d).steps
     if not breaker.is_over(d.st, STEPS, begun + 1, limit):
         return True
