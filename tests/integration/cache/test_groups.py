@@ -80,6 +80,66 @@ async def test_whatever_a_member_reads_from_outside_is_in_the_key(given: dict[st
         assert made == ["before", "after"]
 
 
+def branching(*flows: tuple[str, str, str]) -> tuple[App, list[str]]:
+    """Return an app with a workflow for each name, route of the head and condition of its first branch, and what was called."""
+    app, made = App("t"), []
+
+    @app.predicate
+    def asked(values: dict[str, Any]) -> bool:
+        return values["input"]["left"]
+
+    def step(name: str, effect: Any = "pure") -> None:
+        async def work(**given: Any) -> dict[str, Any]:
+            made.append(name)
+            return {"given": sorted(given)}
+
+        app.step(name=name, effect=effect)(work)
+
+    for name in ("head", "left", "right", "tail"):
+        step(name)
+    step("other", "idempotent")
+    for name, route, when in flows:
+        flow = app.workflow(name).step("head", input={}, cache=AS_ONE, route=route)
+        if when == "away":
+            flow = flow.step("other", input={}).edge("head", "other", when="input.left")
+        (
+            flow.step("left", input={}, cache=AS_ONE)
+            .step("right", input={}, cache=AS_ONE)
+            .edge("head", "left", when="true" if when == "away" else when)
+            .edge("head", "right", when="true" if route == "all" else "")
+            .step("tail", cache=AS_ONE, after=["left", "right"])
+        )
+    return app, made
+
+
+async def test_what_a_predicate_decides_between_members_is_decided_anew():
+    """It may read anything, so no key can say what it follows from: the branch that was taken once is not taken for another."""
+    app, _made = branching(("w", "all", "py:asked"))
+    async with app.engine("memory:") as engine:
+        for left, given in ((True, ["left", "right"]), (False, ["right"]), (True, ["left", "right"])):
+            output, _ = await run(engine, {"left": left})
+            assert output["tail"] == {"given": given}
+
+
+async def test_how_the_head_routes_is_in_the_key():
+    app, _made = branching(("all", "all", "true"), ("first", "first", "true"))
+    async with app.engine("memory:") as engine:
+        assert (await run(engine, {}, "all"))[0]["tail"] == {"given": ["left", "right"]}
+        assert (await run(engine, {}, "first"))[0]["tail"] == {"given": ["left"]}
+
+
+async def test_an_edge_out_of_the_group_that_goes_before_others_is_in_the_key():
+    app, made = branching(("w", "first", "away"))
+    async with app.engine("memory:") as engine:
+        assert (await run(engine, {"left": False}))[0]["tail"] == {"given": ["left"]}
+        made.clear()
+        await run(engine, {"left": True})
+        assert made == ["head", "other"]
+        made.clear()
+        await run(engine, {"left": False})
+        assert made == []
+
+
 async def test_a_group_with_a_failed_member_is_not_kept():
     app, made = region()
     async with app.engine("memory:") as engine:

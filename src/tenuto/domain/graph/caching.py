@@ -74,13 +74,11 @@ class Group(NamedTuple):
     Attributes:
         head: The only member that anything outside leads to; the group is looked up when it would begin.
         members: In the author's order, the head among them.
-        links: Edges between members, in the author's order.
     """
 
     name: str
     head: str
     members: tuple[str, ...]
-    links: tuple[Link, ...]
 
 
 def groups_of(nodes: Mapping[str, Node], links: Iterable[Link]) -> dict[str, Group]:
@@ -95,9 +93,8 @@ def groups_of(nodes: Mapping[str, Node], links: Iterable[Link]) -> dict[str, Gro
 
 
 def _group(name: str, members: list[str], links: Iterable[Link]) -> Group:
-    inner = tuple(link for link in links if link.src in members and link.dst in members)
-    heads = heads_of(members, inner)
-    return Group(name, heads[0] if heads else members[0], tuple(members), inner)
+    heads = heads_of(members, [link for link in links if link.src in members and link.dst in members])
+    return Group(name, heads[0] if heads else members[0], tuple(members))
 
 
 def heads_of(members: Iterable[str], inner: Iterable[Link]) -> list[str]:

@@ -13,8 +13,9 @@ Not in it: the node's id, description, `name`, retries, timeouts, joins, effect 
 its cache policy; the workflow and its version; the run, the moment and the worker. So equal work in two workflows has one key.
 The namespace is not in it either: keys are compared within one.
 
-For a group: that of its head, the node and code of every other member with its input as written, the edges between members, and
-the value of every output and variable from outside that a member or such an edge names.
+For a group: that of its head, the node and code of every other member with its input as written, how each member routes, the
+edges that decide where between members the run goes, and the value of every output and variable from outside that a member or
+such an edge names.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import msgspec
 from tenuto.domain.base.canonical import digest
 from tenuto.domain.base.expressions import compile_condition, compile_value
 from tenuto.domain.base.references import REQUESTS
-from tenuto.domain.graph.caching import Group
+from tenuto.domain.graph.caching import Group, Link
 from tenuto.domain.graph.kinds import CONFIG
 from tenuto.domain.graph.model import Node
 from tenuto.domain.graph.plan import Plan, PlanNode, parent_scope, split_key
@@ -76,7 +77,8 @@ def group_key_of(
         codes: As for `key_of`, by member.
 
     Returns:
-        `None` when something that a member reads from outside has no outcome yet, when one reads all nodes, or has begun before.
+        `None` when something that a member reads from outside has no outcome yet, when one reads all nodes, or has begun before,
+        or when a registered predicate, which may read anything, decides between members.
 
     Raises:
         InputMissing: What the head is given does not exist.
@@ -97,8 +99,11 @@ def group_key_of(
         names |= names_read
         given = None if node.input is msgspec.UNSET else [node.input]
         parts[name] = [_definition(node), given, node.route, codes[name]]
-    for link in group.links:
-        reads = compile_condition(link.when).reads if link.when and not link.when.startswith(PREDICATE) else frozenset[str]()
+    links = _deciding(plan, group)
+    for link in links:
+        if link.when.startswith(PREDICATE):
+            return None
+        reads = compile_condition(link.when).reads if link.when else frozenset[str]()
         nodes |= {name.removeprefix("nodes.") for name in reads if name.startswith("nodes.")}
         names |= {name for name in reads if not name.startswith("nodes.")}
     outside: dict[str, Any] = {}
@@ -115,9 +120,21 @@ def group_key_of(
     agents = [name for name in others if plan.nodes[name].node.kind == "agent"]
     seen = _seen_by_agents(st, plan, env, plan.nodes[group.head], head) if agents else None
     return digest({
-        "format": FORMAT, "head": [group.head, key_of(st, plan, env, head, codes[group.head])], "members": parts,
-        "links": [list(link) for link in group.links], "outside": outside, "sees": seen,
+        "format": FORMAT, "members": parts, "links": [list(link) for link in links], "outside": outside, "sees": seen,
+        "head": [group.head, key_of(st, plan, env, head, codes[group.head]), plan.nodes[group.head].node.route],
     })  # fmt: skip
+
+
+def _deciding(plan: Plan, group: Group) -> list[Link]:
+    """Return the edges between members, and those out of the group that are taken instead of one between members."""
+    found: list[Link] = []
+    for name in group.members:
+        node = plan.nodes[name]
+        rivals = node.node.route == "first" or any(edge.on == "default" and edge.dst in group.members for edge in node.out)
+        for edge in node.out:
+            if edge.dst in group.members or (rivals and edge.on == "success"):
+                found.append(Link(edge.src, edge.dst, edge.when, edge.on))
+    return found
 
 
 def _names_of(node: Node) -> tuple[set[str], set[str]]:
