@@ -87,7 +87,7 @@ def _value(typed: str, schema: Mapping[str, Any], place: str, problems: list[Pro
         return typed == "yes"
     try:
         return json.loads(typed)
-    except ValueError:
+    except (ValueError, RecursionError):
         wanted = {"integer": "a whole number", "number": "a number", "boolean": "yes or no"}.get(str(kind), "JSON")
         problems.append(Problem(place, f"{typed[:80]!r} is not {wanted}", code="ticket.data"))
         return None

@@ -19,7 +19,7 @@ from tenuto import App
 from tenuto.api.app import create_app
 from tenuto.api.auth import Auth
 from tenuto.api.links import links_of
-from tenuto.errors import InvalidSettings
+from tenuto.errors import InvalidSettings, Unavailable
 from tenuto.runtime.notifications.notifier import Notifier
 from tenuto.runtime.services.links import Links
 from tenuto.runtime.services.requests import StartRun
@@ -268,6 +268,31 @@ async def test_only_the_page_of_links_is_open_without_a_token(tmp_path: Path) ->
         for path in ("/api/v1/tickets", "/api/v1/notifications", "/decide/x", "/decidex"):
             assert (await served.client.get(path)).status_code == 401, path
         assert (await served.client.delete("/decide")).status_code == 401
+
+
+async def test_whatever_is_sent_to_the_page_is_answered_by_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON nested without end, fields without number, a store that does not answer: nothing is decided, and it says so."""
+    form = {"type": "object", "properties": {"rows": {"type": "array"}}}
+    async with serving(tmp_path, approvers=["ada"], schema=form) as served:
+        ticket = await served.asked(sum=4)
+        link = (await served.made(ticket))["approve"]
+        deep = await served.press(link, **{"data.rows": "[" * 100_000})
+        assert deep.status_code == 422
+        assert "is not JSON" in deep.text
+        many = await served.client.post("/decide", data={f"f{n}": "1" for n in range(1001)} | {"token": token_of(link)})
+        assert many.status_code == 422
+        assert "More than 1000 fields" in many.text
+
+        async def away(*_: Any) -> Any:
+            raise Unavailable("the store does not answer")
+
+        monkeypatch.setattr(served.runtime.store, "get_ticket", away)
+        shown = await served.client.get(link)
+        assert shown.status_code == 503
+        assert shown.headers["content-type"].startswith("text/html")
+        assert "the store does not answer. Nothing was changed" in shown.text
+        monkeypatch.undo()
+        assert (await served.runtime.engine.tickets.get(ticket.id)).state == "open"
 
 
 async def test_messages_carry_the_links_of_whoever_reads_them(tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:

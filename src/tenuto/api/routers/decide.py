@@ -28,6 +28,7 @@ from tenuto.runtime.services.tickets import NEEDS_REASON, ticket_view, votes_of
 
 router = APIRouter(include_in_schema=False)
 MOST_TOKEN = 4096
+MOST_FIELDS = 1000
 CSP = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": CSP,
@@ -55,15 +56,21 @@ async def show(request: Request) -> Response:
     token = request.query_params.get("token", "")
     try:
         claim, row = await _asked(request, token)
+        return await _form(engine_of(request), claim, row, token)
     except _Turned as turned:
         return _answer(turned.status, turned.title, turned.lines)
-    return await _form(engine_of(request), claim, row, token)
+    except TenutoError as error:
+        return _answer(503, "It cannot be shown just now", [f"{error.message}. Nothing was changed; try the link again."])
 
 
 @router.post("/decide")
 async def decide(request: Request) -> Response:
     """Decide what a link decides, for the person it was made for."""
-    given = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000))
+    sent = (await request.body()).decode("utf-8", "replace")
+    try:
+        given = dict(parse_qsl(sent, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:
+        return _answer(422, "It was not decided", [f"More than {MOST_FIELDS} fields were sent. Nothing was changed."])
     engine, token = engine_of(request), given.get("token", "")
     try:
         claim, row = await _asked(request, token)
