@@ -117,6 +117,7 @@ async def test_each_call_begins_with_memory_of_its_own(sandbox: WasmSandbox) -> 
         (replying(b"certainly!"), "reply", "the reply is not JSON"),
         (replying(b""), "reply", "the reply is not JSON"),
         (replying(b"[" * 9000), "reply", "the reply"),
+        (replying(b'{"suggestions": ' + b"[" * 900 + b"]" * 900 + b"}"), "reply", "nested 901 levels deep; 100 are allowed"),
         (replying(b"[]"), "reply", "Expected `object`, got `array`"),
         (replying(b'{"suggestions": 3}'), "reply", "at `$.suggestions`"),
         (replying(msgspec.json.encode({"suggestions": [SUGGESTION, SUGGESTION | {"operations": "all"}]})), "reply",

@@ -60,6 +60,8 @@ async def test_only_who_leads_looks_and_an_outage_is_outlived():
         looks.append(len(led))
         if len(looks) == 1:
             raise Unavailable("the store is away")
+        if len(looks) == 2:
+            raise RecursionError("what nobody has foreseen")
         done.set()
         return 1
 
@@ -70,4 +72,4 @@ async def test_only_who_leads_looks_and_an_outage_is_outlived():
     task = asyncio.ensure_future(keep_looking(look, 0, leads))
     await asyncio.wait_for(done.wait(), 10)
     task.cancel()
-    assert looks[:2] == [3, 4]
+    assert looks[:3] == [3, 4, 5]

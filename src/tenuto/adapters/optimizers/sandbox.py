@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ COMPILED = 32
 STACK = 512 * 1024
 NOTHING_LEFT = 1024 * 1024
 TABLE_ELEMENTS = 100_000
+DEEPEST = 100
+"""Levels of a reply; what looks through its operations later goes down them by calls."""
 
 _TRAPS = {
     "STACK_OVERFLOW": "its calls nest deeper than the stack allows",
@@ -42,6 +45,9 @@ _TRAPS = {
     "TABLE_OUT_OF_BOUNDS": "it used a table beyond its end",
     "BAD_CONVERSION_TO_INTEGER": "it made an integer of a number that is none",
 }
+
+
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -237,12 +243,26 @@ def _read(reply: bytes) -> tuple[Suggestion, ...]:
         text = reply.decode()
     except UnicodeDecodeError as error:
         raise OptimizerStopped("reply", f"the reply is not UTF-8: byte {error.start:,} fits nothing") from None
+    if (deep := _depth(text)) > DEEPEST:
+        raise OptimizerStopped("reply", f"the reply is nested {deep:,} levels deep; {DEEPEST} are allowed")
     try:
         return msgspec.json.decode(text, type=_Reply).suggestions
     except msgspec.ValidationError as error:
         raise OptimizerStopped("reply", f"the reply does not have the form of an answer: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise OptimizerStopped("reply", f"the reply is not JSON: {error}") from None
+
+
+def _depth(text: str) -> int:
+    """Return how deeply JSON is nested; what stands in texts does not count."""
+    deep = deepest = 0
+    for mark in _NESTING.findall(text):
+        if mark in "[{":
+            deep += 1
+            deepest = max(deepest, deep)
+        elif mark in "]}":
+            deep -= 1
+    return deepest
 
 
 def _refused(error: Exception, bounds: Bounds) -> tuple[str, str]:

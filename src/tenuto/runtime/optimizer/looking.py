@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from tenuto.errors import TenutoError
-
 log = logging.getLogger("tenuto.optimizers")
 
 
@@ -18,7 +16,7 @@ async def keep_looking(look: Callable[[], Awaitable[int]], every_s: float, leads
             try:
                 if made := await look():
                     log.info("optimizers made %d proposals", made)
-            except (TenutoError, OSError):
+            except Exception:  # whatever one look met, the next may not; nobody would begin again
                 log.exception("optimizers are not asked just now")
         # Nobody can say when enough runs have ended: to count them as they end would cost every run.
         await asyncio.sleep(every_s)
