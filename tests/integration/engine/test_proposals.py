@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from tenuto import App
@@ -79,6 +80,17 @@ async def test_a_proposal_waits_is_shown_and_is_decided_once(url: str) -> None:
         run = await engine.runs.start("w", None)
         assert set((await engine.runs.result(run.id, timeout_s=LONG_S)).output) == {"last", "x"}
         assert (await engine.versions.undo("w")).version == before
+
+
+async def test_who_decided_is_what_happened_not_what_was_claimed(url: str) -> None:
+    """Evidence names no other decider and no other proposal; and nobody in particular is not somebody else."""
+    async with build(approval=["all"]).engine(url) as engine:
+        made = await propose(engine, evidence={"decided_by": "the chief", "proposal": "pp-other", "runs": 3})
+        with pytest.raises(Denied, match="say who approves"):
+            await engine.proposals.decide(made.id, "approve")
+        await engine.proposals.decide(made.id, "approve", by="bob")
+        moved = (await engine.store.tag_moves("default", "w", "latest"))[-1]
+        assert msgspec.json.decode(moved.evidence) == {"decided_by": "bob", "proposal": made.id, "runs": 3}
 
 
 async def test_policy_says_who_is_asked(url: str) -> None:

@@ -216,7 +216,7 @@ class Optimizers:
         view, one = item.view, item.suggestion
         if item.verdict.plan is None:
             return False
-        evidence = {"optimizer": item.optimizer, "rule": one.rule, "gain": view.expected, **one.evidence}
+        evidence = {**one.evidence, "optimizer": item.optimizer, "rule": one.rule, "gain": view.expected}
         key = f"optimizer/{digest_of([plan.digest, view.digest])}"
         try:
             made = await self._patches.propose(

@@ -155,7 +155,7 @@ class Proposals:
         Raises:
             ProposalMissing: There is none.
             Invalid: The decision does not exist, or a rejection has no reason.
-            Denied: It would be approved by who proposed it.
+            Denied: It would be approved by who proposed it, or by nobody in particular.
             Conflict: It was decided before, leads elsewhere than was shown, or its tag points elsewhere by now.
             InvalidPatch: It can no longer be applied; it is `refused` from now on.
         """
@@ -172,7 +172,11 @@ class Proposals:
                 raise Conflict(f"proposal {row.id} leads to {row.digest}, not to {digest}; look at it again, then decide",
                                code="proposal.shown", proposal=row.id)
             body = msgspec.json.decode(row.body, type=Body)
-            if decision == "approve" and row.author != "optimizer" and body.asks and body.by and by == body.by:
+            needs_another = decision == "approve" and row.author != "optimizer" and bool(body.asks and body.by)
+            if needs_another and not by:
+                raise Denied(f"proposal {row.id}: somebody other than {body.by!r} has to approve it; say who approves",
+                             code="proposal.own", proposal=row.id)
+            if needs_another and by == body.by:
                 raise Denied(f"proposal {row.id}: whoever proposed it cannot approve it", code="proposal.own", proposal=row.id)
             answer = Answer(decision=decision, by=by, reason=reason)
             settled = await (self._apply(row, body, answer) if decision == "approve" else self._settle(row, "rejected", answer))
@@ -212,7 +216,7 @@ class Proposals:
             raise Conflict(f"proposal {row.id} leads elsewhere by now, because what handlers declare has changed; propose it "
                            "anew", code="proposal.stale", proposal=row.id)
         made = verdict.plan.definition
-        evidence = {"proposal": row.id, "decided_by": answer.by, **body.evidence}
+        evidence = {**body.evidence, "proposal": row.id, "decided_by": answer.by}
         move = TagMove(
             ns=self._c.ns, name=row.workflow, tag=row.tag, digest=row.digest, former=row.base, kind="patch", by=body.by,
             author=row.author, reason=body.reason or body.title, ops=msgspec.json.encode(overlay_of(plan.definition, made)),
