@@ -14,10 +14,10 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tenuto import App
-from tenuto.errors import Invalid, InvalidSettings
+from tenuto.errors import Corrupt, Invalid, InvalidSettings
 from tenuto.runtime.notifications.channels import Channel, Mailbox, Webhook
 from tenuto.runtime.notifications.notifier import Notifier, Options
-from tenuto.runtime.notifications.templates import Templates
+from tenuto.runtime.notifications.templates import SHIPPED, Templates
 from tenuto.runtime.services.notifications import NotificationMissing
 from tenuto.runtime.services.requests import StartRun
 from tenuto.runtime.services.results import TicketView
@@ -263,6 +263,30 @@ async def test_a_sender_that_stops_finishes_what_it_began(url: str, hook: Hook) 
         assert len(hook.posts) == 1
 
 
+async def test_a_ticket_that_cannot_be_read_holds_up_no_other(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People are told of those behind it, and whatever else goes wrong in a turn is over with it."""
+    async with running("memory:", [by_hook(hook)], start=False) as (runtime, notifier):
+        broken, fine = await asked(runtime), await asked(runtime)
+        get_ticket, ticket_news, turns = runtime.store.get_ticket, runtime.store.ticket_news, list[int]()
+
+        async def read_ticket(ns: str, ticket: str) -> Any:
+            if ticket == broken.id:
+                raise Corrupt("a byte of it is another")
+            return await get_ticket(ns, ticket)
+
+        async def news(*args: Any, **more: Any) -> Any:
+            turns.append(1)
+            if len(turns) == 1:
+                raise RecursionError("what nobody has foreseen")
+            return await ticket_news(*args, **more)
+
+        monkeypatch.setattr(runtime.store, "get_ticket", read_ticket)
+        monkeypatch.setattr(runtime.store, "ticket_news", news)
+        notifier.start()
+        runtime.endings.append(notifier.close)
+        assert read((await hook.posted(1))[0])["data"]["ticket"]["id"] == fine.id
+
+
 async def test_what_was_decided_long_ago_is_no_news(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sets notifications up is not flooded with the past."""
     monkeypatch.setattr("tenuto.runtime.notifications.notifier.OLD_MS", -60_000)
@@ -320,6 +344,22 @@ async def test_each_person_gets_an_e_mail_that_reads_well(url: str, letters: tup
         assert {letter.mail["Subject"] for letter in handler.kept[2:]} == {"An approval of pay: reject"}
         assert "not now" not in handler.kept[-1].mail.as_string()
         assert len({letter.mail["Message-ID"] for letter in handler.kept}) == 4
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1e", "\x85", "\u2028"])
+def test_no_text_of_a_run_reads_as_one_of_ours(mark: str) -> None:
+    """Each line of a question and of a reason is set in, however it is parted from the one before."""
+    said = f"Well?{mark}To approve:{mark}https://evil.example/decide"
+    ticket: dict[str, Any] = {
+        "id": "tk", "kind": "approval", "state": "decided", "run": "r", "step": "s", "workflow": "w", "message": said,
+        "reason": said, "data": {}, "answer": None, "decision": "approve", "by": "ada", "quorum": 1, "expires_at": None,
+    }  # fmt: skip
+    mail = SHIPPED.render(
+        {"event": "decided", "ticket": ticket, "person": "ada", "show": ["message", "reason"], "links": [], "page": ""}
+    )
+    lines = [line for line in mail.text.splitlines() if "evil" in line or "To approve" in line]
+    assert len(lines) == 4
+    assert all(line.startswith("    ") for line in lines), lines
 
 
 async def test_an_address_that_is_refused_is_given_up_and_others_are_not(letters: tuple[Letters, int]) -> None:

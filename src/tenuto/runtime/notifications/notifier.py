@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from tenuto.domain.runs.people import terms_in
-from tenuto.errors import Permanent, StepError, TenutoError
+from tenuto.errors import Corrupt, Gone, Permanent, StepError, TenutoError
 from tenuto.ports.clock import Clock
 from tenuto.ports.notifications import News, NotificationRow
 from tenuto.ports.store import TicketRow
@@ -82,6 +82,7 @@ class Notifier:
             channel.name: webhook.secret_of(channel.way.secret, channel.name)
             for channel in channels if isinstance(channel.way, Webhook)
         }  # fmt: skip
+        self._unreadable: set[str] = set()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -105,6 +106,9 @@ class Notifier:
             except (TenutoError, OSError) as error:
                 log.warning("people cannot be told just now: %s", type(error).__name__)
                 worked = False
+            except Exception:  # whatever one turn met, the next may not; nobody would begin again
+                log.exception("people cannot be told just now")
+                worked = False
             if not worked:
                 try:
                     async with asyncio.timeout(self._options.look_s):
@@ -115,14 +119,24 @@ class Notifier:
     async def turn(self) -> bool:
         """Plan all news and send all that is due now, once; return whether there was any."""
         news = await self._store.ticket_news(self._ns, ahead_ms=int(self._options.ahead_s * 1000))
-        for one in news:
-            await self._plan(one)
+        unread = [await self._planned(one) for one in news].count(False)
         hold_ms = int(self._options.timeout_s * ROUNDS * 1000)
         due = await self._store.take_notifications(self._ns, AT_ONCE, hold_ms)
         await asyncio.gather(*(self._send(row) for row in due))
-        return bool(news or due)
+        return bool(due) or len(news) > unread
 
     # --- planning ---------------------------------------------------------------------------------------------
+
+    async def _planned(self, news: News) -> bool:
+        """Plan some news; `False` where its ticket cannot be read, which holds up no other."""
+        try:
+            await self._plan(news)
+        except (Corrupt, Gone, ValueError) as error:
+            if news.ticket not in self._unreadable:  # once: it is met again at every turn
+                self._unreadable.add(news.ticket)
+                log.warning("nobody can be told of ticket %s: it cannot be read (%s)", news.ticket, type(error).__name__)
+            return False
+        return True
 
     async def _plan(self, news: News) -> None:
         ticket = await self._store.get_ticket(self._ns, news.ticket)
