@@ -81,3 +81,65 @@ async def test_a_run_of_its_own_is_not_needed_to_be_asked(tmp_path: Path):
         finally:
             await runtime.close(0)
     assert made == [1]
+
+
+async def test_a_flight_ends_although_who_waited_behind_it_was_served_from_elsewhere():
+    app, made = App("t"), []
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @app.step(effect="pure")
+    async def work(n: int) -> int:
+        made.append(n)
+        if len(made) == 1:
+            begun.set()
+            await go.wait()
+        return n
+
+    for name in ("read_through", "write_only", "read_only"):
+        app.workflow(name).step(work, id="work", cache=name)
+    async with app.engine("memory:") as engine:
+        first = await engine.runs.start("read_through", {"n": 1})
+        await begun.wait()
+        second = await engine.runs.start("read_through", {"n": 1})
+        _, said = await run(engine, {"n": 1}, "write_only")
+        _, said = await run(engine, {"n": 1}, "read_only")
+        assert said["work"]["how"] == "hit"
+        assert (await engine.runs.get(second.id, wait_s=15)).output == {"work": 1}
+        go.set()
+        assert (await engine.runs.get(first.id, wait_s=15)).output == {"work": 1}
+        await no_flight(engine, said["work"]["key"])
+
+
+@pytest.mark.parametrize("broken", ["take_flights", "cache_get", "end_flights"])
+async def test_a_store_that_fails_once_leaves_no_flight_behind(broken: str, monkeypatch: pytest.MonkeyPatch):
+    """Whatever of the three fails: nobody has to wait for a flight that nobody is on until this worker is gone."""
+    monkeypatch.setattr("tenuto.runtime.worker.memo.AGAIN_S", 0.01)
+    app, _made = counting({"policy": "read_through", "max_bytes": 1})
+    async with app.engine("memory:") as engine:
+        _, said = await run(engine, {"n": 1})
+        whole, calls = getattr(engine.store, broken), []
+
+        async def failing(*given: Any, **named: Any) -> Any:
+            found = await whole(*given, **named)
+            calls.append(given)
+            if len(calls) == (2 if broken == "cache_get" else 1):
+                raise OSError("cut off")
+            return found
+
+        async def refusing(*given: Any, **named: Any) -> Any:
+            calls.append(given)
+            if len(calls) == 1:
+                raise OSError("cut off")
+            return await whole(*given, **named)
+
+        monkeypatch.setattr(engine.store, broken, refusing if broken == "end_flights" else failing)
+        output, _ = await run(engine, {"n": 1})
+        assert output["work"]["calls"] == 2 and calls
+        await no_flight(engine, said["work"]["key"])
+
+
+async def no_flight(engine: Any, key: str) -> None:
+    """Wait until nobody is on a flight."""
+    async with asyncio.timeout(5):
+        while await engine.store.busy_flights([("default", key)]):  # a store wakes workers, not tests
+            await asyncio.sleep(0.01)

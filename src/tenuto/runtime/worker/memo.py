@@ -13,14 +13,13 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from msgspec import Raw
 
 from tenuto.domain.base.canonical import digest
 from tenuto.domain.base.values import digest_of, pack_bytes
-from tenuto.domain.graph.caching import WORKS, Caching, Group
-from tenuto.domain.graph.plan import Plan, PlanNode, split_key
+from tenuto.domain.graph.caching import WORKS, Caching
+from tenuto.domain.graph.plan import PlanNode, split_key
 from tenuto.domain.graph.requirements import tools_of
 from tenuto.domain.runs import inputs as io
 from tenuto.domain.runs.events import Cached
@@ -30,57 +29,16 @@ from tenuto.ports.cache import CacheEntries, CacheEntry, Place
 from tenuto.runtime.worker.attempts import Attempt, Run
 from tenuto.runtime.worker.background import Background
 from tenuto.runtime.worker.lease import Lease
+from tenuto.runtime.worker.lines import Asked, Growing, Line
 from tenuto.runtime.worker.resources import Resources
 from tenuto.runtime.worker.slots import Slots
 
 log = logging.getLogger("tenuto.cache")
 STALE = "something was invalidated while it was computed"
+AGAIN_S = 1.0
 _WHOLE = frozenset({"completed", "skipped"})
 _ON_THE_WAY = frozenset({"ready", "running", "waiting", "retrying"})
 _artifacts = re.compile(rb"sha256:[0-9a-f]{64}").findall
-
-
-@dataclass(slots=True, eq=False)
-class Asked:
-    """What an attempt wants of the cache.
-
-    Attributes:
-        stamp: Of the look before it computes; a result is kept only if nothing was invalidated since.
-        flight: The worker id under which it holds the flight; empty when it holds none.
-        looked: Whether it was looked for already; found later, it was computed meanwhile.
-    """
-
-    place: Place
-    policy: Caching
-    reads: bool
-    writes: bool
-    stamp: str = ""
-    flight: str = ""
-    looked: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Growing:
-    """A group whose head has computed and whose other members have not yet; they all are of one run.
-
-    Attributes:
-        spent: What members cost, by node, in millionths of a US dollar.
-    """
-
-    actor: Run
-    plan: Plan
-    group: Group
-    scope: str
-    asked: Asked
-    spent: dict[str, int]
-
-
-@dataclass(slots=True, eq=False)
-class Line:
-    """Attempts that want the result of one key; the one in the air, or the group that grows, is not in it."""
-
-    waiting: deque[Attempt] = field(default_factory=deque[Attempt])
-    flying: Attempt | Growing | None = None
 
 
 class Memo:
@@ -256,9 +214,14 @@ class Memo:
         if not wanted or self._closed:
             return
         worker = self._lease.id
-        taken = await self._resources.store.take_flights(worker, wanted)
-        # Whoever had a flight before us has kept the result before ending it, so now is the time to look again.
-        stamps, late = await self._get(dict.fromkeys(taken))
+        try:
+            taken = await self._resources.store.take_flights(worker, wanted)
+            # Whoever had a flight before us has kept the result before ending it, so now is the time to look again.
+            stamps, late = await self._get(dict.fromkeys(taken))
+        except Exception:
+            # Nobody is in the air, and others would wait for a flight that we may have got.
+            self._background.spawn(self._give_back(worker, wanted))
+            raise
         over: list[Place] = []
         for place in taken:
             line = self._lines.get(place)
@@ -267,7 +230,7 @@ class Memo:
             if line is None or place in late or not self._depart(place, line, worker, stamps[place[0]]):
                 over.append(place)
         if over:
-            await self._resources.store.end_flights(worker, over)
+            self._background.spawn(self._give_back(worker, over))
 
     def _thin(self, place: Place, line: Line) -> None:
         """Forget those who want nothing any more: cancelled, evicted, or of a run that is somebody else's."""
@@ -324,8 +287,14 @@ class Memo:
         self._slots.enter(attempt)
 
     def _serve_line(self, place: Place, bundle: Bundle) -> None:
-        line, kept = self._lines.pop(place, None), _kept(bundle)
-        for attempt in line.waiting if line is not None else ():
+        """Give those who wait a result; what is in the air stays there, for it has a flight to give back."""
+        line = self._lines.get(place)
+        if line is None:
+            return
+        waiting, line.waiting, kept = line.waiting, deque[Attempt](), _kept(bundle)
+        if line.flying is None:
+            del self._lines[place]
+        for attempt in waiting:
             if attempt.asked is not None:
                 self._recall(attempt, attempt.asked, kept)
 
@@ -357,6 +326,7 @@ class Memo:
         line = self._lines.get(asked.place)
         if why != STALE and line is not None and line.flying is flying:
             # Also what is too large to keep, or finds the cache away, is a result: those who wait here need no other.
+            line.flying = None
             self._serve_line(asked.place, bundle)
             self._land(asked)
 
@@ -371,6 +341,9 @@ class Memo:
                 body = encode_bundle(Bundle(bundle.results, artifacts))
             most = asked.policy.max_bytes or options.max_bytes
             if len(body) > most:
+                stamp, _ = await self._entries.cache_get(ns, [])
+                if stamp != asked.stamp:
+                    return False, STALE
                 return False, f"it has {len(body):,} bytes; at most {most:,} are kept"
             ttl = options.ttl_s if asked.policy.ttl_s is None else asked.policy.ttl_s
             entry = CacheEntry(
@@ -460,11 +433,21 @@ class Memo:
 
     def _land(self, asked: Asked) -> None:
         worker, asked.flight = asked.flight, ""
-        self._background.spawn(self._give_back(worker, asked.place))
+        self._background.spawn(self._give_back(worker, [asked.place]))
 
-    async def _give_back(self, worker: str, place: Place) -> None:
-        """Give a flight back, so that whoever waits, here or elsewhere, looks again."""
-        await self._resources.store.end_flights(worker, [place])
+    async def _give_back(self, worker: str, places: list[Place]) -> None:
+        """Give flights back, so that whoever waits, here or elsewhere, looks again; a store that fails is asked until it does.
+
+        Others would wait for one that is not given back as long as this worker lives.
+        """
+        while self._lease.id == worker:
+            try:
+                await self._resources.store.end_flights(worker, places)
+            except Exception:
+                log.warning("flights cannot be given back; trying again in %g s", AGAIN_S, exc_info=True)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                break
         self.poke()
 
 
