@@ -7,6 +7,7 @@ import json
 import logging
 
 import pytest
+from redis.asyncio import Redis
 
 from tenuto import App
 from tenuto.errors import Unavailable
@@ -92,3 +93,32 @@ async def test_a_server_that_never_answers_is_given_up():
     finally:
         server.close()
     assert asked.is_set() and made == [1]
+
+
+@pytest.mark.parametrize("rubbish", ["meta", "kind", "stamp"])
+async def test_rubbish_in_the_server_is_a_miss_that_heals(place: Settings, redis_server: RedisServer, rubbish: str):
+    """One entry that somebody spoiled neither takes the others away nor keeps anybody from forgetting."""
+    app, _made = counting("read_through")
+    async with app.engine(settings=place) as engine, Redis.from_url(redis_server.url) as server:
+        _, said = await run(engine, {"n": 1})
+        await run(engine, {"n": 2})
+        (spoiled,) = await server.keys(f"*{said['work']['key']}")
+        if rubbish == "meta":
+            await server.hset(spoiled, "m", b"\xff{")
+        elif rubbish == "kind":
+            await server.delete(spoiled)
+            await server.set(spoiled, b"\xff")
+        else:
+            (stamp,) = await server.keys("*:stamp")
+            await server.set(stamp, b"\xff")
+        _, said = await run(engine, {"n": 1})
+        assert said["work"]["how"] == ("hit" if rubbish == "stamp" else "miss")
+        _, said = await run(engine, {"n": 2})
+        assert said["work"]["how"] == "hit"
+        _, said = await run(engine, {"n": 1})
+        assert said["work"]["how"] == "hit"
+        assert (await engine.cache.stats()).trouble == ""
+        await server.hset(spoiled, "m", b"\xff{")
+        assert (await engine.cache.stats()).totals.entries == 1
+        assert (await engine.cache.invalidate(everything=True)).entries == 2
+        assert await server.keys("*:e:*") == []

@@ -18,7 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tenuto.ports.cache import CacheAway, CacheBounds, CacheEntry, CacheSize
 
@@ -90,12 +90,14 @@ class RedisCache:
             pipe.get(_stamp(ns))
             for key in keys:
                 pipe.hmget(_entry(ns, key), "m", "b")
-            stamp, *rows = await pipe.execute()
+            stamp, *rows = _answers(await pipe.execute(raise_on_error=False))
+            if isinstance(stamp, Exception):
+                raise stamp
             if stamp is None:
                 await self._redis.set(_stamp(ns), secrets.token_hex(16), nx=True)
                 stamp = await self._redis.get(_stamp(ns))
-            found = {key: _opened(ns, key, *row) for key, row in zip(keys, rows, strict=True) if None not in row}
-            return stamp.decode(), found
+            opened = ((key, _opened(ns, key, row)) for key, row in zip(keys, rows, strict=True))
+            return stamp.decode("latin-1"), {key: entry for key, entry in opened if entry is not None}
 
         try:
             return await self._ask(read)
@@ -112,7 +114,7 @@ class RedisCache:
             raise CacheAway(self._trouble or "the cache did not answer when the result was looked for")
         meta = Meta(entry.workflow, entry.node, entry.size, entry.took_ms, entry.cost_usd_micros)
         names = (_stamp(entry.ns), _entry(entry.ns, entry.key))
-        kept = await self._ask(lambda: self._redis.eval(_PUT, 2, *names, stamp, _encode(meta), entry.body, ttl_ms))
+        kept = await self._ask(lambda: self._redis.eval(_PUT, 2, *names, stamp.encode("latin-1"), _encode(meta), entry.body, ttl_ms))
         return bool(kept)
 
     async def cache_drop(self, ns: str, *, key: str = "", workflow: str = "", node: str = "") -> int:
@@ -126,7 +128,7 @@ class RedisCache:
         async for names, metas in self._scan(ns, _entry(ns, key) if key else ""):
             doomed = [
                 name for name, meta in zip(names, metas, strict=True)
-                if (not workflow or meta.workflow == workflow) and (not node or meta.node == node)
+                if meta is None or ((not workflow or meta.workflow == workflow) and (not node or meta.node == node))
             ]
             if doomed:
                 gone += await self._ask(lambda doomed=doomed: self._redis.delete(*doomed))
@@ -138,6 +140,8 @@ class RedisCache:
         try:
             async for _, metas in self._scan(ns):
                 for meta in metas:
+                    if meta is None:
+                        continue
                     sums.setdefault((meta.workflow, meta.node), []).append(meta.size)
         except CacheAway:
             return []
@@ -146,8 +150,8 @@ class RedisCache:
             for (workflow, node), sizes in sorted(sums.items())
         ]
 
-    async def _scan(self, ns: str, only: str = "") -> AsyncIterator[tuple[list[bytes], list[Meta]]]:
-        """Yield the names of entries with what is known of them, in parts."""
+    async def _scan(self, ns: str, only: str = "") -> AsyncIterator[tuple[list[bytes], list[Meta | None]]]:
+        """Yield the names of entries with what is known of them, in parts; of one that somebody spoiled nothing is."""
         cursor = 0
         pattern = _escaped(_entry(ns, "")) + "*"
         while True:
@@ -160,10 +164,10 @@ class RedisCache:
                 pipe = self._redis.pipeline(transaction=False)
                 for name in names:
                     pipe.hget(name, "m")
-                return await pipe.execute()
+                return _answers(await pipe.execute(raise_on_error=False))
 
             metas = await self._ask(read) if names else []
-            there = [(name, _decode(meta)) for name, meta in zip(names, metas, strict=True) if meta is not None]
+            there = [(name, _known(meta)) for name, meta in zip(names, metas, strict=True) if meta is not None]
             yield [name for name, _ in there], [meta for _, meta in there]
             if not cursor:
                 return
@@ -204,9 +208,30 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in "[]*?\\^-" else char for char in text)
 
 
-def _opened(ns: str, key: str, meta: bytes, body: bytes) -> CacheEntry:
-    known = _decode(meta)
+def _answers(found: list[Any]) -> list[Any]:
+    """Return what a server said to each of several requests; whatever is no answer to one of them is raised."""
+    for one in found:
+        if isinstance(one, Exception) and not isinstance(one, ResponseError):
+            raise one
+    return found
+
+
+def _known(meta: Any) -> Meta | None:
+    """Return what is known of an entry; `None` of one that holds something else than it should."""
+    try:
+        return None if isinstance(meta, Exception) else _decode(meta)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _opened(ns: str, key: str, row: Any) -> CacheEntry | None:
+    """Return an entry, or `None` where there is none or somebody spoiled it: it is a miss, and is put anew."""
+    if isinstance(row, Exception) or None in row:
+        return None
+    known = _known(row[0])
+    if known is None:
+        return None
     return CacheEntry(
-        ns=ns, key=key, workflow=known.workflow, node=known.node, body=body, size=known.size, took_ms=known.took_ms,
+        ns=ns, key=key, workflow=known.workflow, node=known.node, body=row[1], size=known.size, took_ms=known.took_ms,
         cost_usd_micros=known.cost_usd_micros,
     )  # fmt: skip
