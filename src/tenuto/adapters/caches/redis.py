@@ -114,7 +114,8 @@ class RedisCache:
             raise CacheAway(self._trouble or "the cache did not answer when the result was looked for")
         meta = Meta(entry.workflow, entry.node, entry.size, entry.took_ms, entry.cost_usd_micros)
         names = (_stamp(entry.ns), _entry(entry.ns, entry.key))
-        kept = await self._ask(lambda: self._redis.eval(_PUT, 2, *names, stamp.encode("latin-1"), _encode(meta), entry.body, ttl_ms))
+        given = (stamp.encode("latin-1"), _encode(meta), entry.body, ttl_ms)
+        kept = await self._ask(lambda: self._redis.eval(_PUT, 2, *names, *given))
         return bool(kept)
 
     async def cache_drop(self, ns: str, *, key: str = "", workflow: str = "", node: str = "") -> int:
