@@ -93,6 +93,23 @@ async def test_who_decided_is_what_happened_not_what_was_claimed(url: str) -> No
         assert msgspec.json.decode(moved.evidence) == {"decided_by": "bob", "proposal": made.id, "runs": 3}
 
 
+async def test_what_was_retired_is_not_brought_back_by_a_proposal(url: str) -> None:
+    """Neither by one that waited for a person nor by one that needs none; nothing moves, and it says why."""
+    async with build(approval=["person"], authors=["person", "optimizer"]).engine(url) as engine:
+        waits = await propose(engine)
+        before = await latest(engine)
+        await engine.workflows.retire("w")
+        with pytest.raises(Conflict, match="is retired"):
+            await engine.proposals.decide(waits.id, "approve", by="bob")
+        view = await engine.proposals.get(waits.id)
+        assert (view.status, [one.code for one in view.findings]) == ("refused", ["proposal.retired"])
+        with pytest.raises(Conflict, match="is retired"):
+            await by_optimizer(engine, "y")
+        assert await latest(engine) == before
+        with pytest.raises(WorkflowMissing):
+            await engine.workflows.resolve("w")
+
+
 async def test_policy_says_who_is_asked(url: str) -> None:
     """By author and kind, the workflow's own words first; what nobody has to approve is applied at once, by policy."""
     async with build(approval=["optimizer"]).engine(url) as engine:

@@ -23,7 +23,7 @@ from tenuto.runtime.services.patch_views import ChangedView
 from tenuto.runtime.services.proposal_views import ProposalView
 from tenuto.runtime.services.proposed import Answer, Body, answer_of, saving
 from tenuto.runtime.services.requests import ProposePatch
-from tenuto.runtime.services.results import Page
+from tenuto.runtime.services.results import Page, ProblemView
 from tenuto.runtime.services.verdicts import difference_by, judged, problem_views, refusal
 from tenuto.runtime.services.workflows import Workflows
 
@@ -197,13 +197,20 @@ class Proposals:
         """Move the tag; `False` when somebody else did something meanwhile.
 
         Raises:
-            Conflict: The tag points elsewhere.
+            Conflict: The tag points elsewhere, or the version is retired.
             InvalidPatch: It can no longer be applied.
         """
         if await self._c.store.resolve_tag(self._c.ns, row.workflow, row.tag) != row.base:
             if not await self._settle(row, "stale", answer):
                 return False
             raise Conflict(_stale_note(row), code="proposal.stale", proposal=row.id)
+        if (await self._workflows.version(row.workflow, row.base)).retired:
+            why = f"version {row.base} of workflow {row.workflow!r} is retired, and a change of it would be startable again"
+            found = [ProblemView(place="", message=why, hint="publish a version that is to be started", code="proposal.retired")]
+            if not await self._settle(row, "refused", msgspec.structs.replace(answer, findings=found)):
+                return False
+            raise Conflict(f"proposal {row.id} is refused: {why}; publish a version that is to be started",
+                           code="proposal.retired", proposal=row.id)
         plan = await self._c.definitions.plan(self._c.ns, row.base)
         verdict = await judged(self._c, plan, body.ops, row.author)
         if verdict.plan is None:
