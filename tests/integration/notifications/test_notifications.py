@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
@@ -360,6 +362,31 @@ def test_no_text_of_a_run_reads_as_one_of_ours(mark: str) -> None:
     lines = [line for line in mail.text.splitlines() if "evil" in line or "To approve" in line]
     assert len(lines) == 4
     assert all(line.startswith("    ") for line in lines), lines
+
+
+async def test_a_mail_server_that_never_answers_keeps_nothing_else_from_threads() -> None:
+    """All that are sent at once wait for it at the same time, and on threads of their own."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    waiting, all_there, over = list[int](), asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting.append(1)
+        if len(waiting) == 3:
+            all_there.set()
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    addresses = {name: (f"{name}@example.org",) for name in ("ada", "eve", "mia")}
+    channel = by_mail(server.sockets[0].getsockname()[1], addresses)
+    options = msgspec.structs.replace(QUICK, timeout_s=10.0)
+    async with running("memory:", [channel], options=options, approvers=["ada", "eve", "mia"]) as (runtime, _):
+        await asked(runtime)
+        async with asyncio.timeout(5):
+            await all_there.wait()
+            assert await asyncio.to_thread(lambda: "at once") == "at once"
+        over.set()
+    server.close()
 
 
 async def test_an_address_that_is_refused_is_given_up_and_others_are_not(letters: tuple[Letters, int]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor
 from dataclasses import replace
 
 from tenuto.runtime.notifications.templates import Mail
 from tenuto.runtime.tools.mail import MailServer, compose, send
 
 
-async def post(server: MailServer, to: str, mail: Mail, *, key: str, timeout_s: float) -> None:
-    """Hand an e-mail to a server.
+async def post(server: MailServer, to: str, mail: Mail, *, key: str, timeout_s: float, threads: Executor) -> None:
+    """Hand an e-mail to a server, on one of some threads that nothing else waits for.
 
     Raises:
         MailNotSetUp: The password is missing.
@@ -19,4 +20,4 @@ async def post(server: MailServer, to: str, mail: Mail, *, key: str, timeout_s: 
     """
     own = replace(server, timeout_s=timeout_s)
     message = compose(own, [to], mail.subject, mail.text, key=key, html=mail.html)
-    await asyncio.to_thread(send, own, message, [to])
+    await asyncio.get_running_loop().run_in_executor(threads, send, own, message, [to])

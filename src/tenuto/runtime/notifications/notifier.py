@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 
@@ -83,6 +84,7 @@ class Notifier:
             for channel in channels if isinstance(channel.way, Webhook)
         }  # fmt: skip
         self._unreadable: set[str] = set()
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tenuto-mail")
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -97,6 +99,7 @@ class Notifier:
             await asyncio.wait({self._task}, timeout=self._options.timeout_s * 2)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self) -> None:
         """Plan and send until told to stop; what was begun to be sent is sent to its end."""
@@ -209,4 +212,6 @@ class Notifier:
             )  # fmt: skip
         else:
             mail = channel.templates.render(values(row, facts, channel, whom.person, links, page))
-            await mailing.post(channel.way.server, whom.to, mail, key=row.id, timeout_s=self._options.timeout_s)
+            await mailing.post(
+                channel.way.server, whom.to, mail, key=row.id, timeout_s=self._options.timeout_s, threads=self._threads
+            )
