@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from tenuto import App
+from tenuto import App, Retry
 from tenuto.domain.graph.validate import load_definition
 from tenuto.errors import InvalidGraph
+from tests.acceptance.features.harness import seen
 from tests.integration.cache.test_policies import run
 
 AS_ONE = {"policy": "read_through", "group": "g"}
@@ -149,6 +151,46 @@ async def test_a_group_with_a_failed_member_is_not_kept():
         assert made.count("head") == 2
         assert await engine.store.cache_sizes("default") == []
         assert await engine.store.busy_flights([("default", key) for key in ("x",)]) == set()
+
+
+async def test_a_group_of_which_a_member_was_tried_again_otherwise_is_not_kept():
+    """Its key was made before a person changed what the member does."""
+    app, made = App("t"), []
+    waits, go = asyncio.Event(), asyncio.Event()
+
+    @app.step(effect="pure", cache=AS_ONE)
+    async def head() -> int:
+        return 1
+
+    @app.step(effect="pure", cache=AS_ONE, retry=Retry(attempts=3, backoff_s=600))
+    async def left() -> str:
+        made.append("left")
+        if len(made) == 1:
+            raise RuntimeError("not yet")
+        return "as written"
+
+    @app.step(effect="pure")
+    async def instead() -> str:
+        return "as told"
+
+    @app.step(effect="pure", cache=AS_ONE)
+    async def right() -> int:
+        waits.set()
+        await go.wait()
+        return 2
+
+    app.workflow("w").step(head, input={}).step(left, input={}, after="head").step(right, input={}, after="head")
+    async with app.engine("memory:") as engine:
+        first = await engine.runs.start("w", {})
+        await waits.wait()
+        await seen(engine, first.id, "step.retrying")
+        await engine.runs.retry(first.id, "left", config={"handler": "instead"})
+        await seen(engine, first.id, lambda event: (event.type, event.step) == ("step.completed", "left"))
+        go.set()
+        assert (await engine.runs.get(first.id, wait_s=15)).output == {"left": "as told", "right": 2}
+        output, said = await run(engine, {})
+        assert output == {"left": "as written", "right": 2}
+        assert said["head"]["how"] == "miss"
 
 
 async def test_a_group_inside_the_body_of_a_map_is_kept_for_each_item():

@@ -396,7 +396,7 @@ class Memo:
         for growing in list(self.groups[run]):
             steps = [growing.actor.st.steps.get(name + growing.scope) for name in growing.group.members]
             statuses = {step.status if step is not None else "ready" for step in steps}
-            if growing.actor.plan is not growing.plan or not statuses <= _WHOLE | _ON_THE_WAY:
+            if growing.actor.plan is not growing.plan or _retold(growing) or not statuses <= _WHOLE | _ON_THE_WAY:
                 self._drop(growing)
                 self._crash(growing, growing.asked)
             elif statuses <= _WHOLE:
@@ -454,6 +454,13 @@ class Memo:
 def _gone(attempt: Attempt) -> bool:
     """Say whether an attempt wants nothing any more: cancelled, evicted, replaced, or of a run that is somebody else's."""
     return attempt.over or attempt.actor.attempts.get(attempt.key) is not attempt
+
+
+def _retold(growing: Growing) -> bool:
+    """Say whether a person told a member something that the group's key, made when its head began, knows nothing of."""
+    others = [name for name in growing.group.members if name != growing.group.head]
+    steps = [growing.actor.st.steps.get(name + growing.scope) for name in others]
+    return any(step is not None and (step.config or step.guidance) for step in steps)
 
 
 def _outcomes(growing: Growing) -> dict[str, tuple[Raw, int]]:
