@@ -1427,7 +1427,7 @@ returning {optimizer_columns}
 -- part: observed
 with seen as (
   select id, status, finished_at - started_at as ms from run
-  where ns = $1 and digest = $3 and workflow = $2 and state = 'done' and status in ('completed', 'failed')
+  where substr(digest, 1, 4) = substr($3::bytea, 1, 4) and ns = $1 and digest = $3 and workflow = $2 and state = 'done' and status in ('completed', 'failed')
     and replay_of is null
     and (status = 'failed' or exists (select 1 from step_view s where s.run_id = run.id))
     and (status = 'failed' or not exists (
@@ -1470,7 +1470,7 @@ where state <> 'unknown' group by agent
 -- How many ended runs of a version were created after a moment.
 select count(*) as n, coalesce(max(created_at), $4::bigint) as newest from (
   select created_at from run
-  where ns = $1 and digest = $3 and workflow = $2 and created_at > $4 and state = 'done'
+  where substr(digest, 1, 4) = substr($3::bytea, 1, 4) and ns = $1 and digest = $3 and workflow = $2 and created_at > $4 and state = 'done'
     and status in ('completed', 'failed') and replay_of is null
   order by created_at desc limit $5) s
 

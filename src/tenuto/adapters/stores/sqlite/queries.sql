@@ -1121,7 +1121,7 @@ where ns = ?4 and name = ?5 and digest = ?6
 -- part: observed
 with seen as (
   select id, status, finished_at - started_at as ms from run
-  where ns = ?1 and digest = ?3 and workflow = ?2 and state = 'done' and status in ('completed', 'failed')
+  where substr(digest, 8, 8) = substr(?3, 8, 8) and ns = ?1 and digest = ?3 and workflow = ?2 and state = 'done' and status in ('completed', 'failed')
     and replay_of is null
     and (status = 'failed' or exists (select 1 from step_view s where s.run_id = run.id))
     and (status = 'failed' or not exists (
@@ -1161,7 +1161,7 @@ select agent, sum(cost_usd_micros) from usage join seen on seen.id = usage.run_i
 -- How many ended runs of a version were created after a moment.
 select count(*), coalesce(max(created_at), ?4) from (
   select created_at from run
-  where ns = ?1 and digest = ?3 and workflow = ?2 and created_at > ?4 and state = 'done'
+  where substr(digest, 8, 8) = substr(?3, 8, 8) and ns = ?1 and digest = ?3 and workflow = ?2 and created_at > ?4 and state = 'done'
     and status in ('completed', 'failed') and replay_of is null
   order by created_at desc limit ?5)
 
